@@ -1,0 +1,407 @@
+"""The boundary between Python (decides) and Rust (does). Documented here and nowhere else.
+
+Rules (docs/boundary.md): commands enqueue and return; what the network does arrives as an `Event`;
+the caller's misuse raises; enums cross as stable slugs; times are seconds as `float` or Unix milliseconds as `int`.
+"""
+
+from typing import Final, final
+
+BUILD_INFO: Final[dict[str, str]]
+"""What was compiled: `version`, `profile`, `rustc`, `target`, `source_digest` (of the Rust sources)."""
+
+class StoreError(Exception):
+    """The store refused or failed. `args` is `(slug, message)`; the message says what the operator can do.
+
+    Slugs: locked, newer_schema, damaged, disk_full, io, exists, unknown_session, closed.
+    """
+
+class EngineClosedError(Exception):
+    """A call after `shutdown()` finished: the caller's bug."""
+
+@final
+class StoredSession:
+    """One session as the store knows it."""
+
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def jid(self) -> str | None:
+        """Own phone-number JID with device, e.g. `15550001111:3@s.whatsapp.net`; None before pairing."""
+    @property
+    def lid(self) -> str | None: ...
+    @property
+    def policy(self) -> str | None:
+        """The JSON last given to `put_policy`, or None."""
+    @property
+    def archived(self) -> bool: ...
+    @property
+    def quarantined(self) -> str | None:
+        """Why the credentials cannot be used, or None."""
+    @property
+    def imported_at_unix_ms(self) -> int: ...
+
+@final
+class InboxMessage:
+    """One inbound `<message>` as it was committed, not yet confirmed by `done`."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def stanza(self) -> bytes:
+        """The whole stanza, flag byte in front; `runner.wire.decode_node` reads it."""
+    @property
+    def received_unix_ms(self) -> int: ...
+
+@final
+class Quarantined:
+    """A row or file that could not be read and was set aside."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def session_id(self) -> str | None: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+
+@final
+class StoreHealth:
+    """A snapshot; reading it never blocks."""
+
+    @property
+    def queued(self) -> int: ...
+    @property
+    def oldest_age_s(self) -> float: ...
+    @property
+    def commits_total(self) -> int: ...
+    @property
+    def batches_total(self) -> int: ...
+    @property
+    def failed_total(self) -> int: ...
+    @property
+    def last_error(self) -> str | None: ...
+    @property
+    def disk_full(self) -> bool: ...
+    @property
+    def wal_bytes(self) -> int: ...
+    @property
+    def inbox_pending(self) -> int: ...
+
+@final
+class DeviceRecord:
+    """The credentials of one linked device, checked on construction (ValueError names the field)."""
+
+    def __new__(
+        cls,
+        *,
+        jid: str,
+        lid: str | None,
+        push_name: str | None,
+        platform: str | None,
+        registration_id: int,
+        noise_secret: bytes,
+        identity_secret: bytes,
+        signed_pre_key_id: int,
+        signed_pre_key_secret: bytes,
+        signed_pre_key_signature: bytes,
+        adv_secret: bytes,
+        account: bytes | None,
+        routing_info: bytes | None,
+        source: bytes,
+    ) -> DeviceRecord:
+        """`source` is the original credentials file, kept whole so that nothing is lost.
+
+        Shape: secrets are 32 bytes, the signature 64, `account` the serialized ADVSignedDeviceIdentity.
+        """
+
+@final
+class Store:
+    """The one SQLite file of all sessions, held under a lock by this process."""
+
+    def __new__(cls, path: str, *, group_commit_ms: int = 2) -> Store:
+        """Open or create. Blocking. Errors: StoreError (locked, newer_schema, damaged, io, disk_full)."""
+    @property
+    def report(self) -> list[str]:
+        """What opening found and did, in words (migrated, quarantined …); empty when all was well."""
+    def sessions(self) -> list[StoredSession]: ...
+    def put_policy(self, session_id: str, policy: str) -> None:
+        """Queue the durable policy state of a session; the latest wins; never blocks."""
+    def put_meta(self, key: str, value: str) -> None:
+        """Queue a fleet-wide durable value; never blocks."""
+    def meta(self) -> dict[str, str]: ...
+    def import_device(self, session_id: str, device: DeviceRecord, keys: list[tuple[str, str, bytes]]) -> None:
+        """Take over a device and its Signal keys `(type, id, value)` in one transaction. Blocking.
+
+        Errors: StoreError (exists: the id is taken; disk_full; io). Nothing is changed then.
+        """
+    def signal_keys(self, session_id: str) -> list[tuple[str, str, bytes]]:
+        """All Signal keys of a session as they were imported. Blocking."""
+    def archive(self, session_id: str, reason: str) -> None:
+        """Mark the credentials as logged out; they are kept. Blocking."""
+    def delete(self, session_id: str) -> None:
+        """Remove a session on the operator's explicit request; its credentials move to the archive. Blocking."""
+    def quarantined(self) -> list[Quarantined]: ...
+    def take(self, after_seq: int, n: int) -> list[InboxMessage]: ...
+    def done(self, seqs: list[int]) -> int: ...
+    def health(self) -> StoreHealth: ...
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything queued is committed. Blocking (releases the GIL)."""
+    def close(self) -> None: ...
+
+@final
+class Event:
+    """Something that happened to one connection (or, with an empty `session_id`, to the engine).
+
+    kinds: `phase` (phase), `online` (handshake, duration_s), `closed` (reason, code, phase, detail, expire_s; the last
+    event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail), `messages` (the inbox has
+    new rows), `store` (healthy, detail), `path` (a dial that reached `authenticating`), `stopped` (shutdown finished).
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def connection(self) -> int: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def phase(self) -> str | None: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def code(self) -> int | None: ...
+    @property
+    def detail(self) -> str | None: ...
+    @property
+    def expire_s(self) -> int | None: ...
+    @property
+    def probe(self) -> str | None: ...
+    @property
+    def healthy(self) -> bool | None: ...
+    @property
+    def handshake(self) -> str | None:
+        """`xx`, `ik` or `xxfallback`, for `online`."""
+    @property
+    def duration_s(self) -> float | None: ...
+
+@final
+class SessionCounters:
+    """Plain totals of one session over the life of the process, and ages in seconds (None: never)."""
+
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def connection(self) -> int: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def frames_received(self) -> int: ...
+    @property
+    def frames_sent(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
+    @property
+    def bytes_sent(self) -> int: ...
+    @property
+    def stanzas_received(self) -> int: ...
+    @property
+    def stanzas_malformed(self) -> int: ...
+    @property
+    def messages_received(self) -> int:
+        """Inbound messages committed and answered."""
+    @property
+    def answers_sent(self) -> int: ...
+    @property
+    def pings_sent(self) -> int: ...
+    @property
+    def pongs_received(self) -> int: ...
+    @property
+    def requests_sent(self) -> int: ...
+    @property
+    def requests_failed(self) -> int: ...
+    @property
+    def unanswered(self) -> int:
+        """Inbound stanzas that still wait for their terminal answer."""
+    @property
+    def oldest_unanswered_age_s(self) -> float | None: ...
+    @property
+    def last_data_age_s(self) -> float | None: ...
+    @property
+    def last_pong_age_s(self) -> float | None: ...
+    @property
+    def pong_rtt_s(self) -> float | None: ...
+    @property
+    def online_age_s(self) -> float | None: ...
+    @property
+    def response_count(self) -> int:
+        """Answered round trips (ping, iq, send to ack)."""
+    @property
+    def response_sum_s(self) -> float: ...
+    @property
+    def response_buckets(self) -> list[int]:
+        """Counts at or below each bound of `RESPONSE_BUCKETS_S`, not cumulative, the last one is the overflow."""
+
+RESPONSE_BUCKETS_S: Final[tuple[float, ...]]
+
+@final
+class EngineStats:
+    """A snapshot of the I/O thread; reading it never blocks."""
+
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def dialling(self) -> int: ...
+    @property
+    def online(self) -> int: ...
+    @property
+    def loop_lag_s(self) -> float:
+        """How late the last timer fired."""
+    @property
+    def heartbeat_age_s(self) -> float:
+        """Since the I/O thread last finished a turn."""
+    @property
+    def turns_total(self) -> int: ...
+    @property
+    def wakeups_total(self) -> int: ...
+    @property
+    def outbox_depth(self) -> int: ...
+    @property
+    def outbox_dropped_total(self) -> int: ...
+    @property
+    def dials_total(self) -> int: ...
+    @property
+    def panics_total(self) -> int: ...
+    @property
+    def store_stalled(self) -> bool: ...
+    @property
+    def tls_resumed_total(self) -> int: ...
+
+@final
+class EngineConfig:
+    """Fixed for the life of an engine; checked on construction (ValueError names the field)."""
+
+    def __new__(
+        cls,
+        *,
+        endpoint: str,
+        root_key: bytes | None = None,
+        tls_ca_pem: bytes | None = None,
+        connect_timeout_s: float = 20.0,
+        handshake_timeout_s: float = 20.0,
+        login_timeout_s: float = 60.0,
+        query_timeout_s: float = 60.0,
+        send_timeout_s: float = 75.0,
+        keepalive_min_s: float = 15.0,
+        keepalive_max_s: float = 20.0,
+        keepalive_second_s: float = 6.0,
+        dead_socket_s: float = 12.0,
+        probe_interval_s: float = 300.0,
+        offline_timeout_s: float = 60.0,
+        stanza_answer_timeout_s: float = 30.0,
+        store_stall_s: float = 20.0,
+        outbox_capacity: int = 65536,
+    ) -> EngineConfig:
+        """`endpoint`: `wss://host[:port]/path`, or `ws://` to loopback only. `root_key` and `tls_ca_pem` are
+        refused for the real host. `login_timeout_s` bounds `authenticating`."""
+
+@final
+class Engine:
+    """The I/O thread and all connections. It never redials by itself and never waits for Python."""
+
+    def __new__(cls, store: Store, config: EngineConfig) -> Engine: ...
+    def fileno(self) -> int:
+        """An eventfd that is readable while `drain` has something to give."""
+    def drain(self, max_events: int) -> list[Event]:
+        """Take the oldest events; never blocks; empty if the wake-up was spurious."""
+    def open(
+        self,
+        session_id: str,
+        connection: int,
+        *,
+        version: tuple[int, int, int],
+        proxy: str | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
+
+        Errors: ValueError (proxy URL); RuntimeError when the session already has an open connection (our bug).
+        """
+    def close(self, session_id: str, connection: int, reason: str) -> None:
+        """Close with one of the `request` reasons. A connection that is not there (any more) is left alone."""
+    def logout(self, session_id: str, connection: int) -> None:
+        """Unlink this device at the server, then close with `logged_out_by_request`."""
+    def send(self, session_id: str, connection: int, node: bytes) -> None:
+        """Queue one encoded node (flag byte in front); ValueError when it does not decode."""
+    def counters(self) -> list[SessionCounters]:
+        """All sessions in one call."""
+    def stats(self) -> EngineStats: ...
+    def shutdown(self) -> None:
+        """Close everything with `shutdown`; the event `stopped` is the last one."""
+
+@final
+class CloseReasonInfo:
+    @property
+    def slug(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def code(self) -> int | None: ...
+    @property
+    def summary(self) -> str: ...
+
+def close_reasons() -> list[CloseReasonInfo]:
+    """Every reason a connection can end, in a stable order."""
+
+def phases() -> list[str]:
+    """The connection phases in order."""
+
+@final
+class WireNode:
+    @property
+    def tag(self) -> str: ...
+    @property
+    def attrs(self) -> dict[str, str]: ...
+    @property
+    def content(self) -> list[WireNode] | bytes | str | None: ...
+
+def decode_node(data: bytes) -> WireNode:
+    """Decode one node, flag byte in front. Errors: ValueError with the kind and the offset."""
+
+def encode_node(tag: str, attrs: dict[str, str], content: object) -> bytes:
+    """Encode one node, flag byte in front; content is None, bytes, str or a list of (tag, attrs, content) tuples."""
+
+@final
+class Simulator:
+    """A WhatsApp Web server on loopback with its own threads; see docs/simulator.md."""
+
+    def __new__(
+        cls,
+        *,
+        port: int = 0,
+        control_port: int = 0,
+        sessions: int = 0,
+        tls: bool = False,
+        directory: str,
+    ) -> Simulator:
+        """Start listening; writes the test CA and N credential directories under `directory`. Blocking, short."""
+    @property
+    def url(self) -> str: ...
+    @property
+    def control(self) -> str: ...
+    @property
+    def root_key_hex(self) -> str: ...
+    @property
+    def ca_file(self) -> str | None: ...
+    @property
+    def credentials(self) -> str: ...
+    def stop(self) -> None: ...
