@@ -21,7 +21,7 @@ class RunnerError(Exception):
 
 
 class ConfigError(RunnerError):
-    """Settings that cannot be used; all that is wrong at once. Ends the process with exit code 2, without a traceback."""
+    """Settings that cannot be used: all that is wrong, at once. Exit code 2, no traceback."""
 
     slug = "settings_wrong"
 
@@ -31,7 +31,7 @@ class ConfigError(RunnerError):
 
 
 class StartError(RunnerError):
-    """This machine or another process keeps the runner from starting; the operator can change that. Exit code 1."""
+    """Something on this machine keeps the runner from starting; the operator can change it. Exit code 1."""
 
     slug = "cannot_start"
 
@@ -63,7 +63,7 @@ class LeaseLostError(LeaseError):
 
 
 class MisuseError(RunnerError):
-    """The caller broke the contract: our bug when it comes from inside, a 404 or 409 when it comes from the admin API."""
+    """The caller broke the contract: our bug from inside, a 404 or 409 from the admin API."""
 
     slug = "misuse"
 
@@ -137,4 +137,4 @@ class AdminError(RunnerError):
 
 
 class EngineFailedError(Exception):
-    """The engine died. Outside `RunnerError`, so that no handler catches it by accident: the process ends with 70."""
+    """The engine died. Outside `RunnerError`, so that no handler catches it by accident: exit code 70."""
