@@ -23,7 +23,19 @@ ALLOWED = {
 def release_crates() -> list[tuple[str, Path]]:
     """Name and folder of each foreign crate that the wheel links (normal dependencies only)."""
     tree = subprocess.run(
-        ["cargo", "tree", "--locked", "-p", RELEASE_ROOT, "-e", "normal,build", "--prefix", "none", "-f", "{p}"],
+        [
+            "cargo",
+            "tree",
+            "--locked",
+            "-p",
+            RELEASE_ROOT,
+            "-e",
+            "normal,build",
+            "--prefix",
+            "none",
+            "-f",
+            "{p}",
+        ],
         check=True,
         capture_output=True,
         text=True,
@@ -31,7 +43,10 @@ def release_crates() -> list[tuple[str, Path]]:
     wanted = {tuple(line.split()[:2]) for line in tree.stdout.splitlines() if line.strip()}
     meta = json.loads(
         subprocess.run(
-            ["cargo", "metadata", "--locked", "--format-version=1"], check=True, capture_output=True, text=True
+            ["cargo", "metadata", "--locked", "--format-version=1"],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
     )
     return [
@@ -50,7 +65,10 @@ def main() -> int:
             if path.suffix not in SOURCES or not path.is_file():
                 continue
             if (hit := MARK.search(path.read_bytes())) and not any(str(path).endswith(s) for s in ALLOWED):
-                print(f"{name}: {path.relative_to(folder)}: {hit.group().decode(errors='replace')}", file=sys.stderr)
+                print(
+                    f"{name}: {path.relative_to(folder)}: {hit.group().decode(errors='replace')}",
+                    file=sys.stderr,
+                )
                 found += 1
     print(f"licence scan: {len(crates)} crates in the release graph, {found} files with a GPL header")
     return 1 if found else 0

@@ -12,30 +12,69 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "pains.md"
 
 PAINS: dict[int, tuple[str, str]] = {
-    1: ("Deaf sessions, socket looks healthy", "noticed by application progress, that session alone rebuilt, no false alarm in a quiet day"),
-    2: ("One unanswered stanza, the stream is killed every 50 minutes", "every inbound stanza gets exactly one terminal answer"),
-    3: ("Inbound messages lost over a reconnect or a crash", "a message is answered only after it is durable"),
+    1: (
+        "Deaf sessions, socket looks healthy",
+        "noticed by application progress, that session alone rebuilt, no false alarm in a quiet day",
+    ),
+    2: (
+        "One unanswered stanza, the stream is killed every 50 minutes",
+        "every inbound stanza gets exactly one terminal answer",
+    ),
+    3: (
+        "Inbound messages lost over a reconnect or a crash",
+        "a message is answered only after it is durable",
+    ),
     4: ("Decryption failures and the storms they cause", "bounded, rate-limited recovery"),
     5: ("Recipients stuck on “Waiting for this message”", "a durable store of sent messages answers retries"),
     6: ("Reconnect storms", "backoff resets only after stable time; a breaker on flap rate; a dial limiter"),
-    7: ("Two sockets for one session", "at most one connection for a session, whatever races; replaced never redials by itself"),
-    8: ("Leaks take the host down", "start/stop cycles and reconnects give the memory and the descriptors back"),
+    7: (
+        "Two sockets for one session",
+        "at most one connection for a session, whatever races; replaced never redials by itself",
+    ),
+    8: (
+        "Leaks take the host down",
+        "start/stop cycles and reconnects give the memory and the descriptors back",
+    ),
     9: ("Memory spikes while pairing or syncing history", "pairing is bounded"),
     10: ("Cost per session", "kilobytes for an idle session, measured"),
-    11: ("Auth state corrupted by a crash", "transactional store; unreadable state is quarantined, never replaced"),
-    12: ("Forced logouts and eager wipes", "credentials are never deleted by the runner; one delayed confirm; a fleet stop"),
-    13: ("Disconnect codes misread", "one table from reason to decision; unknown codes keep number and stanza"),
+    11: (
+        "Auth state corrupted by a crash",
+        "transactional store; unreadable state is quarantined, never replaced",
+    ),
+    12: (
+        "Forced logouts and eager wipes",
+        "credentials are never deleted by the runner; one delayed confirm; a fleet stop",
+    ),
+    13: (
+        "Disconnect codes misread",
+        "one table from reason to decision; unknown codes keep number and stanza",
+    ),
     14: ("A blocked event loop looks like a dead network", "pings, pongs and answers never wait for Python"),
     15: ("Watchdogs that cause the outage", "silence alone never acts; an unanswered probe does"),
-    16: ("Start-up: herd or crawl", "every dial goes through a rate and concurrency limit, recently active first"),
-    17: ("Stuck states, force-reconnect that does nothing", "a deadline on each transient state; force works in every state"),
+    16: (
+        "Start-up: herd or crawl",
+        "every dial goes through a rate and concurrency limit, recently active first",
+    ),
+    17: (
+        "Stuck states, force-reconnect that does nothing",
+        "a deadline on each transient state; force works in every state",
+    ),
     18: ("Status that lies or disagrees with itself", "one state machine, one read path"),
     19: ("Unpaired sessions burn the machine", "a QR budget, then parked at no cost"),
     20: ("No isolation between sessions", "one session's panic, flood or lock touches no other"),
     21: ("Storage amplification", "one file, one writer, group commit"),
-    22: ("Events lost, doubled or blocking", "a slow consumer never pauses a socket; events wait in the store"),
-    23: ("Client version rot takes the fleet down", "on 405 the fleet stops, refreshes once, sends one canary"),
-    24: ("Rate limits, bans, proxies", "penalties survive reconnects and restarts; a proxy changes with one reconnect"),
+    22: (
+        "Events lost, doubled or blocking",
+        "a slow consumer never pauses a socket; events wait in the store",
+    ),
+    23: (
+        "Client version rot takes the fleet down",
+        "on 405 the fleet stops, refreshes once, sends one canary",
+    ),
+    24: (
+        "Rate limits, bans, proxies",
+        "penalties survive reconnects and restarts; a proxy changes with one reconnect",
+    ),
     25: ("Operating blind; logs that leak keys", "bounded metrics, reasoned alerts, logs without secrets"),
 }
 
