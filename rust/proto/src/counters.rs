@@ -1,0 +1,118 @@
+//! Plain integers about one session, and the ages of the last events. The driver copies them out.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// Totals of one session; they go on from connection to connection when the driver hands them over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Noise frames received, whole.
+    pub frames_received: u64,
+    /// Noise frames sent.
+    pub frames_sent: u64,
+    /// Bytes received above TLS.
+    pub bytes_received: u64,
+    /// Bytes sent above TLS.
+    pub bytes_sent: u64,
+    /// Stanzas received that decoded.
+    pub stanzas_received: u64,
+    /// Frames whose plaintext was not a well-formed stanza.
+    pub stanzas_malformed: u64,
+    /// Inbound messages committed and answered.
+    pub messages_received: u64,
+    /// Terminal answers sent to inbound stanzas.
+    pub answers_sent: u64,
+    /// Keep-alive pings sent, second ones included.
+    pub pings_sent: u64,
+    /// Pongs that matched a ping.
+    pub pongs_received: u64,
+    /// Requests (iq get or set) sent, pings apart.
+    pub requests_sent: u32,
+    /// Requests answered with an error or not at all.
+    pub requests_failed: u32,
+    /// Inbound stanzas that still wait for their terminal answer.
+    pub unanswered: u32,
+    /// Since when the oldest of them waits.
+    pub oldest_unanswered: Option<Instant>,
+    /// The last byte from the peer.
+    pub last_data: Option<Instant>,
+    /// The last pong that matched a ping.
+    pub last_pong: Option<Instant>,
+    /// The round trip of that ping.
+    pub pong_rtt: Option<Duration>,
+    /// The last `<success>`.
+    pub online_since: Option<Instant>,
+    /// Answered round trips: ping, request, send to ack.
+    pub responses: Histogram,
+}
+
+/// Upper bounds of the buckets of [`Histogram`], in milliseconds; one more bucket holds what is above the last.
+pub const RESPONSE_BOUNDS_MS: [u32; 23] = [
+    1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000, 10_000, 20_000,
+    60_000,
+];
+
+/// Response times in fixed log-linear buckets: a factor of 1.3 to 2.5 apart, which is how far a percentile read from
+/// it can be too high. Inline, because the pings of an idle session fill it too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    buckets: [u32; RESPONSE_BOUNDS_MS.len() + 1],
+    sum_us: u64,
+}
+
+impl Histogram {
+    /// Counts one response time.
+    pub fn record(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = RESPONSE_BOUNDS_MS.partition_point(|&bound_ms| u64::from(bound_ms) * 1000 < micros);
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count = count.saturating_add(1);
+        }
+        self.sum_us = self.sum_us.saturating_add(micros);
+    }
+
+    /// Counts at or below each bound of [`RESPONSE_BOUNDS_MS`], not cumulative; the last is the overflow.
+    #[must_use]
+    pub const fn buckets(&self) -> &[u32; RESPONSE_BOUNDS_MS.len() + 1] {
+        &self.buckets
+    }
+
+    /// How many were recorded.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|&count| u64::from(count)).sum()
+    }
+
+    /// The sum of all of them, in microseconds.
+    #[must_use]
+    pub const fn sum_us(&self) -> u64 {
+        self.sum_us
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
+        let mut histogram = Histogram::default();
+        histogram.record(Duration::ZERO);
+        histogram.record(Duration::from_millis(1));
+        histogram.record(Duration::from_micros(1001));
+        histogram.record(Duration::from_secs(60));
+        histogram.record(Duration::from_micros(60_000_001));
+        let buckets = histogram.buckets();
+        assert_eq!((buckets[0], buckets[1], buckets[22], buckets[23]), (2, 1, 1, 1));
+        assert_eq!(histogram.count(), 5);
+        assert_eq!(histogram.sum_us(), 1000 + 1001 + 60_000_000 + 60_000_001);
+    }
+
+    #[test]
+    fn bounds_are_in_order() {
+        for pair in RESPONSE_BOUNDS_MS.windows(2) {
+            assert!(pair[0] < pair[1]);
+        }
+    }
+}
