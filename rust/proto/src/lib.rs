@@ -3,5 +3,6 @@
 pub mod close_reason;
 pub mod counters;
 pub mod entropy;
+pub mod keepalive;
 pub mod phase;
 pub mod time;
