@@ -1,1 +1,15 @@
-//! binding
+//! `runner._core`: translation between Python and the Rust crates, no decisions.
+//!
+//! What the module offers is documented in `python/runner/_core.pyi` and nowhere else.
+
+mod build_info;
+mod facts;
+
+use pyo3::prelude::*;
+
+// `gil_used`: not audited for free threading yet.
+#[pymodule(gil_used = true)]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    build_info::register(m)?;
+    facts::register(m)
+}

@@ -1,0 +1,54 @@
+//! The closed sets of words that cross the boundary: close reasons and phases.
+
+use pyo3::prelude::*;
+use runner_proto::close_reason::CloseReason;
+use runner_proto::counters::RESPONSE_BOUNDS_MS;
+use runner_proto::phase::Phase;
+
+#[pyclass(frozen, module = "runner._core")]
+struct CloseReasonInfo(CloseReason);
+
+#[pymethods]
+impl CloseReasonInfo {
+    #[getter]
+    fn slug(&self) -> &'static str {
+        self.0.slug()
+    }
+
+    #[getter]
+    fn source(&self) -> &'static str {
+        self.0.source().slug()
+    }
+
+    #[getter]
+    fn code(&self) -> Option<u32> {
+        self.0.code()
+    }
+
+    #[getter]
+    fn summary(&self) -> &'static str {
+        self.0.summary()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("CloseReasonInfo({})", self.0.slug())
+    }
+}
+
+#[pyfunction]
+fn close_reasons() -> Vec<CloseReasonInfo> {
+    CloseReason::ALL.iter().copied().map(CloseReasonInfo).collect()
+}
+
+#[pyfunction]
+fn phases() -> Vec<&'static str> {
+    Phase::ALL.iter().map(|phase| phase.slug()).collect()
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    let bounds_s = RESPONSE_BOUNDS_MS.map(|bound_ms| f64::from(bound_ms) / 1000.0);
+    m.add("RESPONSE_BUCKETS_S", pyo3::types::PyTuple::new(m.py(), bounds_s)?)?;
+    m.add_class::<CloseReasonInfo>()?;
+    m.add_function(wrap_pyfunction!(close_reasons, m)?)?;
+    m.add_function(wrap_pyfunction!(phases, m)?)
+}
