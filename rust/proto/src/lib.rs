@@ -1,8 +1,14 @@
 //! The connection protocol of WhatsApp Web, sans-IO: no sockets, no clock, no threads, no randomness of its own.
 
+pub mod cert;
 pub mod close_reason;
 pub mod counters;
 pub mod entropy;
+pub mod frame;
+pub mod handshake;
 pub mod keepalive;
+pub mod noise;
+pub mod payload;
 pub mod phase;
 pub mod time;
+pub mod ws;
