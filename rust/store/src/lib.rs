@@ -1,1 +1,36 @@
-//! store
+//! Durable state of all sessions in one SQLite file.
+//!
+//! - **One writer.** A thread of its own gathers what all sessions submit and commits it as one transaction
+//!   (WAL, `synchronous=FULL`): one fsync serves them all. A batch is answered after that fsync, in submit
+//!   order; what is answered survives `kill -9` and power loss.
+//! - **All or nothing, in order.** A failed commit fails its whole group and everything queued behind it.
+//! - **Damage is set aside, never replaced.** A row whose checksum does not match is quarantined with its
+//!   session; a file that cannot be read is kept and what can be read is salvaged into a new one.
+//! - **One process.** An advisory lock on `PATH.lock`; the second process is refused.
+//!
+//! Readers use a second connection: a consumer that takes messages neither waits for the writer's fsync nor
+//! holds it up (WAL readers see the last commit). It cannot write, so there is still one writer.
+
+mod checksum;
+mod error;
+mod inbox;
+mod lock;
+mod open;
+mod options;
+mod queue;
+mod record;
+mod schema;
+mod secret;
+mod sessions;
+mod shared;
+mod store;
+mod writer;
+
+pub use error::{DeviceError, ErrorKind, StoreError};
+pub use options::Options;
+pub use record::{
+    Batch, Completion, Credentials, Device, Health, Import, InboxMessage, OpenReport, Quarantined,
+    ServerChain, SessionRow, SignalKey, Write,
+};
+pub use secret::{Secret32, SecretBytes};
+pub use store::Store;

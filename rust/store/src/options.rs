@@ -1,0 +1,33 @@
+//! Sizes and times of the store.
+
+use std::time::Duration;
+
+/// How the store is run; the defaults suit 10,000 sessions on one disk.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long the writer gathers more work after the first piece arrived: fewer fsyncs against latency.
+    pub group_commit: Duration,
+    /// Most bytes that may wait; [`submit`](crate::Store::submit) answers `queue_full` beyond.
+    pub max_queued_bytes: usize,
+    /// Most writes that may wait.
+    pub max_queued_writes: usize,
+    /// The write-ahead log is copied back and cut when it is larger.
+    pub wal_limit_bytes: u64,
+    /// Largest size of the file; `disk_full` beyond. `None`: what the disk holds.
+    pub max_file_bytes: Option<u64>,
+    /// How long a message is kept after `done`, so that a re-sent one is recognised.
+    pub keep_done: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            group_commit: Duration::from_millis(2),
+            max_queued_bytes: 64 * 1024 * 1024,
+            max_queued_writes: 65_536,
+            wal_limit_bytes: 8 * 1024 * 1024,
+            max_file_bytes: None,
+            keep_done: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}

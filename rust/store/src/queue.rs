@@ -1,0 +1,205 @@
+//! What waits for the writer. Pure: no thread, no SQLite; time is an argument.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::record::Batch;
+use crate::{ErrorKind, Options, StoreError};
+
+/// Work of a blocking caller, run inside a group's transaction in a savepoint of its own.
+pub(crate) trait Call: Send {
+    /// Runs the work. `Err` rolls the savepoint back.
+    fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// Lets the caller go, with the group's error when its transaction failed.
+    fn reply(self: Box<Self>, group: Result<(), StoreError>);
+}
+
+/// One piece of work, in submit order.
+pub(crate) enum Job {
+    Batch(Batch),
+    Device { session_id: String, token: u64 },
+    Call(Box<dyn Call>),
+}
+
+impl Job {
+    fn writes(&self) -> usize {
+        match self {
+            Self::Batch(batch) => batch.writes.len().max(1),
+            Self::Device { .. } | Self::Call(_) => 1,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Batch(batch) => {
+                batch.session_id.len() + batch.writes.iter().map(|w| w.weight()).sum::<usize>()
+            }
+            Self::Device { session_id, .. } => session_id.len(),
+            Self::Call(_) => 0,
+        }
+    }
+}
+
+/// What the writer commits in one transaction.
+#[derive(Default)]
+pub(crate) struct Group {
+    pub(crate) jobs: Vec<Job>,
+    /// Latest wins, so these need no place in the order and survive a failed commit.
+    pub(crate) latest: Latest,
+}
+
+/// Values of which only the newest matters.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Latest {
+    pub(crate) policies: BTreeMap<String, String>,
+    pub(crate) meta: BTreeMap<String, String>,
+}
+
+impl Latest {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.policies.is_empty() && self.meta.is_empty()
+    }
+
+    /// Puts back what a failed commit took; what came since is newer and stays.
+    fn put_back(&mut self, older: Self) {
+        for (session_id, json) in older.policies {
+            self.policies.entry(session_id).or_insert(json);
+        }
+        for (key, value) in older.meta {
+            self.meta.entry(key).or_insert(value);
+        }
+    }
+}
+
+/// The bounded queue between all callers and the writer.
+pub(crate) struct Queue {
+    jobs: VecDeque<(Instant, Job)>,
+    pub(crate) latest: Latest,
+    latest_since: Option<Instant>,
+    bytes: usize,
+    writes: usize,
+    batches: usize,
+    /// The group being written: how many batches, and since when the oldest waits.
+    in_flight: Option<(usize, Instant)>,
+    max_bytes: usize,
+    max_writes: usize,
+    pub(crate) closing: bool,
+}
+
+/// Most bytes and writes of one transaction: bounds the time until its first message is answered.
+const GROUP_MAX_BYTES: usize = 16 * 1024 * 1024;
+const GROUP_MAX_WRITES: usize = 8_192;
+
+impl Queue {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            jobs: VecDeque::new(),
+            latest: Latest::default(),
+            latest_since: None,
+            bytes: 0,
+            writes: 0,
+            batches: 0,
+            in_flight: None,
+            max_bytes: options.max_queued_bytes,
+            max_writes: options.max_queued_writes,
+            closing: false,
+        }
+    }
+
+    /// Queues a job, or says that the queue is full or closed and takes nothing. One job always fits an empty queue.
+    pub(crate) fn push(&mut self, job: Job, now: Instant) -> Result<(), (Job, StoreError)> {
+        if self.closing {
+            return Err((job, StoreError::closed()));
+        }
+        let (bytes, writes) = (job.bytes(), job.writes());
+        let full = self.bytes + bytes > self.max_bytes || self.writes + writes > self.max_writes;
+        if full && !self.jobs.is_empty() {
+            let message = format!("the store is behind: {} batches wait", self.jobs.len());
+            return Err((job, StoreError::new(ErrorKind::QueueFull, message)));
+        }
+        self.bytes += bytes;
+        self.writes += writes;
+        self.batches += usize::from(matches!(job, Job::Batch(_)));
+        self.jobs.push_back((now, job));
+        Ok(())
+    }
+
+    pub(crate) fn put_policy(&mut self, session_id: String, json: String, now: Instant) {
+        self.latest.policies.insert(session_id, json);
+        self.latest_since.get_or_insert(now);
+    }
+
+    pub(crate) fn put_meta(&mut self, key: String, value: String, now: Instant) {
+        self.latest.meta.insert(key, value);
+        self.latest_since.get_or_insert(now);
+    }
+
+    /// Since when the oldest piece waits that is not being written.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        let oldest_job = self.jobs.front().map(|(since, _)| *since);
+        [oldest_job, self.latest_since].into_iter().flatten().min()
+    }
+
+    pub(crate) fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Whether waiting for more would only add latency.
+    pub(crate) fn group_is_full(&self) -> bool {
+        self.bytes >= GROUP_MAX_BYTES || self.writes >= GROUP_MAX_WRITES
+    }
+
+    /// Takes the oldest jobs, as many as one transaction holds, and all latest values.
+    pub(crate) fn take_group(&mut self) -> Group {
+        let since = self.waiting_since();
+        let (mut bytes, mut writes, mut batches) = (0, 0, 0);
+        let mut jobs = Vec::new();
+        while let Some((_, job)) = self.jobs.front() {
+            bytes += job.bytes();
+            writes += job.writes();
+            if !jobs.is_empty() && (bytes > GROUP_MAX_BYTES || writes > GROUP_MAX_WRITES) {
+                break;
+            }
+            if let Some((_, job)) = self.jobs.pop_front() {
+                self.bytes -= job.bytes();
+                self.writes -= job.writes();
+                batches += usize::from(matches!(job, Job::Batch(_)));
+                jobs.push(job);
+            }
+        }
+        self.latest_since = None;
+        self.batches -= batches;
+        self.in_flight = since.map(|since| (batches, since));
+        Group { jobs, latest: std::mem::take(&mut self.latest) }
+    }
+
+    /// The group is on disk.
+    pub(crate) fn committed(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// The group failed: returns every job queued since, to fail after it.
+    pub(crate) fn failed(&mut self, latest: Latest, now: Instant) -> Vec<Job> {
+        self.in_flight = None;
+        if !latest.is_empty() {
+            self.latest_since.get_or_insert(now);
+        }
+        self.latest.put_back(latest);
+        (self.bytes, self.writes, self.batches) = (0, 0, 0);
+        self.jobs.drain(..).map(|(_, job)| job).collect()
+    }
+
+    /// Batches that wait or are being written.
+    pub(crate) fn depth(&self) -> usize {
+        self.batches + self.in_flight.map_or(0, |(batches, _)| batches)
+    }
+
+    /// Age of the oldest piece of work that is not on disk.
+    pub(crate) fn oldest_age(&self, now: Instant) -> Duration {
+        let in_flight = self.in_flight.map(|(_, since)| since);
+        let oldest = [in_flight, self.waiting_since()].into_iter().flatten().min();
+        oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+}

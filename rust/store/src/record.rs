@@ -1,0 +1,255 @@
+//! The values that go into the store and come out of it.
+
+use crate::secret::{Secret32, SecretBytes};
+use crate::{DeviceError, StoreError};
+
+/// The keys and the registration of one linked device; they never change after linking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Own phone-number JID with device, e.g. `15550001111:3@s.whatsapp.net`.
+    pub jid: String,
+    /// Own LID, when known.
+    pub lid: Option<String>,
+    /// The name that contacts see.
+    pub push_name: Option<String>,
+    /// What the phone runs, as the server named it at pairing.
+    pub platform: Option<String>,
+    /// Signal registration id.
+    pub registration_id: u32,
+    /// Static key of the Noise handshake.
+    pub noise_secret: Secret32,
+    /// Signal identity key.
+    pub identity_secret: Secret32,
+    /// Id of the signed pre-key.
+    pub signed_pre_key_id: u32,
+    /// The signed pre-key.
+    pub signed_pre_key_secret: Secret32,
+    /// XEdDSA signature of the signed pre-key by the identity key.
+    pub signed_pre_key_signature: [u8; 64],
+    /// Secret of the pairing's HMAC.
+    pub adv_secret: Secret32,
+    /// Serialized `ADVSignedDeviceIdentity`.
+    pub account: Option<Vec<u8>>,
+}
+
+/// What is needed to dial one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The session that owns the device.
+    pub session_id: String,
+    /// Keys and registration; `credentials.lid` is the newest known.
+    pub credentials: Credentials,
+    /// Edge-routing block for the next connection.
+    pub routing_info: Option<Vec<u8>>,
+    /// The server key that a resumed handshake may use.
+    pub server_chain: Option<ServerChain>,
+}
+
+/// A verified certificate chain of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerChain {
+    /// As it came from the wire.
+    pub raw: Vec<u8>,
+    /// The server's static key.
+    pub leaf_key: [u8; 32],
+    /// Valid from, Unix seconds.
+    pub not_before: u64,
+    /// Valid until, Unix seconds.
+    pub not_after: u64,
+}
+
+/// One record of the Signal protocol, kept as its source wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalKey {
+    /// e.g. `pre-key`, `session`, `sender-key`; unknown types are kept as well.
+    pub kind: String,
+    /// The source's id within the type.
+    pub id: String,
+    /// The record.
+    pub value: SecretBytes,
+}
+
+/// A device taken over from another program.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// The new session's id.
+    pub session_id: String,
+    /// Keys and registration.
+    pub credentials: Credentials,
+    /// Edge-routing block, when the source had one.
+    pub routing_info: Option<Vec<u8>>,
+    /// The original credentials file, kept whole so that nothing is lost.
+    pub source: SecretBytes,
+    /// All Signal records.
+    pub keys: Vec<SignalKey>,
+}
+
+/// One session as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The session's id.
+    pub session_id: String,
+    /// Own phone-number JID with device.
+    pub jid: Option<String>,
+    /// Own LID.
+    pub lid: Option<String>,
+    /// The JSON last given to [`put_policy`](crate::Store::put_policy) and committed.
+    pub policy: Option<String>,
+    /// Why the credentials are archived (logged out), or `None`.
+    pub archived: Option<String>,
+    /// Why the credentials cannot be used, or `None`.
+    pub quarantined: Option<String>,
+    /// When the device was taken over, Unix milliseconds.
+    pub imported_at_unix_ms: u64,
+}
+
+/// One inbound `<message>`, not yet confirmed by [`done`](crate::Store::done).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxMessage {
+    /// Grows over all sessions; never used twice, also after rows were removed.
+    pub seq: u64,
+    /// The session that received it.
+    pub session_id: String,
+    /// The stanza's `from`.
+    pub chat: String,
+    /// The stanza's `participant`, or `from`.
+    pub sender: String,
+    /// The stanza's `id`.
+    pub message_id: String,
+    /// The whole stanza, flag byte in front.
+    pub stanza: Vec<u8>,
+    /// When it arrived first, Unix milliseconds.
+    pub received_unix_ms: u64,
+}
+
+/// A row or file that could not be trusted and was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// `device`, `signal_key` or `file`.
+    pub what: String,
+    /// The session it belongs to, when known.
+    pub session_id: Option<String>,
+    /// In words.
+    pub why: String,
+    /// When it was found, Unix milliseconds.
+    pub at_unix_ms: u64,
+}
+
+/// One change to durable state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Keep an inbound message. One that is already stored is kept once, and the batch still commits,
+    /// so that the server gets its answer.
+    Inbox {
+        /// The stanza's `from`.
+        chat: String,
+        /// The stanza's `participant`, or `from`.
+        sender: String,
+        /// The stanza's `id`.
+        message_id: String,
+        /// The whole stanza, flag byte in front.
+        stanza: Vec<u8>,
+        /// Unix milliseconds.
+        received_unix_ms: u64,
+    },
+    /// Edge-routing block for the next connection.
+    RoutingInfo(Vec<u8>),
+    /// The server key that a resumed handshake may use.
+    ServerChain(ServerChain),
+    /// A resumed handshake failed: forget the server key.
+    ForgetServerChain,
+    /// The server told us our LID.
+    Lid(String),
+}
+
+impl Write {
+    /// Bytes this write holds in the queue, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        const FIXED: usize = 96;
+        FIXED
+            + match self {
+                Self::Inbox { chat, sender, message_id, stanza, .. } => {
+                    chat.len() + sender.len() + message_id.len() + stanza.len()
+                }
+                Self::RoutingInfo(bytes) => bytes.len(),
+                Self::ServerChain(chain) => chain.raw.len(),
+                Self::ForgetServerChain => 0,
+                Self::Lid(lid) => lid.len(),
+            }
+    }
+}
+
+/// Changes of one session that become durable together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Chosen by the caller, given back with the completion.
+    pub token: u64,
+    /// The session they belong to.
+    pub session_id: String,
+    /// In order.
+    pub writes: Vec<Write>,
+}
+
+/// The outcome of a [`submit`](crate::Store::submit) or [`request_device`](crate::Store::request_device).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    /// The batch is on disk and survives power loss.
+    Committed {
+        /// As submitted.
+        token: u64,
+        /// New inbox rows; 0 when all messages of the batch were stored before.
+        inbox_rows: u32,
+    },
+    /// Nothing of the batch is stored.
+    Failed {
+        /// As submitted.
+        token: u64,
+        /// Why.
+        error: StoreError,
+    },
+    /// The answer to `request_device`.
+    Device {
+        /// As requested.
+        token: u64,
+        /// The device, or why it must not be dialled. Boxed: it is rare and ten times the size of the others.
+        result: Box<Result<Device, DeviceError>>,
+    },
+}
+
+/// A snapshot of how the store does.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Health {
+    /// Batches that wait or are being written.
+    pub queued: usize,
+    /// Age of the oldest of them, seconds; 0 when there is none.
+    pub oldest_age_s: f64,
+    /// Transactions committed. Each costs one fsync.
+    pub commits_total: u64,
+    /// Batches committed.
+    pub batches_total: u64,
+    /// New inbox rows committed.
+    pub inbox_rows_total: u64,
+    /// Batches that failed.
+    pub failed_total: u64,
+    /// Write-ahead logs copied back into the file. Each costs two fsyncs.
+    pub checkpoints_total: u64,
+    /// The newest failure, in words; kept after recovery.
+    pub last_error: Option<String>,
+    /// The last write failed for lack of space and none has succeeded since.
+    pub disk_full: bool,
+    /// The file turned out to be damaged while in use; writing has stopped until the next open.
+    pub damaged: bool,
+    /// Size of the write-ahead log.
+    pub wal_bytes: u64,
+    /// Messages not yet confirmed by `done`.
+    pub inbox_pending: u64,
+    /// How long the last transaction took, seconds.
+    pub last_commit_s: f64,
+}
+
+/// What opening the store found and did, in words for the operator; empty when all was well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// One line each, in order.
+    pub lines: Vec<String>,
+}

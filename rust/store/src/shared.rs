@@ -1,0 +1,129 @@
+//! What the writer thread and the handles share.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+
+use crate::queue::{Job, Queue};
+use crate::record::{Completion, Health};
+use crate::{ErrorKind, Options, StoreError};
+
+/// Called from the writer thread when completions are ready.
+pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
+
+pub(crate) struct Shared {
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) wake: Condvar,
+    pub(crate) completions: Mutex<Vec<Completion>>,
+    pub(crate) notify: Mutex<Notify>,
+    /// The second connection: readers do not wait for the writer's fsync, and cannot write.
+    pub(crate) reader: Mutex<Option<Connection>>,
+    pub(crate) meters: Meters,
+    pub(crate) wal: PathBuf,
+}
+
+/// The numbers behind [`Health`].
+#[derive(Default)]
+pub(crate) struct Meters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) inbox_rows: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) wal_bytes: AtomicU64,
+    pub(crate) inbox_pending: AtomicU64,
+    pub(crate) last_commit_us: AtomicU64,
+    pub(crate) disk_full: AtomicBool,
+    pub(crate) damaged: AtomicBool,
+    pub(crate) last_error: Mutex<Option<String>>,
+}
+
+impl Meters {
+    /// Remembers a failure and what it says about the file.
+    pub(crate) fn on_error(&self, error: &StoreError) {
+        match error.kind {
+            ErrorKind::DiskFull => self.disk_full.store(true, Ordering::Relaxed),
+            ErrorKind::Damaged => self.damaged.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+        *lock(&self.last_error) = Some(error.message.clone());
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(options: &Options, notify: Notify, reader: Connection, wal: &Path) -> Self {
+        Self {
+            queue: Mutex::new(Queue::new(options)),
+            wake: Condvar::new(),
+            completions: Mutex::default(),
+            notify: Mutex::new(notify),
+            reader: Mutex::new(Some(reader)),
+            meters: Meters::default(),
+            wal: wal.to_owned(),
+        }
+    }
+
+    /// Queues a job and wakes the writer when it sleeps (it gathers by itself once awake).
+    pub(crate) fn push(&self, job: Job) -> Result<(), (Job, StoreError)> {
+        let mut queue = lock(&self.queue);
+        let slept = queue.waiting_since().is_none();
+        queue.push(job, Instant::now())?;
+        if slept || queue.group_is_full() {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Appends completions in order and signals once.
+    pub(crate) fn complete(&self, completions: Vec<Completion>) {
+        if completions.is_empty() {
+            return;
+        }
+        lock(&self.completions).extend(completions);
+        let notify = Arc::clone(&lock(&self.notify));
+        notify();
+    }
+
+    pub(crate) fn measure_wal(&self) -> u64 {
+        let bytes = std::fs::metadata(&self.wal).map_or(0, |m| m.len());
+        self.meters.wal_bytes.store(bytes, Ordering::Relaxed);
+        bytes
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let (queued, oldest_age) = {
+            let queue = lock(&self.queue);
+            (queue.depth(), queue.oldest_age(Instant::now()))
+        };
+        let m = &self.meters;
+        Health {
+            queued,
+            oldest_age_s: oldest_age.as_secs_f64(),
+            commits_total: m.commits.load(Ordering::Relaxed),
+            batches_total: m.batches.load(Ordering::Relaxed),
+            inbox_rows_total: m.inbox_rows.load(Ordering::Relaxed),
+            failed_total: m.failed.load(Ordering::Relaxed),
+            checkpoints_total: m.checkpoints.load(Ordering::Relaxed),
+            last_error: lock(&m.last_error).clone(),
+            disk_full: m.disk_full.load(Ordering::Relaxed),
+            damaged: m.damaged.load(Ordering::Relaxed),
+            wal_bytes: m.wal_bytes.load(Ordering::Relaxed),
+            inbox_pending: m.inbox_pending.load(Ordering::Relaxed),
+            last_commit_s: Duration::from_micros(m.last_commit_us.load(Ordering::Relaxed)).as_secs_f64(),
+        }
+    }
+}
+
+/// Locks, also after a panic elsewhere: every value behind these locks is whole between two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wall clock, Unix milliseconds.
+pub(crate) fn now_unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

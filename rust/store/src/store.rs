@@ -1,0 +1,285 @@
+//! The handle: what other threads may ask of the store.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::lock::Lock;
+use crate::queue::{Call, Job};
+use crate::record::{
+    Batch, Completion, Device, Health, Import, InboxMessage, OpenReport, Quarantined, SessionRow, SignalKey,
+};
+use crate::shared::{Shared, lock, now_unix_ms};
+use crate::writer::Writer;
+use crate::{DeviceError, Options, StoreError, inbox, open, sessions};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// The one SQLite file of all sessions, held under a lock by this process.
+///
+/// Clones are handles to the same store. `submit`, `request_device`, `put_policy`, `put_meta`, `health` and
+/// `drain_completions` never block on the disk; everything else may, and belongs on a thread that can wait.
+/// The file is closed by [`close`](Self::close), or when the last handle is dropped.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<(JoinHandle<()>, Lock)>>,
+}
+
+impl Store {
+    /// Opens or creates the store, brings it up to date, and sets aside what is damaged.
+    ///
+    /// `notify` is called from the writer thread when completions are ready, once for each group; it must not
+    /// block and not call the store's blocking functions.
+    ///
+    /// Errors: `locked`, `newer_schema`, `damaged` (nothing could be read; the file is kept as it is),
+    /// `disk_full`, `io`.
+    pub fn open(
+        path: impl AsRef<Path>,
+        options: Options,
+        notify: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<(Self, OpenReport)> {
+        let opened = open::open(path.as_ref(), &options)?;
+        let shared = Arc::new(Shared::new(&options, notify.into(), opened.reader, &opened.wal));
+        shared.meters.inbox_pending.store(inbox::pending(&opened.writer)?, Ordering::Relaxed);
+        let writer = Writer::new(Arc::clone(&shared), opened.writer, options);
+        let thread = thread::Builder::new()
+            .name("runner-store".into())
+            .spawn(move || writer.run())
+            .map_err(|e| StoreError::io("start the writer thread", &e))?;
+        let inner = Inner { shared, writer: Mutex::new(Some((thread, opened.lock))) };
+        Ok((Self { inner: Arc::new(inner) }, opened.report))
+    }
+
+    /// Replaces what is called when completions are ready, and calls it once.
+    pub fn set_notify(&self, notify: Box<dyn Fn() + Send + Sync>) {
+        let notify: crate::shared::Notify = notify.into();
+        *lock(&self.inner.shared.notify) = Arc::clone(&notify);
+        notify();
+    }
+
+    /// Queues a batch; its completion comes in submit order. Never blocks.
+    ///
+    /// Errors: `queue_full` or `closed`; nothing of the batch was taken and no completion will come.
+    pub fn submit(&self, batch: Batch) -> Result<()> {
+        self.inner.shared.push(Job::Batch(batch)).map_err(|(_, error)| error)
+    }
+
+    /// Asks for a session's credentials; the answer is a [`Completion::Device`] in submit order. Never blocks.
+    ///
+    /// Errors: as [`submit`](Self::submit).
+    pub fn request_device(&self, session_id: &str, token: u64) -> Result<()> {
+        let job = Job::Device { session_id: session_id.into(), token };
+        self.inner.shared.push(job).map_err(|(_, error)| error)
+    }
+
+    /// Appends what was completed since the last call, in submit order.
+    pub fn drain_completions(&self, into: &mut Vec<Completion>) {
+        into.append(&mut lock(&self.inner.shared.completions));
+    }
+
+    /// Queues the policy state of a session (JSON); the newest wins, and is tried again until it is on disk.
+    /// One for an unknown session is dropped: a late write does not bring back a deleted session.
+    pub fn put_policy(&self, session_id: impl Into<String>, json: impl Into<String>) {
+        let shared = &self.inner.shared;
+        lock(&shared.queue).put_policy(session_id.into(), json.into(), Instant::now());
+        shared.wake.notify_one();
+    }
+
+    /// Queues a fleet-wide value; otherwise as [`put_policy`](Self::put_policy).
+    pub fn put_meta(&self, key: impl Into<String>, value: impl Into<String>) {
+        let shared = &self.inner.shared;
+        lock(&shared.queue).put_meta(key.into(), value.into(), Instant::now());
+        shared.wake.notify_one();
+    }
+
+    /// A snapshot of how the store does.
+    pub fn health(&self) -> Health {
+        self.inner.shared.health()
+    }
+
+    /// All sessions, by id. Blocking.
+    pub fn sessions(&self) -> Result<Vec<SessionRow>> {
+        self.read(sessions::list)
+    }
+
+    /// All committed policies `(session_id, json)`. Blocking.
+    pub fn policies(&self) -> Result<Vec<(String, String)>> {
+        self.read(|c| sessions::pairs(c, "SELECT session_id, json FROM policy ORDER BY session_id"))
+    }
+
+    /// All committed fleet-wide values `(key, value)`. Blocking.
+    pub fn meta(&self) -> Result<Vec<(String, String)>> {
+        self.read(|c| sessions::pairs(c, "SELECT key, value FROM meta ORDER BY key"))
+    }
+
+    /// The credentials of a session. Blocking. A row found damaged is quarantined first.
+    pub fn device(&self, session_id: &str) -> std::result::Result<Device, DeviceError> {
+        match self.read(|c| Ok(sessions::device(c, session_id)))?? {
+            Ok(device) => Ok(device),
+            Err(why) => {
+                let (id, reason) = (session_id.to_owned(), why.clone());
+                self.call(move |c| sessions::quarantine_device(c, &id, &reason, now_unix_ms()))?;
+                Err(DeviceError::Quarantined(why))
+            }
+        }
+    }
+
+    /// Takes over a device and its Signal keys, all or nothing. Blocking.
+    ///
+    /// Errors: `exists` when the id is taken or another session holds the same device.
+    pub fn import(&self, import: Import) -> Result<()> {
+        self.call(move |c| sessions::import(c, &import, now_unix_ms()))
+    }
+
+    /// All readable Signal keys of a session. Blocking. Damaged ones are quarantined first, and missing here.
+    pub fn signal_keys(&self, session_id: &str) -> Result<Vec<SignalKey>> {
+        let scan = self.read(|c| sessions::signal_keys(c, session_id))?;
+        if !scan.damaged.is_empty() {
+            let (id, damaged) = (session_id.to_owned(), scan.damaged);
+            self.call(move |c| {
+                damaged.iter().try_for_each(|key| sessions::quarantine_key(c, &id, key, now_unix_ms()))
+            })?;
+        }
+        Ok(scan.good)
+    }
+
+    /// Marks the credentials as logged out; they are kept. Blocking.
+    pub fn archive(&self, session_id: &str, why: &str) -> Result<()> {
+        let (id, why) = (session_id.to_owned(), why.to_owned());
+        self.call(move |c| sessions::archive(c, &id, &why, now_unix_ms()))
+    }
+
+    /// Removes a session on the operator's request; its credentials and keys move to the archive. Blocking.
+    /// Messages that wait in the inbox stay: they were answered and are the consumer's.
+    pub fn delete(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::delete(c, &id, now_unix_ms()))
+    }
+
+    /// What was set aside, oldest first. Blocking.
+    pub fn quarantined(&self) -> Result<Vec<Quarantined>> {
+        self.read(sessions::quarantined)
+    }
+
+    /// The oldest unconfirmed messages after `after_seq`, at most `n`. Blocking.
+    pub fn take(&self, after_seq: u64, n: usize) -> Result<Vec<InboxMessage>> {
+        self.read(|c| inbox::take(c, after_seq, n))
+    }
+
+    /// Confirms messages; returns how many were waiting. Blocking; on return it survives power loss.
+    pub fn done(&self, seqs: &[u64]) -> Result<u64> {
+        let seqs = seqs.to_owned();
+        let confirmed = self.call(move |c| inbox::done(c, &seqs, now_unix_ms()))?;
+        self.inner.shared.meters.inbox_pending.fetch_sub(confirmed, Ordering::Relaxed);
+        Ok(confirmed)
+    }
+
+    /// Waits until everything queued before is on disk; `false` when it took too long or failed.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let (work, answer) = Work::new(|_| Ok(()));
+        let pushed = self.inner.shared.push(Job::Call(Box::new(work)));
+        pushed.is_ok() && matches!(answer.recv_timeout(timeout), Ok(Ok(())))
+    }
+
+    /// Commits what is queued, copies the log back, closes the file and drops the lock. Blocking; a second call
+    /// does nothing. Every later call answers `closed`.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let reader = lock(&self.inner.shared.reader);
+        let result = work(reader.as_ref().ok_or_else(StoreError::closed)?);
+        if let Err(error) = &result
+            && error.kind == crate::ErrorKind::Damaged
+        {
+            self.inner.shared.meters.on_error(error);
+        }
+        result
+    }
+
+    /// Runs work on the writer, inside a group, and waits for the commit.
+    fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (work, answer) = Work::new(work);
+        self.inner.shared.push(Job::Call(Box::new(work))).map_err(|(_, error)| error)?;
+        answer.recv().unwrap_or_else(|_| Err(StoreError::closed()))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("wal", &self.inner.shared.wal).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        let Some((thread, lock_file)) = lock(&self.writer).take() else { return };
+        lock(&self.shared.queue).closing = true;
+        self.shared.wake.notify_one();
+        // The reader goes first: the last connection to close copies the log back and removes it.
+        lock(&self.shared.reader).take();
+        if thread.thread().id() != thread::current().id() {
+            // A panic of the writer ends the process; there is no other error to see here.
+            let _ = thread.join();
+        }
+        drop(lock_file);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A closure on its way to the writer, and its answer on the way back.
+struct Work<F, T> {
+    work: Option<F>,
+    result: Option<Result<T>>,
+    answer: mpsc::SyncSender<Result<T>>,
+}
+
+impl<F, T> Work<F, T>
+where
+    F: FnOnce(&Connection) -> Result<T> + Send,
+    T: Send,
+{
+    fn new(work: F) -> (Self, mpsc::Receiver<Result<T>>) {
+        let (answer, receiver) = mpsc::sync_channel(1);
+        (Self { work: Some(work), result: None, answer }, receiver)
+    }
+}
+
+impl<F, T> Call for Work<F, T>
+where
+    F: FnOnce(&Connection) -> Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<()> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        let result = work(connection);
+        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.result = Some(result);
+        outcome
+    }
+
+    fn reply(self: Box<Self>, group: Result<()>) {
+        let Self { result, answer, .. } = *self;
+        let result = group.and_then(|()| result.unwrap_or_else(|| Err(StoreError::closed())));
+        // The caller may have stopped waiting.
+        let _ = answer.send(result);
+    }
+}

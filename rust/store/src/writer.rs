@@ -1,0 +1,266 @@
+//! The writer thread: gathers what waits, commits it as one transaction, answers in submit order.
+//!
+//! A commit that fails takes everything down with it that was queued behind it, in order: those batches were
+//! made on top of changes that do not exist. Then the store takes work again. Policies and meta values are
+//! different: only their newest value matters, so they are kept and tried again until they are on disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::queue::{Group, Job, Latest};
+use crate::record::{Completion, Device};
+use crate::shared::{Shared, lock, now_unix_ms};
+use crate::{DeviceError, ErrorKind, Options, StoreError, inbox, sessions};
+
+/// Between two tries to write after a failure, when nobody submits anything.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two searches for confirmed messages to remove.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// What a probe for space writes, bytes: more than one message, less than a second of traffic.
+const PROBE_BYTES: u32 = 64 * 1024;
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    connection: Connection,
+    options: Options,
+    /// Set by a failed commit: no unasked work before.
+    retry_at: Option<Instant>,
+    prune_at: Instant,
+}
+
+/// Ends the process when the writer ends by a panic: nothing would be committed or answered any more.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection, options: Options) -> Self {
+        Self { shared, connection, options, retry_at: None, prune_at: Instant::now() }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(crate) fn run(mut self) {
+        let _guard = AbortOnPanic;
+        while let Some(group) = self.wait_for_group() {
+            self.write(group);
+            self.limit_wal(self.options.wal_limit_bytes);
+            self.prune();
+        }
+        self.limit_wal(1);
+    }
+
+    /// The next group; an empty one asks for a probe. `None`: closed and empty.
+    fn wait_for_group(&self) -> Option<Group> {
+        let mut queue = lock(&self.shared.queue);
+        loop {
+            let now = Instant::now();
+            let may_retry = self.retry_at.is_none_or(|at| at <= now);
+            let wait_until = if queue.has_jobs() || (!queue.latest.is_empty() && (may_retry || queue.closing))
+            {
+                let gathered_at = queue.waiting_since().unwrap_or(now) + self.options.group_commit;
+                if queue.closing || queue.group_is_full() || gathered_at <= now {
+                    return Some(queue.take_group());
+                }
+                gathered_at
+            } else if queue.closing {
+                return None;
+            } else if let Some(at) = self.retry_at {
+                if at <= now {
+                    return Some(Group::default());
+                }
+                at
+            } else if self.prune_at <= now {
+                return Some(Group::default());
+            } else {
+                self.prune_at
+            };
+            let waited = self.shared.wake.wait_timeout(queue, wait_until.saturating_duration_since(now));
+            queue = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+
+    fn write(&mut self, mut group: Group) {
+        if group.jobs.is_empty() && group.latest.is_empty() && self.retry_at.is_none() {
+            return;
+        }
+        let started = Instant::now();
+        let meters = &self.shared.meters;
+        let closing = lock(&self.shared.queue).closing;
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&mut group))).unwrap_or_else(|_| {
+            Err(StoreError::new(ErrorKind::Io, "the writer panicked; its transaction is undone"))
+        });
+        match outcome {
+            Ok(rows) => {
+                let took = started.elapsed();
+                meters
+                    .last_commit_us
+                    .store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                meters.commits.fetch_add(1, Ordering::Relaxed);
+                meters.disk_full.store(false, Ordering::Relaxed);
+                self.retry_at = None;
+                lock(&self.shared.queue).committed();
+                self.answer(group.jobs, &Ok(rows));
+            }
+            Err(error) => {
+                meters.on_error(&error);
+                self.retry_at = Some(Instant::now() + RETRY_EVERY);
+                let latest = if closing { Latest::default() } else { group.latest };
+                let behind = lock(&self.shared.queue).failed(latest, Instant::now());
+                group.jobs.extend(behind);
+                self.answer(group.jobs, &Err(error));
+            }
+        }
+    }
+
+    /// Commits a group; returns for each job its new inbox rows, or why it alone was refused.
+    fn commit(&self, group: &mut Group) -> Result<Vec<Result<u32, StoreError>>, StoreError> {
+        if self.shared.meters.damaged.load(Ordering::Relaxed) {
+            return Err(damaged_in_use());
+        }
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut rows = Vec::with_capacity(group.jobs.len());
+        for job in &mut group.jobs {
+            let result = match job {
+                Job::Batch(batch) => inbox::apply(&transaction, &batch.session_id, &batch.writes),
+                Job::Call(call) => in_savepoint(&transaction, |connection| call.run(connection)).map(|()| 0),
+                Job::Device { .. } => Ok(0),
+            };
+            match result {
+                Err(error) if error.kind.ends_the_group() => return Err(error),
+                result => rows.push(result),
+            }
+        }
+        for (session_id, json) in &group.latest.policies {
+            sessions::set_policy(&transaction, session_id, json)?;
+        }
+        for (key, value) in &group.latest.meta {
+            sessions::set_meta(&transaction, key, value)?;
+        }
+        if self.retry_at.is_some() && group.jobs.is_empty() {
+            probe(&transaction)?;
+        }
+        transaction.commit()?;
+        Ok(rows)
+    }
+
+    /// Answers in submit order, after the transaction, and signals once.
+    fn answer(&self, jobs: Vec<Job>, outcome: &Result<Vec<Result<u32, StoreError>>, StoreError>) {
+        let meters = &self.shared.meters;
+        let mut completions = Vec::with_capacity(jobs.len());
+        for (index, job) in jobs.into_iter().enumerate() {
+            match job {
+                Job::Device { session_id, token } => {
+                    let result = Box::new(self.device(&session_id));
+                    completions.push(Completion::Device { token, result });
+                }
+                Job::Call(call) => call.reply(outcome.as_ref().map(|_| ()).map_err(Clone::clone)),
+                Job::Batch(batch) => {
+                    let result = match outcome {
+                        Ok(rows) => rows.get(index).cloned().unwrap_or(Ok(0)),
+                        Err(error) => Err(error.clone()),
+                    };
+                    completions.push(match result {
+                        Ok(inbox_rows) => {
+                            meters.batches.fetch_add(1, Ordering::Relaxed);
+                            meters.inbox_rows.fetch_add(u64::from(inbox_rows), Ordering::Relaxed);
+                            meters.inbox_pending.fetch_add(u64::from(inbox_rows), Ordering::Relaxed);
+                            Completion::Committed { token: batch.token, inbox_rows }
+                        }
+                        Err(error) => {
+                            meters.failed.fetch_add(1, Ordering::Relaxed);
+                            Completion::Failed { token: batch.token, error }
+                        }
+                    });
+                }
+            }
+        }
+        self.shared.complete(completions);
+    }
+
+    /// Reads a device; a damaged one is quarantined before it is answered.
+    fn device(&self, session_id: &str) -> Result<Device, DeviceError> {
+        match sessions::device(&self.connection, session_id)? {
+            Ok(device) => Ok(device),
+            Err(why) => {
+                let kept = in_savepoint(&self.connection, |connection| {
+                    sessions::quarantine_device(connection, session_id, &why, now_unix_ms())
+                });
+                if let Err(error) = kept {
+                    self.shared.meters.on_error(&error);
+                }
+                Err(DeviceError::Quarantined(why))
+            }
+        }
+    }
+
+    /// Copies the log back and cuts it when it is large. After the answers, so that no message waits for it.
+    fn limit_wal(&self, limit_bytes: u64) {
+        if self.shared.measure_wal() < limit_bytes || self.shared.meters.damaged.load(Ordering::Relaxed) {
+            return;
+        }
+        // A reader in the middle of a query makes this a partial copy ("busy", no error); the next group tries again.
+        match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            Ok(()) => {
+                self.shared.meters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                self.shared.measure_wal();
+            }
+            Err(error) => self.shared.meters.on_error(&error.into()),
+        }
+    }
+
+    /// Removes messages confirmed long ago, a bounded number at a time.
+    fn prune(&mut self) {
+        let now = Instant::now();
+        if now < self.prune_at || self.retry_at.is_some() {
+            return;
+        }
+        self.prune_at = now + PRUNE_EVERY;
+        let keep_ms = u64::try_from(self.options.keep_done.as_millis()).unwrap_or(u64::MAX);
+        let pruned = inbox::prune(&self.connection, now_unix_ms().saturating_sub(keep_ms))
+            .and_then(|_| Ok(self.connection.execute("DELETE FROM probe", [])?));
+        if let Err(error) = pruned {
+            self.shared.meters.on_error(&error);
+        }
+    }
+}
+
+/// Runs work that may be undone alone.
+fn in_savepoint(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    connection.execute_batch("SAVEPOINT work")?;
+    let result = work(connection);
+    match &result {
+        Ok(()) => connection.execute_batch("RELEASE work")?,
+        // SQLite may have rolled back everything itself (disk full, I/O error); then there is nothing to undo.
+        Err(_) if connection.is_autocommit() => {}
+        Err(_) => connection.execute_batch("ROLLBACK TO work; RELEASE work")?,
+    }
+    result
+}
+
+/// Writes a blob that `prune` removes: whether there is space again, when nobody else asks.
+fn probe(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute("INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?1))", [PROBE_BYTES])?;
+    Ok(())
+}
+
+fn damaged_in_use() -> StoreError {
+    StoreError::new(
+        ErrorKind::Damaged,
+        "the store file is damaged and no longer written; restart: opening salvages what can be read",
+    )
+}
