@@ -1,0 +1,183 @@
+//! What goes in and out of a client as data: commands, effects, events.
+
+use runner_proto::{
+    cert::{CachedServerKey, VerifiedChain},
+    close_reason::{CloseReason, Closed},
+    counters::Counters,
+    entropy::Entropy,
+    noise::{KeyPair, Pattern},
+    phase::Phase,
+    session::Buffers,
+    time::Instant,
+};
+
+/// What a client needs of the world for the length of one call.
+pub struct Cx<'a> {
+    /// The driver's monotonic clock.
+    pub now: Instant,
+    /// The wall clock, Unix milliseconds; for what the protocol writes as a date, never for a deadline.
+    pub unix_ms: u64,
+    /// Randomness fit for keys.
+    pub entropy: &'a mut dyn Entropy,
+    /// Bytes for the transport (before TLS) are appended here; the buffer may be shared by all sessions of a thread.
+    pub out: &'a mut Vec<u8>,
+    /// Decoding buffers, shared by all sessions of a thread.
+    pub scratch: &'a mut Buffers,
+    /// Effects are appended here, in the order in which they must be carried out.
+    pub effects: &'a mut Vec<Effect>,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make these durable in one transaction, after all earlier ones of this client; then call `on_committed`.
+    Commit {
+        /// Counts up from 1 within one connection and stays below 2^32. 0: nothing waits for the outcome.
+        token: u64,
+        /// In order.
+        writes: Vec<Write>,
+    },
+    /// Tell whoever decides.
+    Event(Event),
+}
+
+/// One change of durable state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// An inbound message as it came.
+    Inbox {
+        /// The chat: the stanza's `from`, or its `recipient` when an own other device sent it.
+        chat: String,
+        /// The sender: the stanza's `participant`, else its `from`.
+        sender: String,
+        /// The stanza's `id`.
+        message_id: String,
+        /// The whole stanza, encoded, flag byte in front, never compressed.
+        stanza: Vec<u8>,
+        /// When it was received.
+        received_unix_ms: u64,
+    },
+    /// For the next connection's intro.
+    RoutingInfo(Vec<u8>),
+    /// The server's certificate chain, for a resume.
+    ServerChain(VerifiedChain),
+    /// A resume failed: do not try again with this chain.
+    ForgetServerChain,
+    /// The own LID with device.
+    Lid(String),
+}
+
+/// What happened. Facts only; what to do about them is decided elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The connection is in another phase.
+    Phase(Phase),
+    /// The server said `<success>`.
+    Online {
+        /// How the channel was made.
+        handshake: Pattern,
+        /// From [`handle_open`](crate::Client::handle_open) to `<success>`, in milliseconds.
+        login_ms: u64,
+    },
+    /// A probe changed its verdict.
+    Probe {
+        /// Which one.
+        probe: Probe,
+        /// The new verdict.
+        healthy: bool,
+        /// What was seen.
+        detail: &'static str,
+    },
+    /// The server's clock minus ours, in milliseconds; at each login.
+    ClockOffset {
+        /// Positive when ours is behind.
+        offset_ms: i64,
+    },
+    /// A resumed handshake (IK) failed; rest it for this endpoint.
+    ResumeFailed,
+    /// The connection is over; the last event of a client, said once.
+    Closed(Closed),
+}
+
+/// What is probed; each is a cause of deafness or of death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// A ping drew no byte until the second one had to be sent.
+    Pong,
+    /// A request other than a ping went unanswered twice in a row.
+    IqUnanswered,
+    /// The end of the offline backlog did not come.
+    OfflineMissing,
+    /// The server did not acknowledge a send.
+    SendUnacked,
+    /// An inbound stanza waits for its answer although the store commits.
+    StanzaUnanswered,
+}
+
+impl Probe {
+    /// All probes.
+    pub const ALL: &'static [Self] =
+        &[Self::Pong, Self::IqUnanswered, Self::OfflineMissing, Self::SendUnacked, Self::StanzaUnanswered];
+
+    /// The word for it in JSON, logs, metrics and docs.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Pong => "pong",
+            Self::IqUnanswered => "iq_unanswered",
+            Self::OfflineMissing => "offline_missing",
+            Self::SendUnacked => "send_unacked",
+            Self::StanzaUnanswered => "stanza_unanswered",
+        }
+    }
+}
+
+/// What somebody asks of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Close, now, with one of the `request` reasons (or with the driver's own, such as `output_stalled`).
+    Close(CloseReason),
+    /// Unlink this device at the server, then close with `logged_out_by_request`.
+    Logout,
+    /// Send one node.
+    Send {
+        /// Encoded, flag byte in front.
+        node: Vec<u8>,
+    },
+}
+
+/// The store could not commit; nothing of the batch happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitFailed;
+
+/// How the transport ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportEnd {
+    /// One of the `transport` reasons.
+    pub reason: CloseReason,
+    /// What the operating system or TLS said.
+    pub detail: String,
+}
+
+/// A device as the store knows it, for one connection.
+#[derive(Debug)]
+pub struct DeviceState {
+    /// The device's long-term Noise key.
+    pub noise: KeyPair,
+    /// The user part of the own phone-number JID.
+    pub username: u64,
+    /// The own device number.
+    pub device: u32,
+    /// The own LID with device, as last stored.
+    pub lid: Option<String>,
+    /// The name that others see.
+    pub push_name: Option<String>,
+    /// From the last connection's `<edge_routing>`.
+    pub routing_info: Option<Vec<u8>>,
+    /// The server's key of an earlier connection, when resuming (IK) is wanted.
+    pub server_key: Option<CachedServerKey>,
+    /// The client version to claim, `2.3000.N`.
+    pub version: [u32; 3],
+    /// What the session's earlier connections counted.
+    pub counters: Counters,
+}
