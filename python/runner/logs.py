@@ -48,6 +48,11 @@ class LogBuffer:
             self._lines.append((self._next, line))
             self._next += 1
 
+    @property
+    def newest(self) -> int:
+        """Number of the last line, 0 before the first."""
+        return self._next - 1
+
     def after(self, number: int) -> list[tuple[int, bytes]]:
         """Lines with a greater number than `number`, oldest first."""
         with self._lock:
@@ -166,7 +171,7 @@ class LineWriter:
             target.write("".join(f"{line}\n" for line in batch))
             target.flush()
         except (OSError, ValueError):
-            pass  # nowhere to say it: the disk is full or stderr is gone; the ring in memory still has the lines
+            pass  # nowhere to say it: the disk is full or stderr gone; the ring in memory has the lines
 
     def _target(self) -> TextIO:
         if self._path is None:

@@ -1,11 +1,11 @@
 """Who is at the other end of an admin connection: the uid, from the kernel and never from the peer.
 
-Unix sockets carry it (SO_PEERCRED). For loopback TCP the kernel is asked which uid owns the socket whose local
-end is the peer's address and whose remote end is ours: by sock_diag (one look-up, whatever the number of
-sockets), or by reading /proc/net/tcp where netlink is not to be had.
+Unix sockets carry it (SO_PEERCRED). For loopback TCP the kernel is asked which uid owns the socket whose
+local end is the peer's address and whose remote end is ours: by sock_diag (one look-up, whatever the number
+of sockets), or by reading /proc/net/tcp where netlink is not to be had.
 
-An orphaned or TIME_WAIT socket is reported with uid 0, the same as root's: a stranger who connects, writes and
-closes at once would look like root. Such an answer carries no inode, and counts as "not known".
+An orphaned or TIME_WAIT socket is reported with uid 0, the same as root's: a stranger who connects, writes
+and closes at once would look like root. Such an answer carries no inode, and counts as "not known".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tokens of the admin API: who else than the runner's own user may come in, and how far.
 
-Only digests are kept in memory and compared, in constant time. Without `WHATSAPP_ADMIN_TOKEN` a token is made at
-the first start and stored `0600` in the data directory; there is no default secret.
+Only digests are kept in memory and compared, in constant time. Without `WHATSAPP_ADMIN_TOKEN` a token is
+made at the first start and stored `0600` in the data directory; there is no default secret.
 """
 
 from __future__ import annotations

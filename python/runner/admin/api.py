@@ -1,0 +1,358 @@
+"""The routes of the admin API: one ASGI application for both sockets.
+
+The four endpoints of the owner's brief stand at the root under their own names; the rest is `/api/…`. FastAPI
+writes the OpenAPI description; every answer is bytes made by msgspec, and lists go out in chunks (`lists`).
+Handlers only translate: what they call is in `backend`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import trio
+from fastapi import FastAPI, Query, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+
+from runner.admin import events
+from runner.admin.backend import Backend, NewSession
+from runner.admin.guard import Access, Guard, error_body
+from runner.admin.lists import listing, page_of
+from runner.errors import (
+    AdminError,
+    ImportRefusedError,
+    MisuseError,
+    RefusedError,
+    RunnerError,
+    UnknownSessionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from fastapi.routing import APIRoute
+
+    from runner.session import SessionView
+
+_SLUGS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_LOG_POLL_S: Final = 0.25
+_ERROR_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error", "message"],
+    "properties": {
+        "error": {"type": "string", "description": "stable slug"},
+        "message": {"type": "string"},
+        "reason": {"type": "string", "description": "what stands in the way, for refused"},
+        "remedy": {"type": "string", "description": "what the operator can do"},
+    },
+}
+
+
+def _says(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+
+
+_NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {404: _says("no such session")}
+_CONFLICT: Final[dict[int | str, dict[str, Any]]] = {**_NOT_FOUND, 409: _says("refused, with the reason")}
+_PAGED: Final[dict[str, Any]] = {
+    "parameters": [
+        {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}},
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 1000}},
+        {"name": "state", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        {"name": "reason", "in": "query", "schema": {"type": "string"}},
+        {"name": "q", "in": "query", "description": "part of the id", "schema": {"type": "string"}},
+    ]
+}
+Override = Annotated[
+    bool, Query(description="dial although it may cost the number (logged out, banned, replaced …)")
+]
+Penalty = Annotated[bool, Query(description="also forget the penalty of a 402 or 429")]
+Tail = Annotated[int, Query(ge=0, le=100_000, description="how many of the last lines")]
+
+
+def _operation_id(route: APIRoute) -> str:
+    words = re.sub(r"\W+", "_", f"{min(route.methods or set())}{route.path}").lower()
+    return words.strip("_")
+
+
+class Json(Response):
+    """An answer encoded by msgspec."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return msgspec.json.encode(content)
+
+
+def application(backend: Backend, access: Access) -> Guard:
+    """The application behind its door."""
+    version = str(backend.version().get("version", ""))
+    app = FastAPI(
+        title="runner admin API",
+        version=version,
+        description="Keeps WhatsApp Web sessions connected. Errors are `{error, message, remedy}`.",
+        docs_url=None,  # FastAPI's page loads its scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        default_response_class=Json,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    _add_errors(app)
+    _add_brief(app, backend)
+    _add_sessions(app, backend)
+    _add_commands(app, backend)
+    _add_system(app, backend)
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await events.stream(socket, backend, version)
+
+    app.openapi()  # made here, at start, and kept: it takes longer than a request may
+    return Guard(app, access)
+
+
+def _view(backend: Backend, session_id: str) -> SessionView:
+    view = backend.sessions.view(session_id)
+    if view is None:
+        raise UnknownSessionError(session_id)
+    return view
+
+
+def _add_brief(app: FastAPI, backend: Backend) -> None:
+    """The endpoints that operators' scripts already call, and the same under /api."""
+
+    @app.get("/api/metrics", summary="the same as /performance-metrics")
+    @app.get("/performance-metrics", summary="system metrics, and the six metrics of each session")
+    async def performance_metrics(request: Request) -> StreamingResponse:
+        await backend.numbers.refresh()
+        head = {"system": backend.numbers.system(), **backend.numbers.details()}
+        return listing(head, backend.sessions.rows(), page_of(request), partial(_metrics_row, backend))
+
+    @app.get("/api/reconnections", summary="the same as /reconnection-status")
+    @app.get(
+        "/reconnection-status", summary="what each session's reconnecting is doing, and when it tries next"
+    )
+    async def reconnection_status(request: Request) -> StreamingResponse:
+        return listing(backend.sessions.fleet(), backend.sessions.rows(), page_of(request), _status_row)
+
+    for route in app.routes[-4:]:
+        route.openapi_extra = _PAGED  # type: ignore[attr-defined]
+
+    @app.post(
+        "/api/sessions/{session_id}/reconnect", status_code=202, responses=_CONFLICT, summary="reconnect now"
+    )
+    @app.post(
+        "/force-reconnection/{session_id}", status_code=202, responses=_CONFLICT, summary="reconnect now"
+    )
+    async def force_reconnection(session_id: str, override: Override = False) -> Json:
+        connection = await backend.sessions.reconnect(session_id, override=override)
+        return Json(
+            {"id": session_id, "connection": connection, "state": _view(backend, session_id).state}, 202
+        )
+
+    @app.post("/api/sessions/{session_id}/breaker/reset", responses=_NOT_FOUND, summary="close the breaker")
+    @app.post(
+        "/reset-circuit-breaker/{session_id}", responses=_NOT_FOUND, summary="close the circuit breaker"
+    )
+    async def reset_circuit_breaker(session_id: str, penalty: Penalty = False) -> Json:
+        await backend.sessions.reset_breaker(session_id, penalty=penalty)
+        return Json(_status_row(_view(backend, session_id)))
+
+
+def _status_row(view: SessionView) -> dict[str, object]:
+    return view.to_json()
+
+
+def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
+    return {"id": view.session_id, "state": view.state, **backend.numbers.session(view.session_id)}
+
+
+def _add_sessions(app: FastAPI, backend: Backend) -> None:
+    @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=_PAGED)
+    async def sessions(request: Request) -> StreamingResponse:
+        return listing({}, backend.sessions.rows(), page_of(request), _status_row)
+
+    @app.get("/api/sessions/{session_id}", responses=_NOT_FOUND, summary="one session")
+    async def session(session_id: str) -> Json:
+        return Json(_status_row(_view(backend, session_id)))
+
+    @app.get("/api/sessions/{session_id}/metrics", responses=_NOT_FOUND, summary="the metrics of one session")
+    async def session_metrics(session_id: str) -> Json:
+        view = _view(backend, session_id)
+        await backend.numbers.refresh()
+        return Json(_metrics_row(backend, view))
+
+    @app.post(
+        "/api/sessions",
+        status_code=201,
+        responses={409: _says("the id is taken"), 413: _says("too large"), 422: _says("damaged credentials")},
+        summary="take over a session from Baileys credentials",
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _NEW_SESSION}}}
+        },
+    )
+    async def create(request: Request) -> Json:
+        body = await request.body()
+        try:
+            # On a thread: a directory may be 64 MiB, and decoding it here would stop every session's policy.
+            wish = await trio.to_thread.run_sync(partial(msgspec.json.decode, body, type=NewSession))
+        except msgspec.DecodeError as error:
+            raise AdminError(
+                422, "body_wrong", str(error), "see POST /api/sessions in /openapi.json"
+            ) from error
+        made = await backend.create(wish)
+        view = backend.sessions.view(made.session_id)
+        shown = {"id": made.session_id} if view is None else view.to_json()
+        return Json({**shown, "warnings": list(made.warnings)}, 201)
+
+    @app.delete(
+        "/api/sessions/{session_id}", responses=_CONFLICT, summary="remove; the credentials are archived"
+    )
+    async def delete(session_id: str) -> Json:
+        await backend.sessions.remove(session_id)
+        return Json({"id": session_id, "deleted": True})
+
+
+_NEW_SESSION: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["files"],
+    "additionalProperties": False,
+    "properties": {
+        "id": {"type": ["string", "null"], "description": "how the session will be called"},
+        "files": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file",
+        },
+        "start": {"type": "boolean", "default": True},
+        "proxy": {"type": ["string", "null"]},
+    },
+}
+
+
+def _add_commands(app: FastAPI, backend: Backend) -> None:
+    async def answer(session_id: str) -> Json:
+        return Json(_status_row(_view(backend, session_id)))
+
+    @app.post("/api/sessions/{session_id}/start", responses=_CONFLICT, summary="want it online")
+    async def start(session_id: str) -> Json:
+        await backend.sessions.start(session_id)
+        return await answer(session_id)
+
+    @app.post("/api/sessions/{session_id}/stop", responses=_NOT_FOUND, summary="close it and keep it closed")
+    async def stop(session_id: str) -> Json:
+        await backend.sessions.stop(session_id)
+        return await answer(session_id)
+
+    @app.post("/api/sessions/{session_id}/restart", responses=_CONFLICT, summary="stop, then start")
+    async def restart(session_id: str) -> Json:
+        await backend.sessions.restart(session_id)
+        return await answer(session_id)
+
+    @app.post(
+        "/api/sessions/{session_id}/logout", responses=_CONFLICT, summary="unlink the device from the account"
+    )
+    async def logout(session_id: str) -> Json:
+        await backend.sessions.logout(session_id)
+        return await answer(session_id)
+
+
+def _add_system(app: FastAPI, backend: Backend) -> None:
+    @app.get(
+        "/health", responses={503: {"description": "not ready"}}, summary="live and ready, with every check"
+    )
+    async def health() -> Json:
+        report = backend.health()
+        return Json(report, 200 if report.live and report.ready else 503)
+
+    @app.get("/health/live", responses={503: {"description": "restart it"}}, summary="worth keeping")
+    async def live() -> Json:
+        report = backend.health()
+        return Json({"live": report.live}, 200 if report.live else 503)
+
+    @app.get("/health/ready", responses={503: {"description": "not ready"}}, summary="able to work")
+    async def ready() -> Json:
+        report = backend.health()
+        return Json({"ready": report.ready}, 200 if report.ready else 503)
+
+    @app.get("/metrics", summary="Prometheus text")
+    async def metrics() -> Response:
+        await backend.numbers.refresh()
+        return Response(backend.numbers.prometheus(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/api/system", summary="the system metrics, the build and the settings in force")
+    async def system() -> Json:
+        await backend.numbers.refresh()
+        return Json(
+            {
+                "version": backend.version(),
+                "system": backend.numbers.system(),
+                **backend.numbers.details(),
+                "fleet": backend.sessions.fleet(),
+                "settings": backend.settings(),
+            }
+        )
+
+    @app.get("/api/server/version", summary="version and build")
+    async def server_version() -> Json:
+        return Json(backend.version())
+
+    @app.get("/api/logs", summary="the last log lines, one JSON object a line; ?follow=true goes on")
+    async def logs(tail: Tail = 100, follow: bool = False, session: str | None = None) -> Response:
+        lines = _log_lines(backend, tail, session, follow=follow)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+async def _log_lines(
+    backend: Backend, tail: int, session: str | None, *, follow: bool
+) -> AsyncIterator[bytes]:
+    mark = b'"session":' + msgspec.json.encode(session) if session is not None else b""
+    lines = backend.logs.tail(tail)
+    seen = lines[-1][0] if lines else backend.logs.newest
+    yield b"".join(line + b"\n" for _, line in lines if mark in line)
+    while follow and not backend.stopping.is_set():
+        with trio.move_on_after(_LOG_POLL_S):  # log lines come from any thread; polling needs no bridge
+            await backend.stopping.wait()
+        if lines := backend.logs.after(seen):
+            seen = lines[-1][0]
+            yield b"".join(line + b"\n" for _, line in lines if mark in line)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(RunnerError)
+    async def runner_error(_request: Request, error: RunnerError) -> Json:
+        known = as_admin_error(error)
+        return Json(error_body(known), known.status, known.headers)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Json:
+        slug = _SLUGS.get(error.status_code, "http_error")
+        said = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
+        known = AdminError(error.status_code, slug, said, "see /openapi.json for what there is")
+        return Json(error_body(known), known.status, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation_error(_request: Request, error: RequestValidationError) -> Json:
+        said = "; ".join(f"{wrong['loc'][-1]}: {str(wrong['msg']).lower()}" for wrong in error.errors())
+        return Json(error_body(AdminError(422, "parameter_wrong", said)), 422)
+
+
+def as_admin_error(error: RunnerError) -> AdminError:
+    """How an error of the runner is told over HTTP."""
+    if isinstance(error, AdminError):
+        return error
+    status, reason = 500, None
+    if isinstance(error, UnknownSessionError):
+        status = 404
+    elif isinstance(error, RefusedError):
+        status, reason = 409, error.reason
+    elif isinstance(error, ImportRefusedError):
+        status, reason = (409 if error.kind == "exists" else 422), error.kind
+    elif isinstance(error, MisuseError):
+        status = 409
+    return AdminError(status, error.slug, str(error), error.remedy, reason)

@@ -1,0 +1,108 @@
+"""What the admin API needs of the rest of the runner, as types; tests give it a fake of the same shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    import trio
+
+    from runner.logs import LogBuffer
+    from runner.session import SessionView
+
+
+class Change(Protocol):
+    """A status event: what a session is now and what it was before."""
+
+    @property
+    def view(self) -> SessionView: ...
+    @property
+    def previous(self) -> str: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def lost(self) -> int:
+        """Events that this subscriber missed before this one, because it was slow."""
+
+
+class Sessions(Protocol):
+    """The part of the supervisor that an operator reaches. Errors: those of `runner.errors`."""
+
+    def rows(self) -> Iterable[SessionView]: ...
+    def view(self, session_id: str) -> SessionView | None: ...
+    def fleet(self) -> Mapping[str, object]: ...
+    async def start(self, session_id: str) -> None: ...
+    async def stop(self, session_id: str) -> None: ...
+    async def restart(self, session_id: str) -> int: ...
+    async def reconnect(self, session_id: str, *, override: bool = False) -> int: ...
+    async def reset_breaker(self, session_id: str, *, penalty: bool = False) -> None: ...
+    async def remove(self, session_id: str) -> None: ...
+    async def logout(self, session_id: str) -> None: ...
+    def subscribe(self) -> trio.MemoryReceiveChannel[Change]: ...
+
+
+class Numbers(Protocol):
+    """The metrics as `runner.metrics` keeps them."""
+
+    async def refresh(self) -> None:
+        """Bring the numbers up to date when nothing samples them by itself."""
+
+    def system(self) -> dict[str, object]: ...
+    def session(self, session_id: str) -> dict[str, object]: ...
+    def details(self) -> dict[str, object]: ...
+    def prometheus(self) -> bytes: ...
+    async def next_sample(self) -> None:
+        """Wait for the next sample."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line of the health report."""
+
+    name: str
+    healthy: bool
+    detail: str = ""
+
+
+class HealthReport(msgspec.Struct, frozen=True):
+    """live: the process is worth keeping. ready: it can do its work now."""
+
+    live: bool
+    ready: bool
+    checks: tuple[Check, ...] = ()
+
+
+class NewSession(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/sessions`: a Baileys directory as a mapping of file name to its text."""
+
+    files: dict[str, str]
+    id: str | None = None
+    start: bool = True
+    proxy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What an import made."""
+
+    session_id: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Backend:
+    """Everything that the handlers may call."""
+
+    sessions: Sessions
+    numbers: Numbers
+    health: Callable[[], HealthReport]
+    create: Callable[[NewSession], Awaitable[Created]]
+    logs: LogBuffer
+    version: Callable[[], Mapping[str, object]]
+    stopping: trio.Event
+    settings: Callable[[], Mapping[str, str]] = field(default=dict)
+    """The settings in force, secrets masked."""

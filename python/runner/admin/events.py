@@ -1,0 +1,170 @@
+"""`WS /ws`: what changes, as it changes.
+
+`?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
+is `session.status`). Each message is one envelope; its id is a ULID, so a receiver can sort and de-duplicate.
+A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows anybody else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+from starlette.websockets import WebSocketDisconnect
+
+from runner.session import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from starlette.websockets import WebSocket
+
+    from runner.admin.backend import Backend, Change
+
+STATUS: Final = "session.status"
+NAMES: Final = (
+    STATUS,
+    "session.reconnecting",
+    "session.reconnected",
+    "session.breaker",
+    "system.metrics",
+    "session.metrics",
+    "stream.lost",
+)
+GOING_AWAY: Final = 1001
+_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_RETRYING: Final = frozenset({State.BACKOFF, State.SUSPENDED})
+
+
+def ulid(unix_ms: int, random: int) -> str:
+    """A lower-case ULID: 48 bits of time, 80 of randomness, in Crockford's base 32."""
+    number = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | random
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What one receiver asked for."""
+
+    sessions: frozenset[str]
+    events: frozenset[str]
+
+    def has(self, event: str, session: str | None) -> bool:
+        """Whether this event of this session (None: of the system) goes out."""
+        return (event in self.events or "*" in self.events) and (
+            session is None or "*" in self.sessions or session in self.sessions
+        )
+
+
+def wanted_of(socket: WebSocket) -> Wanted:
+    """Read the query of the upgrade request."""
+    query = socket.query_params
+    sessions = frozenset(word for value in query.getlist("session") for word in value.split(",") if word)
+    events = frozenset(word for value in query.getlist("events") for word in value.split(",") if word)
+    return Wanted(sessions or frozenset({"*"}), events or frozenset({STATUS}))
+
+
+def envelope(
+    event: str,
+    session: str | None,
+    payload: Mapping[str, object],
+    version: str,
+    at_unix_ms: int | None = None,
+) -> bytes:
+    """One message."""
+    now = int(time.time() * 1000) if at_unix_ms is None else at_unix_ms
+    return msgspec.json.encode(
+        {
+            "id": f"evt_{ulid(now, secrets.randbits(80))}",
+            "timestamp": now,
+            "event": event,
+            "session": session,
+            "metadata": {},
+            "payload": payload,
+            "engine": "runner",
+            "environment": {"version": version},
+        }
+    )
+
+
+def events_of(change: Change, breaker_before: str) -> Iterator[tuple[str, dict[str, object]]]:
+    """The events that one change of a session stands for. Pure."""
+    view = change.view
+    shown = view.to_json()
+    if change.previous != view.state:
+        yield STATUS, {**shown, "previous": change.previous}
+        if view.state in _RETRYING:
+            yield "session.reconnecting", shown
+        if view.state is State.ONLINE and change.previous != State.DEGRADED and view.connection > 1:
+            yield "session.reconnected", shown
+    if view.breaker.state != breaker_before:
+        yield (
+            "session.breaker",
+            {"id": view.session_id, "breaker": shown["breaker"], "previous": breaker_before},
+        )
+
+
+async def stream(socket: WebSocket, backend: Backend, version: str) -> None:
+    """Serve one receiver until it leaves or the runner stops."""
+    wanted = wanted_of(socket)
+    await socket.accept()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_close_on_stop, socket, backend.stopping, nursery.cancel_scope)
+        nursery.start_soon(_end_with_receiver, socket, nursery.cancel_scope)
+        if any(wanted.has(name, None) for name in ("system.metrics", "session.metrics")):
+            nursery.start_soon(_send_metrics, socket, backend, wanted, version)
+        nursery.start_soon(_send_changes, socket, backend, wanted, version)
+
+
+async def _close_on_stop(socket: WebSocket, stopping: trio.Event, scope: trio.CancelScope) -> None:
+    # The server would drop us without a word (close code 1006) after its own grace.
+    await stopping.wait()
+    with trio.CancelScope(shield=True):
+        await socket.close(GOING_AWAY, "the runner stops")
+    scope.cancel()
+
+
+async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None:
+    try:
+        while True:
+            await socket.receive_text()  # nothing that a receiver says means anything yet
+    except (WebSocketDisconnect, KeyError):  # KeyError: a binary message
+        scope.cancel()
+
+
+async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
+    breakers: dict[str, str] = {}
+    with backend.sessions.subscribe() as changes:
+        async for change in changes:
+            if change.lost:
+                lost = {"events": change.lost}
+                await socket.send_text(envelope("stream.lost", None, lost, version).decode())
+            session = change.view.session_id
+            before = breakers.get(session, "closed")
+            for name, payload in events_of(change, before):
+                if wanted.has(name, session):
+                    message = envelope(name, session, payload, version, change.at_unix_ms)
+                    await socket.send_text(message.decode())
+            if change.view.breaker.state == "closed":
+                breakers.pop(session, None)
+            else:
+                breakers[session] = change.view.breaker.state
+
+
+async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
+    named = sorted(
+        wanted.sessions - {"*"}
+    )  # of all sessions at once the metrics are a list: ask the API for it
+    while True:
+        await backend.numbers.next_sample()
+        if wanted.has("system.metrics", None):
+            await socket.send_text(
+                envelope("system.metrics", None, backend.numbers.system(), version).decode()
+            )
+        if wanted.has("session.metrics", None):
+            for session in named:
+                if backend.sessions.view(session) is not None:
+                    payload = backend.numbers.session(session)
+                    await socket.send_text(envelope("session.metrics", session, payload, version).decode())

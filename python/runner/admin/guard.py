@@ -1,0 +1,253 @@
+"""The door of the admin API: who may call, from where, how much.
+
+`admit` is the rule as a pure function; `Guard` is the ASGI wrapper around the whole application, HTTP and
+WebSocket alike, so that no route can forget it. In order:
+
+1. A Unix socket belongs to the runner's user and root. The file mode says so and the kernel is asked again.
+2. On TCP the Host header must name this machine, or a page that rebinds its own name to 127.0.0.1 could call.
+3. A browser says where a call comes from (Origin, Sec-Fetch-Site); other origins are refused.
+4. A token that is presented must be one of ours. Without one, only the runner's user and root pass, and only
+   on a loopback bind.
+5. The scopes of the caller must cover what the route does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+
+from runner.admin.peer import Peer
+from runner.admin.tokens import ADMIN, EVERYTHING, OPERATE, READ, Tokens
+from runner.errors import AdminError
+from runner.logs import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PEER: Final = "runner.peer"
+"""Key of the `Peer` in an ASGI scope, put there by the server that accepted the connection."""
+
+SMALL_BODY: Final = 64 * 1024
+"""Largest body of any call but an import."""
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+
+@dataclass(slots=True)
+class Access:
+    """What the door goes by. Mutable: SIGHUP changes tokens and hosts."""
+
+    tokens: Tokens
+    is_loopback: bool = True
+    """Whether the TCP side is bound to loopback, so that a known uid can stand in for a token."""
+    own_uid: int = field(default_factory=os.geteuid)
+    hosts: frozenset[str] = frozenset()
+    import_limit: int = 64 * 1024 * 1024
+
+
+def host_names(configured: Iterable[str]) -> frozenset[str]:
+    """The names, beside addresses and localhost, that a Host header may carry."""
+    return frozenset(name.strip().lower() for name in (*configured, socket.gethostname()) if name.strip())
+
+
+def needed_scope(method: str, path: str) -> str:
+    """What a caller must be allowed for this route. What is not known needs the most."""
+    if method in _SAFE_METHODS or method == "WEBSOCKET":
+        return READ
+    is_create = path.rstrip("/") == "/api/sessions"
+    return OPERATE if method == "POST" and not is_create and not path.endswith("/logout") else ADMIN
+
+
+def admit(peer: Peer, method: str, headers: Mapping[str, str], access: Access) -> frozenset[str]:
+    """The scopes of a caller. Pure.
+
+    Errors: AdminError 401 or 403; the message never tells what the right token would be.
+    """
+    if peer.transport == "unix":
+        if not peer.is_trusted(access.own_uid):
+            raise AdminError(
+                403, "peer_refused", "this socket belongs to another user", "use the TCP port with a token"
+            )
+        return EVERYTHING
+    host = headers.get("host", "")
+    if not _is_own_host(host, access.hosts):
+        raise AdminError(
+            403,
+            "host_refused",
+            f"the Host header {host[:80]!r} is not this machine",
+            "add it to WHATSAPP_ADMIN_HOSTS",
+        )
+    _refuse_other_origins(method, host, headers)
+    if (token := _presented_token(headers)) is not None:
+        scopes = access.tokens.scopes(token)
+        if scopes is None:
+            raise AdminError(
+                401, "token_wrong", "this token is not known here", _WHERE_TOKEN, headers=_CHALLENGE
+            )
+        return scopes
+    if access.is_loopback and peer.is_trusted(access.own_uid):
+        return EVERYTHING
+    raise AdminError(401, "token_missing", "this call needs a token", _WHERE_TOKEN, headers=_CHALLENGE)
+
+
+_CHALLENGE: Final = {"www-authenticate": "Bearer"}
+_WHERE_TOKEN: Final = (
+    "send X-Api-Key with the token from WHATSAPP_ADMIN_TOKEN or $WHATSAPP_DATA_DIR/admin.token"
+)
+
+
+def _is_own_host(host: str, names: frozenset[str]) -> bool:
+    """Whether a Host header names this machine. An address cannot be rebound, a name can."""
+    name = _without_port(host).lower()
+    if name == "localhost" or name.endswith(".localhost") or name in names:
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host
+
+
+def _refuse_other_origins(method: str, host: str, headers: Mapping[str, str]) -> None:
+    site = headers.get("sec-fetch-site", "same-origin")
+    origin = headers.get("origin")
+    is_typed_by_hand = site == "none" and method in _SAFE_METHODS
+    if (site != "same-origin" and not is_typed_by_hand) or (
+        origin is not None and not _is_same(origin, host)
+    ):
+        raise AdminError(403, "cross_origin", "calls from another web page are refused")
+
+
+def _is_same(origin: str, host: str) -> bool:
+    return origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}
+
+
+def _presented_token(headers: Mapping[str, str]) -> str | None:
+    if "x-api-key" in headers:
+        return headers["x-api-key"]
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+class Guard:
+    """The ASGI application behind the door."""
+
+    def __init__(self, app: App, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        try:
+            limit = self._enter(scope)
+            await self._app(scope, _limited(receive, limit), answer)
+        except AdminError as error:
+            await refuse(scope, send, error)
+        except Exception:  # the admin request handler: one bad request must not end the runner
+            logger().exception(
+                "admin request failed", path=scope["path"], method=scope.get("method", "WEBSOCKET")
+            )
+            if not answer.is_started:
+                await refuse(
+                    scope, send, AdminError(500, "internal_error", "the runner failed here; its log says why")
+                )
+
+    def _enter(self, scope: Scope) -> int:
+        """Let the caller in, or raise; the largest body he may send."""
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        method = scope.get("method", "WEBSOCKET")
+        path = scope["path"]
+        scopes = admit(scope.get(PEER, Peer("tcp")), method, headers, self._access)
+        needed = needed_scope(method, path)
+        if needed not in scopes:
+            raise AdminError(403, "scope_missing", f"this token may not do that: it needs the scope {needed}")
+        limit = self._access.import_limit if path.rstrip("/") == "/api/sessions" else SMALL_BODY
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > limit:
+            raise AdminError(413, "body_too_large", f"the body is larger than {limit} bytes")
+        return limit
+
+
+class _Answer:
+    """`send`, with our headers added and a note whether the answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.is_started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+        elif message["type"] in {"websocket.accept", "websocket.close", "websocket.http.response.start"}:
+            self.is_started = True
+        await self._send(message)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """`receive` that stops a body without a length at `limit` bytes."""
+    taken = 0
+
+    async def limited() -> Message:
+        nonlocal taken
+        message = await receive()
+        if message["type"] == "http.request":
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                # FastAPI turns any other exception from here into a 400.
+                raise HTTPException(413, f"the body is larger than {limit} bytes")
+        return message
+
+    return limited
+
+
+async def refuse(scope: Scope, send: Send, error: AdminError) -> None:
+    """Answer with an error instead of the application; a WebSocket gets an HTTP answer if possible."""
+    body = msgspec.json.encode(error_body(error))
+    headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    headers += [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *_HEADERS,
+    ]
+    prefix = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": error.error})
+            return
+        prefix = "websocket.http.response"
+    await send({"type": f"{prefix}.start", "status": error.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": body})
+
+
+def error_body(error: AdminError) -> dict[str, str]:
+    """The JSON body of every answer that is not a success."""
+    body = {"error": error.error, "message": error.message}
+    if error.reason is not None:
+        body["reason"] = error.reason
+    if error.remedy:
+        body["remedy"] = error.remedy
+    return body

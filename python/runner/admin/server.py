@@ -1,0 +1,174 @@
+"""Serves the ASGI application with anycorn on listeners of ours.
+
+anycorn speaks HTTP/1.1 and WebSocket on each connection; accepting is ours, because only the accepted socket
+knows its peer. What its own server would leave open is closed here: connections are capped and each is known
+by the kernel's word (`Peer`); a client that stops reading fails after `SEND_TIMEOUT_S` instead of holding a
+task for ever; on stop the application closes its WebSockets itself (`stopping`), and what is still open after
+the grace is cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio
+import anyio.abc
+import trio
+from anycorn.app_wrappers import ASGIWrapper
+from anycorn.config import Config
+from anycorn.tcp_server import TCPServer
+from anycorn.typing import ConnectionState
+from anycorn.worker_context import WorkerContext
+
+from runner.admin.guard import PEER
+from runner.admin.peer import Peer, tcp_peer, unix_peer
+from runner.logs import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from anycorn.typing import ASGIFramework, LifespanState
+
+    from runner.admin.guard import App, Receive, Scope, Send
+
+SEND_TIMEOUT_S: Final = 30.0
+IDLE_TIMEOUT_S: Final = 75.0
+"""Between two reads; WebSockets are pinged more often than this."""
+WEBSOCKET_PING_S: Final = 25.0
+GRACE_S: Final = 1.0
+_FILES_FULL_PAUSE_S: Final = 0.1
+
+
+class BoundedStream(anyio.abc.ByteStream):
+    """A socket whose writes give up on a peer that does not read."""
+
+    def __init__(self, stream: anyio.abc.SocketStream, send_timeout_s: float) -> None:
+        self._stream = stream
+        self._send_timeout_s = send_timeout_s
+
+    async def send(self, item: bytes) -> None:
+        with anyio.fail_after(self._send_timeout_s):
+            await self._stream.send(item)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return await self._stream.receive(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return self._stream.extra_attributes
+
+
+class AdminServer:
+    """All connections of the admin API."""
+
+    def __init__(self, app: App, *, connections: int = 256, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
+        self._app = app
+        self._free = trio.CapacityLimiter(connections)
+        self._send_timeout_s = send_timeout_s
+        self._open: set[socket.socket] = set()
+        self._config = _config()
+        self._context = WorkerContext(None)
+        self._none_open = trio.Event()
+        self._none_open.set()
+
+    async def serve(
+        self,
+        listeners: Sequence[socket.socket],
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept until `stopping`, let requests end for `GRACE_S`, cut the rest. Closes the listeners."""
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(self._accept, listener, connections)
+                task_status.started()
+                await stopping.wait()
+                accepting.cancel_scope.cancel()
+            await self._context.terminated.set()
+            with trio.move_on_after(GRACE_S):
+                await self._none_open.wait()
+            for open_socket in self._open:
+                # A write in anycorn is shielded from cancellation; only its socket's end ends it.
+                with contextlib.suppress(OSError):
+                    open_socket.shutdown(socket.SHUT_RDWR)
+            connections.cancel_scope.cancel()
+
+    async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
+        with trio.socket.from_stdlib_socket(listener) as waiting:
+            while True:
+                # Taken before accepting: above the cap, callers wait in the kernel's queue, not in memory.
+                token = object()
+                await self._free.acquire_on_behalf_of(token)
+                try:
+                    accepted, _address = await waiting.accept()
+                except OSError as error:
+                    self._free.release_on_behalf_of(token)
+                    logger().warning("admin connection not accepted", error=str(error))
+                    await trio.sleep(_FILES_FULL_PAUSE_S)  # no file descriptor left: another must close first
+                    continue
+                except BaseException:
+                    self._free.release_on_behalf_of(token)
+                    raise
+                connections.start_soon(self._converse, accepted, token)
+
+    async def _converse(self, accepted: trio.socket.SocketType, token: object) -> None:
+        plain = socket.socket(fileno=accepted.detach())
+        self._opened(plain)
+        try:
+            if plain.family == socket.AF_UNIX:
+                peer = unix_peer(plain)
+            else:
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                peer = tcp_peer(plain)
+            stream = BoundedStream(await anyio.abc.SocketStream.from_socket(plain), self._send_timeout_s)
+            app = ASGIWrapper(cast("ASGIFramework", _with_peer(self._app, peer)))
+            state = cast("LifespanState", ConnectionState({}))
+            raw = cast("anyio.abc.SocketStream", stream)  # all that TCPServer asks of it, BoundedStream has
+            await TCPServer(app, self._config, self._context, state, raw).run()
+        except OSError as error:  # the peer went away before it said anything
+            logger().debug("admin connection ended", error=str(error))
+        finally:
+            self._closed(plain)
+            self._free.release_on_behalf_of(token)
+
+    def _opened(self, plain: socket.socket) -> None:
+        if not self._open:
+            self._none_open = trio.Event()
+        self._open.add(plain)
+
+    def _closed(self, plain: socket.socket) -> None:
+        self._open.discard(plain)
+        plain.close()
+        if not self._open:
+            self._none_open.set()
+
+
+def _config() -> Config:
+    config = Config()
+    config.include_server_header = False
+    config.keep_alive_timeout = IDLE_TIMEOUT_S
+    config.read_timeout = int(IDLE_TIMEOUT_S)
+    config.websocket_ping_interval = WEBSOCKET_PING_S
+    config.websocket_max_message_size = 64 * 1024
+    config.websocket_permessage_deflate = False
+    config.h11_max_incomplete_size = 16 * 1024
+    config.errorlog = logging.getLogger("anycorn")
+    return config
+
+
+def _with_peer(app: App, peer: Peer) -> App:
+    async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PEER] = peer
+        await app(scope, receive, send)
+
+    return known

@@ -1,0 +1,109 @@
+"""The two listening sockets of the admin API, bound by us and never by the web server.
+
+The Unix socket's path is held by a lock file, so that a second runner refuses instead of stealing it, and a
+socket left behind by a crash is removed without asking.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Final
+
+from runner.errors import LeaseHeldError, StartError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BACKLOG: Final = 128
+_LONGEST_PATH: Final = 107
+"""Bytes that fit `sun_path` with its final zero."""
+
+
+class SocketLock:
+    """Holds `PATH.lock` until closed; when the process dies, the kernel lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Errors: LeaseHeldError when another process holds it; StartError when the file cannot be made."""
+        self.path = path.with_name(f"{path.name}.lock")
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StartError(f"cannot make {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._descriptor, 20).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise LeaseHeldError(str(path), f"the runner with pid {holder or 'unknown'}") from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def close(self) -> None:
+        """Let go. The file stays: removing it would let two holders lock two files of one name."""
+        os.close(self._descriptor)
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Listen on `path`, mode 0600 from the first moment. The caller holds the lock.
+
+    Errors: StartError when the path is too long, taken by something else, or cannot be made.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise StartError(
+            f"the path of the admin socket is longer than {_LONGEST_PATH} bytes: {path}",
+            "set WHATSAPP_ADMIN_SOCKET to a shorter one",
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        _remove_stale(path)
+        os.fchmod(
+            listener.fileno(), 0o600
+        )  # the file gets the mode of its socket: no moment with a wider one
+        listener.bind(os.fspath(path))
+        path.chmod(0o600)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on {path}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a dead runner left. We hold the lock, so a socket here has no owner."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StartError(f"{path} exists and is not a socket", "move it away, or set WHATSAPP_ADMIN_SOCKET")
+    path.unlink()
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """Listen on `host:port`.
+
+    Errors: StartError that names the port and what to do.
+    """
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        raise StartError(f"WHATSAPP_ADMIN_HOST {host!r} cannot be used: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        taken = error.errno == errno.EADDRINUSE
+        remedy = "stop what uses it, or set WHATSAPP_ADMIN_PORT (0: no TCP)" if taken else ""
+        raise StartError(f"cannot listen on {host} port {port}: {error.strerror}", remedy) from error
+    listener.setblocking(False)
+    return listener

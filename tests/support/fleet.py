@@ -1,0 +1,180 @@
+"""A fleet for the admin API to show: rows without an engine, that do what they are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
+from runner.errors import ImportRefusedError, RefusedError, UnknownSessionError
+from runner.logs import LogBuffer
+from runner.session import BreakerView, SessionView, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+RISKY = {"failure_logged_out", "failure_temporary_ban", "failure_locked", "failure_banned", "stream_replaced_code"}
+
+
+def a_view(session_id: str, state: State = State.ONLINE, reason: str | None = None) -> SessionView:
+    return SessionView(
+        session_id=session_id,
+        state=state,
+        reason=reason,
+        code=None,
+        detail=None,
+        connection=1,
+        since_unix_ms=1_700_000_000_000,
+        attempt=0,
+        next_retry_at_unix_ms=None,
+        last_data_received_at=1_700_000_001_000,
+        last_pong_at=1_700_000_002_000,
+        pong_rtt_ms=12.5,
+        breaker=BreakerView("closed"),
+        stable_since=1_700_000_000_000,
+        flap_5m=0,
+        flap_60m=0,
+        phase="online",
+        proxy=None,
+    )
+
+
+class FakeChange:
+    """A status event."""
+
+    def __init__(self, view: SessionView, previous: str, lost: int = 0) -> None:
+        self.view = view
+        self.previous = previous
+        self.lost = lost
+        self.at_unix_ms = 1_700_000_003_000
+
+
+class FakeFleet:
+    """The supervisor's surface over a dict of views."""
+
+    def __init__(self, *views: SessionView) -> None:
+        self.views = {view.session_id: view for view in views}
+        self.called: list[tuple[object, ...]] = []
+        self._subscribers: list[trio.MemorySendChannel[FakeChange]] = []
+        self.broken = False
+
+    def rows(self) -> Iterable[SessionView]:
+        if self.broken:
+            raise ZeroDivisionError("a bug of ours")
+        return list(self.views.values())
+
+    def view(self, session_id: str) -> SessionView | None:
+        return self.views.get(session_id)
+
+    def fleet(self) -> Mapping[str, object]:
+        return {"states": {"online": len(self.views)}}
+
+    def _known(self, session_id: str) -> SessionView:
+        if session_id not in self.views:
+            raise UnknownSessionError(session_id)
+        return self.views[session_id]
+
+    def change(self, session_id: str, **fields: object) -> None:
+        before = self._known(session_id)
+        self.views[session_id] = after = replace(before, **fields)  # type: ignore[arg-type]
+        for channel in self._subscribers:
+            channel.send_nowait(FakeChange(after, before.state))
+
+    async def start(self, session_id: str) -> None:
+        self.called.append(("start", session_id))
+        self.change(session_id, state=State.CONNECTING)
+
+    async def stop(self, session_id: str) -> None:
+        self.called.append(("stop", session_id))
+        self.change(session_id, state=State.STOPPED)
+
+    async def restart(self, session_id: str) -> int:
+        self.called.append(("restart", session_id))
+        self.change(session_id, state=State.CONNECTING, connection=self._known(session_id).connection + 1)
+        return self.views[session_id].connection
+
+    async def reconnect(self, session_id: str, *, override: bool = False) -> int:
+        view = self._known(session_id)
+        if view.reason in RISKY and not override:
+            raise RefusedError(view.reason, f"{session_id} ended with {view.reason}", "add ?override=true")
+        self.called.append(("reconnect", session_id, override))
+        self.change(session_id, state=State.CONNECTING, connection=view.connection + 1)
+        return view.connection + 1
+
+    async def reset_breaker(self, session_id: str, *, penalty: bool = False) -> None:
+        self.called.append(("reset_breaker", session_id, penalty))
+        self.change(session_id, breaker=BreakerView("closed"))
+
+    async def remove(self, session_id: str) -> None:
+        self._known(session_id)
+        self.called.append(("remove", session_id))
+        del self.views[session_id]
+
+    async def logout(self, session_id: str) -> None:
+        self.called.append(("logout", session_id))
+        self.change(session_id, state=State.LOGGED_OUT)
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[FakeChange]:
+        send, receive = trio.open_memory_channel[FakeChange](64)
+        self._subscribers.append(send)
+        return receive
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._subscribers)
+
+
+class FakeNumbers:
+    """Metrics that never move."""
+
+    def __init__(self) -> None:
+        self.sampled = trio.Event()
+
+    async def refresh(self) -> None:
+        return
+
+    def system(self) -> dict[str, object]:
+        return {"totalMemory": 1, "usedMemory": 1, "cpuUsage": 0.1, "activeConnections": 1, "errorRate": None}
+
+    def session(self, _session_id: str) -> dict[str, object]:
+        return {
+            "connectionUptime": 3.5,
+            "messagesProcessed": 0,
+            "messagesPerMinute": 0,
+            "averageResponseTime": 12.5,
+            "errorCount": 0,
+            "reconnectCount": 0,
+        }
+
+    def details(self) -> dict[str, object]:
+        return {"process": {"rss": 1}}
+
+    def prometheus(self) -> bytes:
+        return b'runner_sessions{state="online"} 1\n'
+
+    async def next_sample(self) -> None:
+        await self.sampled.wait()
+        self.sampled = trio.Event()
+
+
+def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
+    async def create(wish: NewSession) -> Created:
+        session_id = wish.id or "imported"
+        if session_id in fleet.views:
+            raise ImportRefusedError("exists", f"{session_id} is taken", "choose another --id")
+        if "creds.json" not in wish.files:
+            raise ImportRefusedError("creds_missing", "there is no creds.json")
+        fleet.views[session_id] = a_view(session_id, State.CONNECTING)
+        return Created(session_id, ("stop the old program first",))
+
+    return Backend(
+        sessions=fleet,
+        numbers=FakeNumbers(),
+        health=lambda: HealthReport(live=True, ready=healthy, checks=(Check("store", healthy),)),
+        create=create,
+        logs=LogBuffer(100),
+        version=lambda: {"version": "0.1.0"},
+        stopping=trio.Event(),
+    )
