@@ -228,6 +228,20 @@ class RunnerProcess(Process):
 
         return wait_until(enough, timeout_s, f"{n} sessions online")
 
+    def wait_ready(self, n: int, timeout_s: float = 30.0) -> None:
+        """Until `n` sessions are online, asked cheaply: for thousands of sessions."""
+
+        def enough() -> bool:
+            if self.child.poll() is not None:
+                raise AssertionError(f"the runner ended with {self.child.returncode}: {self.output()[-3000:]}")
+            try:
+                status, health = self.request("GET", "/health")
+            except OSError:
+                return False
+            return status in (200, 503) and health["sessions"]["online"] >= n
+
+        wait_until(enough, timeout_s, f"{n} sessions online")
+
     def wait_state(self, session_id: str, state: str, timeout_s: float = 20.0) -> dict[str, Any]:
         """Until one session is in a state; its row."""
 
