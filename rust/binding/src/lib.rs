@@ -4,6 +4,7 @@
 
 mod build_info;
 mod facts;
+mod store;
 
 use pyo3::prelude::*;
 
@@ -11,5 +12,6 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     build_info::register(m)?;
-    facts::register(m)
+    facts::register(m)?;
+    store::register(m)
 }
