@@ -5,7 +5,7 @@ use prost::Message;
 use super::{
     HandshakeError, KEY_LEN, KeyPair, NoiseError, Pattern, Role, SymmetricState, TAG_LEN, Transport, dh,
 };
-use crate::cert::{self, VerifiedChain};
+use crate::cert::{self, CertError, VerifiedChain};
 use crate::handshake::{ClientFinish, ClientHello, HandshakeMessage, ServerHello};
 
 /// A handshake whose hello is on its way, and which waits for the server's.
@@ -100,16 +100,21 @@ impl Initiator {
         root: &[u8; KEY_LEN],
         now_unix_s: u64,
     ) -> Result<Established, NoiseError> {
+        let verify = |chain: &[u8], key: &[u8; KEY_LEN]| cert::verify(chain, root, key, now_unix_s);
+        self.read(message, &Context { client, payload, verify: &verify })
+    }
+
+    /// [`read_server_hello`](Self::read_server_hello) with the judgement of certificates as an argument.
+    pub(super) fn read(self, message: &[u8], context: &Context<'_>) -> Result<Established, NoiseError> {
         let answer = Answer::parse(message)?;
-        let context = Context { client, payload, root, now_unix_s };
         match (self.asked, &answer.sealed_static) {
-            (Pattern::Ik, None) => self.resume(&answer, &context),
+            (Pattern::Ik, None) => self.resume(&answer, context),
             (Pattern::Ik, Some(sealed_static)) => {
                 let mut state = SymmetricState::new(Pattern::XxFallback);
                 state.mix_hash(self.ephemeral.public());
-                Self { state, ..self }.finish(Pattern::XxFallback, &answer, sealed_static, &context)
+                Self { state, ..self }.finish(Pattern::XxFallback, &answer, sealed_static, context)
             }
-            (asked, Some(sealed_static)) => self.finish(asked, &answer, sealed_static, &context),
+            (asked, Some(sealed_static)) => self.finish(asked, &answer, sealed_static, context),
             (_, None) => Err(HandshakeError::StaticMissing.into()),
         }
     }
@@ -143,7 +148,7 @@ impl Initiator {
         let server_static = server_static.try_into().map_err(|_| HandshakeError::StaticLength)?;
         state.mix_key(&*dh(&self.ephemeral, &server_static)?);
         let chain = state.decrypt_and_hash(&answer.sealed_payload).map_err(|_| HandshakeError::PayloadTag)?;
-        let chain = cert::verify(&chain, context.root, &server_static, context.now_unix_s)?;
+        let chain = (context.verify)(&chain, &server_static)?;
 
         let sealed_static = state.encrypt_and_hash(context.client.public())?;
         state.mix_key(&*dh(context.client, &answer.ephemeral)?);
@@ -165,11 +170,11 @@ impl Initiator {
 }
 
 /// What the caller knows and the server's hello does not say.
-struct Context<'a> {
-    client: &'a KeyPair,
-    payload: &'a [u8],
-    root: &'a [u8; KEY_LEN],
-    now_unix_s: u64,
+pub(super) struct Context<'a> {
+    pub(super) client: &'a KeyPair,
+    pub(super) payload: &'a [u8],
+    /// Judges the certificate chain for a static key.
+    pub(super) verify: &'a dyn Fn(&[u8], &[u8; KEY_LEN]) -> Result<VerifiedChain, CertError>,
 }
 
 /// A server hello with the lengths checked.

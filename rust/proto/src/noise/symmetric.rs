@@ -153,6 +153,11 @@ impl SymmetricState {
     }
 
     #[cfg(test)]
+    pub(super) const fn set_counter(&mut self, counter: u32) {
+        self.counter = counter;
+    }
+
+    #[cfg(test)]
     pub(super) const fn key(&self) -> &[u8; KEY_LEN] {
         &self.key
     }

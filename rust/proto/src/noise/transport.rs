@@ -22,6 +22,9 @@ pub struct Transport {
 const _: () = assert!(size_of::<Transport>() <= 80);
 
 impl Transport {
+    /// Bytes that [`seal`](Self::seal) adds.
+    pub const OVERHEAD: usize = TAG_LEN;
+
     /// A channel at its start.
     #[must_use]
     pub const fn new(send_key: [u8; KEY_LEN], receive_key: [u8; KEY_LEN]) -> Self {
@@ -56,8 +59,11 @@ impl Transport {
         Ok(plain)
     }
 
-    /// Bytes that [`seal`](Self::seal) adds.
-    pub const OVERHEAD: usize = TAG_LEN;
+    #[cfg(test)]
+    pub(super) const fn set_counters(&mut self, counter: u32) {
+        self.sent = counter;
+        self.received = counter;
+    }
 }
 
 impl std::fmt::Debug for Transport {

@@ -12,8 +12,6 @@
 
 mod decoder;
 mod encoder;
-#[cfg(test)]
-mod tests;
 mod upgrade;
 
 pub use decoder::{ControlPayload, Decoder, MAX_MESSAGE, Message, WsError};
