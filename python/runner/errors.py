@@ -136,5 +136,15 @@ class AdminError(RunnerError):
         self.headers = headers or {}
 
 
+class NotRunningError(RunnerError):
+    """No runner answers on the admin socket. Exit code 3 of the commands that need one."""
+
+    slug = "not_running"
+
+    def __init__(self, socket_path: object, why: str) -> None:
+        super().__init__(f"no runner answers on {socket_path}: {why}")
+        self.remedy = "start one with: python -m runner"
+
+
 class EngineFailedError(Exception):
     """The engine died. Outside `RunnerError`, so that no handler catches it by accident: exit code 70."""

@@ -1,0 +1,241 @@
+"""A client of the admin API over its Unix socket: standard library only, so that a command starts in no time.
+
+    with Client(Path("/var/lib/wa-runner/admin.sock")) as runner:
+        for session in runner.sessions(state="backoff"):
+            print(session["id"], session["reason"], session["nextRetryAt"])
+            runner.reconnect(session["id"])
+
+Errors: NotRunningError when nobody answers; AdminError with status, slug, reason and remedy when the answer
+is not a success.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, cast
+from urllib.parse import quote, urlencode
+
+from runner.errors import AdminError, NotRunningError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+PAGE: Final = 1000
+"""Sessions fetched by one request."""
+
+
+class Breaker(TypedDict):
+    """A session's circuit breaker. Times are Unix milliseconds."""
+
+    state: str
+    why: str | None
+    openedAt: int | None
+    retryAt: int | None
+
+
+class Session(TypedDict):
+    """One session as every surface shows it. Times are Unix milliseconds."""
+
+    id: str
+    state: str
+    reason: str | None
+    code: int | None
+    detail: str | None
+    connection: int
+    since: int
+    attempt: int
+    nextRetryAt: int | None
+    lastDataReceivedAt: int | None
+    lastPongAt: int | None
+    pongRttMs: float | None
+    breaker: Breaker
+    stableSince: int | None
+    flap5m: int
+    flap60m: int
+    phase: str | None
+    proxy: str | None
+
+
+class Reconnect(TypedDict):
+    """The answer to a forced reconnect: the number that the new connection will have."""
+
+    id: str
+    connection: int
+    state: str
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Client:
+    """One connection to a runner. Blocking; not for use by two threads at once."""
+
+    def __init__(self, socket_path: Path, timeout_s: float = 10.0) -> None:
+        self._path = socket_path
+        self._timeout_s = timeout_s
+        self._link = _UnixConnection(socket_path, timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        self._link.close()
+
+    def is_running(self) -> bool:
+        """Whether a runner answers."""
+        try:
+            self.get("/health/live")
+        except NotRunningError:
+            return False
+        except AdminError:
+            return True
+        return True
+
+    def sessions(self, *, state: str | None = None, reason: str | None = None) -> Iterator[Session]:
+        """All sessions, fetched page by page."""
+        offset: int | None = 0
+        while offset is not None:
+            page = self.get(
+                "/api/sessions", {"offset": offset, "limit": PAGE, "state": state, "reason": reason}
+            )
+            yield from page["sessions"]
+            offset = page["next"]
+
+    def session(self, session_id: str) -> Session:
+        """One session."""
+        return cast("Session", self.get(f"/api/sessions/{quote(session_id, safe='')}"))
+
+    def session_metrics(self, session_id: str) -> dict[str, Any]:
+        """The six metrics of one session."""
+        return cast("dict[str, Any]", self.get(f"/api/sessions/{quote(session_id, safe='')}/metrics"))
+
+    def reconnect(self, session_id: str, *, override: bool = False) -> Reconnect:
+        """Reconnect now. Errors: AdminError 409 with the reason when the number could be at risk."""
+        path = f"/force-reconnection/{quote(session_id, safe='')}"
+        return cast("Reconnect", self.post(path, {"override": "true"} if override else {}))
+
+    def reset_breaker(self, session_id: str, *, penalty: bool = False) -> Session:
+        """Close the circuit breaker; with `penalty`, also forget a 402's or 429's waiting time."""
+        path = f"/reset-circuit-breaker/{quote(session_id, safe='')}"
+        return cast("Session", self.post(path, {"penalty": "true"} if penalty else {}))
+
+    def command(self, session_id: str, verb: str) -> Session:
+        """`start`, `stop`, `restart` or `logout`."""
+        return cast("Session", self.post(f"/api/sessions/{quote(session_id, safe='')}/{verb}"))
+
+    def delete(self, session_id: str) -> None:
+        """Remove a session; its credentials move to the archive."""
+        self.request("DELETE", f"/api/sessions/{quote(session_id, safe='')}")
+
+    def create(
+        self, files: Mapping[str, str], session_id: str | None = None, *, start: bool = True
+    ) -> dict[str, Any]:
+        """Take over a Baileys directory, given as file name to text."""
+        body = {"files": dict(files), "id": session_id, "start": start}
+        return cast("dict[str, Any]", self.request("POST", "/api/sessions", body=body))
+
+    def health(self) -> dict[str, Any]:
+        """Live, ready and every check; a runner that is not ready is an answer and no error."""
+        status, raw, _ = self._exchange("GET", "/health", None)
+        return cast("dict[str, Any]", self._decode(status, raw, accept=(200, 503)))
+
+    def system(self) -> dict[str, Any]:
+        """System metrics, build and settings in force."""
+        return cast("dict[str, Any]", self.get("/api/system"))
+
+    def prometheus(self) -> str:
+        """The text of `GET /metrics`."""
+        status, raw, _ = self._exchange("GET", "/metrics", None)
+        if status != 200:
+            self._decode(status, raw)
+        return raw.decode()
+
+    def logs(
+        self, tail: int = 100, *, follow: bool = False, session_id: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The last log lines; with `follow`, further ones as they are written."""
+        query = {"tail": tail, "follow": str(follow).lower(), "session": session_id}
+        link = _UnixConnection(self._path, self._timeout_s)
+        try:
+            answer = self._send(link, "GET", _with_query("/api/logs", query), None)
+            if answer.status != 200:
+                self._decode(answer.status, answer.read())
+            if link.sock is not None:
+                link.sock.settimeout(None)  # silence is not an error here
+            while line := answer.readline():
+                yield json.loads(line)
+        finally:
+            link.close()
+
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """One GET; the decoded JSON."""
+        return self.request("GET", path, query)
+
+    def post(self, path: str, query: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """One POST without a body; the decoded JSON."""
+        return self.request("POST", path, query)
+
+    def request(
+        self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None
+    ) -> Any:  # noqa: ANN401 - JSON
+        """One call; the decoded JSON of a success."""
+        status, raw, _ = self._exchange(method, _with_query(path, query or {}), body)
+        return self._decode(status, raw)
+
+    def _exchange(self, method: str, target: str, body: object) -> tuple[int, bytes, str]:
+        answer = self._send(self._link, method, target, body)
+        raw = answer.read()
+        return answer.status, raw, answer.headers.get("content-type", "")
+
+    def _send(
+        self, link: _UnixConnection, method: str, target: str, body: object
+    ) -> http.client.HTTPResponse:
+        payload = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"} if payload else {}
+        try:
+            link.request(method, target, payload, headers)
+            return link.getresponse()
+        except TimeoutError as error:
+            link.close()
+            raise NotRunningError(self._path, f"no answer within {self._timeout_s:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            link.close()
+            raise NotRunningError(self._path, getattr(error, "strerror", None) or str(error)) from error
+
+    def _decode(self, status: int, raw: bytes, accept: tuple[int, ...] = (200, 201, 202)) -> Any:  # noqa: ANN401
+        try:
+            answer = json.loads(raw)
+        except ValueError:
+            answer = {"error": "not_json", "message": f"status {status} without a JSON body"}
+        if status in accept:
+            return answer
+        raise AdminError(
+            status,
+            str(answer.get("error", "unknown")),
+            str(answer.get("message", f"status {status}")),
+            str(answer.get("remedy", "")),
+            answer.get("reason"),
+        )
+
+
+def _with_query(path: str, query: Mapping[str, object]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path

@@ -1,0 +1,158 @@
+"""What a person sees: tables and colours. Imported only when something is shown to one (rich costs 60 ms)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from runner.admin.client import Session
+
+COLOURS: Final = {
+    "online": "green",
+    "connecting": "cyan",
+    "pairing": "cyan",
+    "degraded": "yellow",
+    "backoff": "yellow",
+    "suspended": "magenta",
+    "parked": "red",
+    "logged_out": "red",
+    "stopped": "dim",
+}
+
+
+def duration(seconds: float | None) -> str:
+    """`5s`, `3m10s`, `2h05m`, `4d02h`."""
+    if seconds is None:
+        return "-"
+    whole = int(max(seconds, 0))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600:02}h"
+
+
+def size(count: float | None) -> str:
+    """Bytes as `1.5 GiB`."""
+    if count is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _ago(unix_ms: int | None, now: float) -> str:
+    return "-" if unix_ms is None else duration(now - unix_ms / 1000)
+
+
+def _until(unix_ms: int | None, now: float) -> str:
+    return "-" if unix_ms is None else duration(unix_ms / 1000 - now)
+
+
+def _state(word: str) -> str:
+    return f"[{COLOURS.get(word, 'white')}]{word}[/]"
+
+
+def sessions(rows: Iterable[Session]) -> None:
+    """One line a session."""
+    now = time.time()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (
+        "ID",
+        "STATE",
+        "REASON",
+        "CONN",
+        "FOR",
+        "ATTEMPT",
+        "RETRY IN",
+        "DATA",
+        "PONG",
+        "RTT",
+        "BREAKER",
+    ):
+        table.add_column(
+            name, justify="right" if name in {"CONN", "ATTEMPT", "RTT"} else "left", no_wrap=True
+        )
+    for row in rows:
+        rtt = row["pongRttMs"]
+        table.add_row(
+            escape(row["id"]),
+            _state(row["state"]),
+            row["reason"] or "-",
+            str(row["connection"]),
+            _ago(row["since"], now),
+            str(row["attempt"]),
+            _until(row["nextRetryAt"], now),
+            _ago(row["lastDataReceivedAt"], now),
+            _ago(row["lastPongAt"], now),
+            "-" if rtt is None else f"{rtt:.0f}ms",
+            row["breaker"]["state"],
+        )
+    Console().print(table)
+
+
+def pairs(values: Mapping[str, object], title: str | None = None) -> None:
+    """Names and values, nested ones flattened."""
+    table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(values):
+        table.add_row(name, escape(value))
+    Console().print(table)
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            yield f"{prefix}{name}", f"{value:.4g}"
+        else:
+            yield f"{prefix}{name}", "-" if value is None else str(value)
+
+
+def status(
+    version: Mapping[str, Any],
+    health: Mapping[str, Any],
+    system: Mapping[str, Any],
+    states: Mapping[str, int],
+) -> None:
+    """The whole system at a glance."""
+    console = Console()
+    verdict = "[green]ready[/]" if health["live"] and health["ready"] else "[red]not ready[/]"
+    console.print(f"runner {version.get('version', '')}  {verdict}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("STATE")
+    table.add_column("SESSIONS", justify="right")
+    for state, number in sorted(states.items(), key=lambda entry: -entry[1]):
+        if number:
+            table.add_row(_state(state), str(number))
+    table.add_row("[bold]all[/]", str(sum(states.values())))
+    console.print(table)
+    rate = system.get("errorRate")
+    console.print(
+        f"memory {size(system.get('usedMemory'))} of {size(system.get('totalMemory'))}"
+        f"   cpu {100 * (system.get('cpuUsage') or 0):.1f} %"
+        f"   active connections {system.get('activeConnections', '-')}"
+        f"   error rate {'-' if rate is None else f'{100 * rate:.1f} %'}"
+    )
+    for check in health.get("checks", ()):
+        if not check["healthy"]:
+            console.print(f"[red]unhealthy[/] {check['name']}: {escape(str(check['detail']))}")
+
+
+def log_line(line: Mapping[str, object]) -> str:
+    """One log line for a person."""
+    rest = " ".join(f"{key}={value}" for key, value in line.items() if key not in {"ts", "level", "event"})
+    return f"{line.get('ts', '')} {line.get('level', '')!s:<8} {line.get('event', '')} {rest}".rstrip()
