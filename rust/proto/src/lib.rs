@@ -7,10 +7,16 @@ pub mod entropy;
 pub mod frame;
 pub mod handshake;
 pub mod iq;
+pub mod jid;
 pub mod keepalive;
+pub mod node;
 pub mod noise;
 pub mod payload;
 pub mod phase;
 pub mod session;
 pub mod time;
+pub mod token;
+mod token_hash;
+#[rustfmt::skip]
+mod token_table;
 pub mod ws;

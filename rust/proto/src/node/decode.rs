@@ -1,0 +1,140 @@
+//! The one pass that decides whether bytes are a node.
+
+use super::cursor::Cursor;
+use super::error::{DecodeError, DecodeErrorKind};
+use super::inflate::inflate_into;
+use super::view::NodeRef;
+
+/// What is accepted from a peer. Everything is finite even where the wire form is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Nesting; a node without children is 1 deep. Never more than [`MAX_DEPTH`].
+    pub max_depth: usize,
+    /// Entries of one list: children, or tag, keys, values and content of a node.
+    pub max_list: usize,
+    /// Nodes in all.
+    pub max_nodes: usize,
+    /// Attributes in all.
+    pub max_attrs: usize,
+    /// Bytes as received, the flag byte included.
+    pub max_bytes: usize,
+    /// Bytes after inflating.
+    pub max_inflated_bytes: usize,
+}
+
+impl Default for Limits {
+    /// Room for anything seen in the wild; a tree built from it stays below 100 MiB.
+    fn default() -> Self {
+        Self {
+            max_depth: MAX_DEPTH,
+            max_list: u16::MAX as usize,
+            max_nodes: 1 << 18,
+            max_attrs: 1 << 19,
+            max_bytes: 16 * 1024 * 1024,
+            max_inflated_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Nesting that no peer exceeds.
+pub const MAX_DEPTH: usize = 128;
+
+/// Bit of the flag byte: the rest is a zlib stream.
+const DEFLATED: u8 = 0x02;
+
+/// Decodes one node: a flag byte and the node, deflated when the flag says so.
+///
+/// Allocates nothing, unless the node is deflated: then it is inflated into `inflate`, which is cleared first
+/// and may be used again afterwards. Errors are the peer's fault; bytes behind the node are one.
+/// Source: docs/protocol.md#envelope.
+pub fn decode<'a>(
+    plain: &'a [u8],
+    inflate: &'a mut Vec<u8>,
+    limits: &Limits,
+) -> Result<NodeRef<'a>, DecodeError> {
+    let fail = |kind, at| Err(DecodeError { kind, at });
+    if plain.len() > limits.max_bytes {
+        return fail(DecodeErrorKind::TooLong, limits.max_bytes);
+    }
+    let Some((flag, data)) = plain.split_first() else {
+        return fail(DecodeErrorKind::Truncated, 0);
+    };
+    if flag & DEFLATED == 0 {
+        // The offset counts from the flag byte.
+        return validate(data, limits).map_err(|error| DecodeError { at: error.at + 1, ..error });
+    }
+    if let Err(kind) = inflate_into(data, inflate, limits.max_inflated_bytes) {
+        return fail(kind, 1);
+    }
+    validate(inflate, limits)
+}
+
+fn validate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<NodeRef<'a>, DecodeError> {
+    let mut cursor = Cursor::new(bytes);
+    let checked = walk(&mut cursor, limits);
+    let at = bytes.len() - cursor.rest().len();
+    match checked {
+        Ok(()) if cursor.rest().is_empty() => Ok(NodeRef::new(bytes)),
+        Ok(()) => Err(DecodeError { kind: DecodeErrorKind::Trailing, at }),
+        Err(kind) => Err(DecodeError { kind, at }),
+    }
+}
+
+/// Walks over one node and all below it. An explicit stack: depth costs the peer's bytes and never ours.
+fn walk(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), DecodeErrorKind> {
+    let max_depth = limits.max_depth.min(MAX_DEPTH);
+    // Nodes still to come on each level above the current one.
+    let mut due = [0u16; MAX_DEPTH];
+    let mut depth = 0;
+    let mut nodes_left = limits.max_nodes;
+    let mut attrs_left = limits.max_attrs;
+    if max_depth == 0 {
+        return Err(DecodeErrorKind::TooDeep);
+    }
+    loop {
+        nodes_left = nodes_left.checked_sub(1).ok_or(DecodeErrorKind::TooManyNodes)?;
+        let size = cursor.list_size()?;
+        if size > limits.max_list {
+            return Err(DecodeErrorKind::ListTooLong(size));
+        }
+        if size == 0 || cursor.check_str()?.is_empty() {
+            return Err(DecodeErrorKind::BadNode);
+        }
+        let attrs = (size - 1) / 2;
+        attrs_left = attrs_left.checked_sub(attrs).ok_or(DecodeErrorKind::TooManyAttrs)?;
+        for _ in 0..attrs {
+            cursor.check_str()?;
+            cursor.check_value()?;
+        }
+        if size % 2 == 0 {
+            if cursor.at_list() {
+                let children = cursor.list_size()?;
+                if children > limits.max_list {
+                    return Err(DecodeErrorKind::ListTooLong(children));
+                }
+                if children > 0 {
+                    // The root is 1 deep, so its children need room for 2.
+                    match due.get_mut(depth) {
+                        // `list_size` reads at most 16 bits.
+                        Some(level) if depth + 1 < max_depth => *level = children as u16,
+                        _ => return Err(DecodeErrorKind::TooDeep),
+                    }
+                    depth += 1;
+                    continue;
+                }
+            } else {
+                cursor.check_value()?;
+            }
+        }
+        // The node is complete, and with it every parent whose last child it was.
+        loop {
+            let Some(above) = depth.checked_sub(1) else { return Ok(()) };
+            let Some(level) = due.get_mut(above) else { return Ok(()) };
+            *level -= 1;
+            if *level > 0 {
+                break;
+            }
+            depth = above;
+        }
+    }
+}

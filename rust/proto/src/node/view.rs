@@ -1,0 +1,277 @@
+//! Reads a validated node on demand.
+
+use std::fmt;
+
+use super::cursor::Cursor;
+use super::text::Str;
+use super::tree::{AttrValue, Node, NodeContent};
+use super::value::Value;
+use crate::jid::JidRef;
+
+/// A decoded node: a cursor into validated bytes. Copying it is free; every access reads the bytes again.
+#[derive(Clone, Copy)]
+pub struct NodeRef<'a> {
+    /// Exactly one node that `decode` has walked over without error.
+    bytes: &'a [u8],
+}
+
+impl<'a> NodeRef<'a> {
+    #[inline]
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// The tag.
+    #[inline]
+    pub fn tag(&self) -> Str<'a> {
+        let mut cursor = Cursor::new(self.bytes);
+        let _size = cursor.list_size();
+        cursor.str().unwrap_or(NOTHING)
+    }
+
+    /// The attributes in the order of the wire. A key can come twice.
+    #[inline]
+    pub fn attrs(&self) -> Attrs<'a> {
+        self.head().0
+    }
+
+    /// The first attribute of that name.
+    pub fn attr(&self, key: &str) -> Option<Value<'a>> {
+        self.attrs().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// The number of attributes.
+    pub fn attr_count(&self) -> usize {
+        self.attrs().left
+    }
+
+    /// The content.
+    pub fn content(&self) -> Content<'a> {
+        let (mut attrs, has_content) = self.head();
+        if !has_content {
+            return Content::None;
+        }
+        attrs.skip_all();
+        let mut cursor = attrs.cursor;
+        if cursor.at_list() {
+            let left = cursor.list_size().unwrap_or(0);
+            return Content::Nodes(Children { cursor, left });
+        }
+        match cursor.value() {
+            Ok(Value::Str(Str::Raw(bytes))) => Content::Bytes(bytes),
+            Ok(text) => Content::Text(text),
+            Err(_) => Content::None,
+        }
+    }
+
+    /// The children; none when the content is something else.
+    pub fn children(&self) -> Children<'a> {
+        match self.content() {
+            Content::Nodes(children) => children,
+            _ => Children { cursor: Cursor::new(&[]), left: 0 },
+        }
+    }
+
+    /// The first child with that tag.
+    pub fn child(&self, tag: &str) -> Option<Self> {
+        self.children().find(|child| child.tag() == tag)
+    }
+
+    /// The content, when it is bytes. What a peer wrote as text is not.
+    pub fn bytes(&self) -> Option<&'a [u8]> {
+        match self.content() {
+            Content::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The bytes of this node, without flag byte.
+    pub fn encoded(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The node as an owned tree, made in one walk. Malformed UTF-8 becomes U+FFFD, except in byte contents.
+    pub fn to_node(&self) -> Node {
+        build(&mut Cursor::new(self.bytes))
+    }
+
+    /// The attributes, and whether content follows.
+    #[inline]
+    fn head(&self) -> (Attrs<'a>, bool) {
+        let mut cursor = Cursor::new(self.bytes);
+        let size = cursor.list_size().unwrap_or(0);
+        let _tag = cursor.str();
+        (Attrs { cursor, left: size.saturating_sub(1) / 2 }, size != 0 && size.is_multiple_of(2))
+    }
+}
+
+/// What stands where validated bytes hold nothing; unreachable.
+const NOTHING: Str<'static> = Str::Token("");
+
+/// Builds the tree of the node at the cursor. As deep as `Limits::max_depth` let it be.
+fn build(cursor: &mut Cursor<'_>) -> Node {
+    let size = cursor.list_size().unwrap_or(0);
+    let tag = cursor.str().unwrap_or(NOTHING).to_cow().into_owned();
+    let attrs = (0..size.saturating_sub(1) / 2)
+        .map_while(|_| Some((cursor.str().ok()?.to_cow().into_owned(), AttrValue::from(cursor.value().ok()?))))
+        .collect();
+    let content = if size == 0 || size % 2 == 1 {
+        NodeContent::None
+    } else if cursor.at_list() {
+        let children = cursor.list_size().unwrap_or(0);
+        NodeContent::Nodes((0..children).map(|_| build(cursor)).collect())
+    } else {
+        match cursor.value() {
+            Ok(Value::Str(Str::Raw(bytes))) => NodeContent::Bytes(bytes.to_vec()),
+            Ok(Value::Str(text)) => NodeContent::Text(text.to_cow().into_owned()),
+            Ok(Value::Jid(jid)) => NodeContent::Jid(jid.to_jid()),
+            Err(_) => NodeContent::None,
+        }
+    };
+    Node { tag, attrs, content }
+}
+
+/// Moves over one node, whatever is below it. Depth is of no interest, only how many nodes are due.
+fn skip(cursor: &mut Cursor<'_>) -> Option<()> {
+    let mut due = 1usize;
+    while due > 0 {
+        due -= 1;
+        let size = cursor.list_size().ok()?;
+        for _ in 0..size - size % 2 - usize::from(size.is_multiple_of(2)) {
+            cursor.value().ok()?;
+        }
+        if !size.is_multiple_of(2) {
+            // The tag and the attributes were an odd number of parts; the loop above did all but one.
+            cursor.value().ok()?;
+        } else if cursor.at_list() {
+            due += cursor.list_size().ok()?;
+        } else {
+            cursor.value().ok()?;
+        }
+    }
+    Some(())
+}
+
+/// What a node holds.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// Nothing.
+    None,
+    /// Children, perhaps an empty list of them.
+    Nodes(Children<'a>),
+    /// Bytes, which is also how text is written when no shorter form exists.
+    Bytes(&'a [u8]),
+    /// A token, a packed string or a JID. Some peers write short byte contents this way.
+    Text(Value<'a>),
+}
+
+impl<'a> Content<'a> {
+    /// The content as text, whichever way it was written; none for children and for no content.
+    pub fn as_text(&self) -> Option<Value<'a>> {
+        match *self {
+            Self::Bytes(bytes) => Some(Value::Str(Str::Raw(bytes))),
+            Self::Text(text) => Some(text),
+            Self::None | Self::Nodes(_) => None,
+        }
+    }
+}
+
+/// The attributes of a node.
+#[derive(Clone, Copy)]
+pub struct Attrs<'a> {
+    cursor: Cursor<'a>,
+    left: usize,
+}
+
+impl Attrs<'_> {
+    #[inline]
+    fn skip_all(&mut self) {
+        for _ in 0..std::mem::take(&mut self.left) {
+            let _key = self.cursor.str();
+            let _value = self.cursor.value();
+        }
+    }
+}
+
+impl<'a> Iterator for Attrs<'a> {
+    type Item = (Str<'a>, Value<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some((self.cursor.str().ok()?, self.cursor.value().ok()?))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Attrs<'_> {}
+
+/// The children of a node.
+#[derive(Clone, Copy)]
+pub struct Children<'a> {
+    cursor: Cursor<'a>,
+    left: usize,
+}
+
+impl<'a> Iterator for Children<'a> {
+    type Item = NodeRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let start = self.cursor.rest();
+        skip(&mut self.cursor)?;
+        let bytes = start.get(..start.len() - self.cursor.rest().len())?;
+        Some(NodeRef { bytes })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Children<'_> {}
+
+impl fmt::Debug for NodeRef<'_> {
+    /// The way a person would write it: `<iq id="1" to="@s.whatsapp.net"><ping/></iq>`, byte contents as their length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = self.tag();
+        write!(f, "<{tag}")?;
+        for (key, value) in self.attrs() {
+            write!(f, " {key}={:?}", value.as_str_cow())?;
+        }
+        match self.content() {
+            Content::None => f.write_str("/>"),
+            Content::Bytes(bytes) => write!(f, ">{} bytes</{tag}>", bytes.len()),
+            Content::Text(text) => write!(f, ">{text}</{tag}>"),
+            Content::Nodes(children) => {
+                f.write_str(">")?;
+                children.into_iter().try_for_each(|child| fmt::Debug::fmt(&child, f))?;
+                write!(f, "</{tag}>")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Content<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Nodes(children) => f.debug_list().entries(*children).finish(),
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Text(text) => fmt::Debug::fmt(text, f),
+        }
+    }
+}
+
+impl From<Value<'_>> for AttrValue {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Str(text) => Self::Str(text.to_cow().into_owned()),
+            Value::Jid(jid) => Self::Jid(JidRef::to_jid(&jid)),
+        }
+    }
+}
