@@ -1,4 +1,4 @@
-"""What this process may use of the machine, and what it uses: the cgroup's limit if there is one, else the host.
+"""What this process may use of the machine, and what it uses: its cgroup's limit, or else the host's.
 
 A container that may use 2 GiB of a 256 GiB host is full at 2 GiB; the host's numbers would never say so.
 """

@@ -1,10 +1,10 @@
 """The numbers an operator sees, each with one definition (docs/metrics.md), made from facts of the engine.
 
-Per session, since the process started: `connectionUptime` seconds since the login of the current connection,
-0 when there is none · `messagesProcessed` inbound messages committed and answered · `messagesPerMinute` the same
-over the last 60 s · `averageResponseTime` milliseconds, mean of the answered round trips (ping, iq, send to ack)
-of the last 5 min, null without any · `errorCount` connections lost or not made, requests without a good answer,
-stanzas that do not parse · `reconnectCount` logins after the first.
+Per session, since the process started: `connectionUptime` seconds since the login of the current
+connection, 0 when there is none · `messagesProcessed` inbound messages committed and answered ·
+`messagesPerMinute` the same over the last 60 s · `averageResponseTime` milliseconds, mean of the answered
+round trips (ping, iq, send to ack) of the last 5 min, null without any · `errorCount` connections lost or not
+made, requests without a good answer, stanzas that do not parse · `reconnectCount` logins after the first.
 
 System: `totalMemory`, `usedMemory` bytes and `cpuUsage` share, of the cgroup if it has a limit, else of the
 host · `activeConnections` connections that are logged in · `errorRate` failed ÷ all dials and requests of the

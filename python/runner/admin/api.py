@@ -229,6 +229,11 @@ _NEW_SESSION: Final[dict[str, Any]] = {
             "additionalProperties": {"type": "string"},
             "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file",
         },
+        "binary": {
+            "type": "object",
+            "additionalProperties": {"type": "string", "contentEncoding": "base64"},
+            "description": "files of that directory that are not UTF-8",
+        },
         "start": {"type": "boolean", "default": True},
         "proxy": {"type": ["string", "null"]},
     },

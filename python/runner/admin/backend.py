@@ -14,20 +14,7 @@ if TYPE_CHECKING:
 
     from runner.logs import LogBuffer
     from runner.session import SessionView
-
-
-class Change(Protocol):
-    """A status event: what a session is now and what it was before."""
-
-    @property
-    def view(self) -> SessionView: ...
-    @property
-    def previous(self) -> str: ...
-    @property
-    def at_unix_ms(self) -> int: ...
-    @property
-    def lost(self) -> int:
-        """Events that this subscriber missed before this one, because it was slow."""
+    from runner.supervisor.feed import StatusEvent
 
 
 class Sessions(Protocol):
@@ -43,7 +30,7 @@ class Sessions(Protocol):
     async def reset_breaker(self, session_id: str, *, penalty: bool = False) -> None: ...
     async def remove(self, session_id: str) -> None: ...
     async def logout(self, session_id: str) -> None: ...
-    def subscribe(self) -> trio.MemoryReceiveChannel[Change]: ...
+    def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]: ...
 
 
 class Numbers(Protocol):
@@ -77,9 +64,11 @@ class HealthReport(msgspec.Struct, frozen=True):
 
 
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /api/sessions`: a Baileys directory as a mapping of file name to its text."""
+    """The body of `POST /api/sessions`: a Baileys directory, file name to content."""
 
     files: dict[str, str]
+    binary: dict[str, bytes] = {}
+    """Files that are not UTF-8 (damaged ones are kept, too); base64 in the JSON."""
     id: str | None = None
     start: bool = True
     proxy: str | None = None

@@ -11,6 +11,7 @@ is not a success.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
@@ -146,10 +147,15 @@ class Client:
         self.request("DELETE", f"/api/sessions/{quote(session_id, safe='')}")
 
     def create(
-        self, files: Mapping[str, str], session_id: str | None = None, *, start: bool = True
+        self, files: Mapping[str, bytes], session_id: str | None = None, *, start: bool = True
     ) -> dict[str, Any]:
-        """Take over a Baileys directory, given as file name to text."""
-        body = {"files": dict(files), "id": session_id, "start": start}
+        """Take over a Baileys directory, given as file name to content."""
+        body: dict[str, Any] = {"files": {}, "binary": {}, "id": session_id, "start": start}
+        for name, content in files.items():
+            try:
+                body["files"][name] = content.decode("utf-8")
+            except UnicodeDecodeError:
+                body["binary"][name] = base64.b64encode(content).decode("ascii")
         return cast("dict[str, Any]", self.request("POST", "/api/sessions", body=body))
 
     def health(self) -> dict[str, Any]:

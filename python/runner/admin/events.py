@@ -1,8 +1,10 @@
 """`WS /ws`: what changes, as it changes.
 
 `?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
-is `session.status`). Each message is one envelope; its id is a ULID, so a receiver can sort and de-duplicate.
-A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows anybody else.
+is `session.status`): the supervisor's events (`session.*`, `incident.*`), `system.metrics`, and of sessions
+that are named `session.metrics`. Each message is one envelope; its id is a ULID, so a receiver can sort and
+de-duplicate. A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows
+anybody else.
 """
 
 from __future__ import annotations
@@ -15,28 +17,16 @@ import msgspec
 import trio
 from starlette.websockets import WebSocketDisconnect
 
-from runner.session import State
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from starlette.websockets import WebSocket
 
-    from runner.admin.backend import Backend, Change
+    from runner.admin.backend import Backend
 
 STATUS: Final = "session.status"
-NAMES: Final = (
-    STATUS,
-    "session.reconnecting",
-    "session.reconnected",
-    "session.breaker",
-    "system.metrics",
-    "session.metrics",
-    "stream.lost",
-)
 GOING_AWAY: Final = 1001
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_RETRYING: Final = frozenset({State.BACKOFF, State.SUSPENDED})
 
 
 def ulid(unix_ms: int, random: int) -> str:
@@ -89,23 +79,6 @@ def envelope(
     )
 
 
-def events_of(change: Change, breaker_before: str) -> Iterator[tuple[str, dict[str, object]]]:
-    """The events that one change of a session stands for. Pure."""
-    view = change.view
-    shown = view.to_json()
-    if change.previous != view.state:
-        yield STATUS, {**shown, "previous": change.previous}
-        if view.state in _RETRYING:
-            yield "session.reconnecting", shown
-        if view.state is State.ONLINE and change.previous != State.DEGRADED and view.connection > 1:
-            yield "session.reconnected", shown
-    if view.breaker.state != breaker_before:
-        yield (
-            "session.breaker",
-            {"id": view.session_id, "breaker": shown["breaker"], "previous": breaker_before},
-        )
-
-
 async def stream(socket: WebSocket, backend: Backend, version: str) -> None:
     """Serve one receiver until it leaves or the runner stops."""
     wanted = wanted_of(socket)
@@ -135,22 +108,16 @@ async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None
 
 
 async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
-    breakers: dict[str, str] = {}
     with backend.sessions.subscribe() as changes:
         async for change in changes:
             if change.lost:
                 lost = {"events": change.lost}
                 await socket.send_text(envelope("stream.lost", None, lost, version).decode())
-            session = change.view.session_id
-            before = breakers.get(session, "closed")
-            for name, payload in events_of(change, before):
-                if wanted.has(name, session):
-                    message = envelope(name, session, payload, version, change.at_unix_ms)
-                    await socket.send_text(message.decode())
-            if change.view.breaker.state == "closed":
-                breakers.pop(session, None)
-            else:
-                breakers[session] = change.view.breaker.state
+            session = change.session_id or None
+            if wanted.has(change.name, session):
+                payload = {**(change.view.to_json() if change.view else {}), **change.data}
+                message = envelope(change.name, session, payload, version, change.at_unix_ms)
+                await socket.send_text(message.decode())
 
 
 async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:

@@ -152,7 +152,28 @@ def status(
             console.print(f"[red]unhealthy[/] {check['name']}: {escape(str(check['detail']))}")
 
 
-def log_line(line: Mapping[str, object]) -> str:
-    """One log line for a person."""
-    rest = " ".join(f"{key}={value}" for key, value in line.items() if key not in {"ts", "level", "event"})
-    return f"{line.get('ts', '')} {line.get('level', '')!s:<8} {line.get('event', '')} {rest}".rstrip()
+def metrics(answer: Mapping[str, Any]) -> None:
+    """System metrics, then the sessions that fit the screen."""
+    pairs(
+        {key: value for key, value in answer.items() if key not in {"sessions", "total", "matched", "next"}}
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("ID", "STATE", "UPTIME", "MESSAGES", "PER MIN", "RESPONSE", "ERRORS", "RECONNECTS"):
+        table.add_column(name, justify="left" if name in {"ID", "STATE"} else "right", no_wrap=True)
+    for row in answer["sessions"]:
+        response = row["averageResponseTime"]
+        table.add_row(
+            escape(row["id"]),
+            _state(row["state"]),
+            duration(row["connectionUptime"]),
+            str(row["messagesProcessed"]),
+            f"{row['messagesPerMinute']:g}",
+            "-" if response is None else f"{response:.0f}ms",
+            str(row["errorCount"]),
+            str(row["reconnectCount"]),
+        )
+    Console().print(table)
+    if answer["next"] is not None:
+        Console().print(
+            f"… {answer['matched'] - len(answer['sessions'])} more; --json shows all", style="dim"
+        )

@@ -1,0 +1,121 @@
+"""`import`: takes over what Baileys stored, through a live runner or else straight into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.cli.exits import Exit, tell
+from runner.cli.options import as_json, ends_well, settings, show_json
+from runner.errors import ImportRefusedError, RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.config import Settings
+
+    Take = Callable[[str, Path], list[str]]
+
+
+@click.command("import")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--id", "session_id", help="How the session is called; the directory's name if not given.")
+@click.option("--all", "is_parent", is_flag=True, help="DIRECTORY holds many: import each directory in it.")
+@click.option("--no-start", is_flag=True, help="With a live runner: import, and leave it stopped.")
+@as_json
+@ends_well
+def import_(
+    directory: Path, *, session_id: str | None, is_parent: bool, no_start: bool, as_json: bool
+) -> None:
+    """Take over sessions of Baileys (useMultiFileAuthState): credentials, routing info, all Signal keys.
+
+    The source is only read. Stop the old program first, for good: two programs on one device replace each
+    other for ever.
+
+    \b
+    Examples:
+      python -m runner import ./auth_info --id support-1
+      python -m runner import --all ./sessions
+    """
+    if is_parent and session_id is not None:
+        raise click.UsageError("--id names one session; with --all each is called like its directory")
+    here = settings()
+    wanted = _wanted(directory, session_id, is_parent=is_parent)
+    results = _import_each(wanted, here, start=not no_start)
+    if as_json:
+        show_json(results)
+    else:
+        _tell(results)
+    if any("error" in result for result in results):
+        raise SystemExit(Exit.FAILED)
+
+
+def _wanted(directory: Path, session_id: str | None, *, is_parent: bool) -> list[tuple[str, Path]]:
+    from runner.baileys import discover
+
+    if is_parent:
+        return [(found.name, found) for found in discover(directory)]
+    return [(session_id or directory.resolve().name, directory)]
+
+
+def _import_each(wanted: list[tuple[str, Path]], here: Settings, *, start: bool) -> list[dict[str, object]]:
+    from runner.admin.client import Client
+
+    with Client(here.socket_path, timeout_s=120.0) as runner:
+        if runner.is_running():
+
+            def upload(session_id: str, directory: Path) -> list[str]:
+                from runner.baileys import read_device
+
+                read_device(directory)  # says what is damaged by the names that the operator knows
+                files = {entry.name: entry.read_bytes() for entry in directory.glob("*.json")}
+                return list(runner.create(files, session_id, start=start)["warnings"])
+
+            return [_import(session_id, directory, upload) for session_id, directory in wanted]
+    return _import_offline(wanted, here)
+
+
+def _import_offline(wanted: list[tuple[str, Path]], here: Settings) -> list[dict[str, object]]:
+    from runner.data_dir import open_store, prepare
+    from runner.intake import take_over
+
+    prepare(here.data_path)
+    store = open_store(here.data_path)
+    try:
+        return [
+            _import(session_id, directory, lambda name, source: list(take_over(store, name, source)))
+            for session_id, directory in wanted
+        ]
+    finally:
+        store.close()
+
+
+def _import(session_id: str, directory: Path, take: Take) -> dict[str, object]:
+    try:
+        warnings = take(session_id, directory)
+    except RunnerError as error:
+        kind = error.kind if isinstance(error, ImportRefusedError) else getattr(error, "error", error.slug)
+        return {
+            "id": session_id,
+            "source": str(directory),
+            "error": kind,
+            "message": str(error),
+            "remedy": error.remedy,
+        }
+    return {"id": session_id, "source": str(directory), "imported": True, "warnings": warnings}
+
+
+def _tell(results: list[dict[str, object]]) -> None:
+    told: set[object] = set()
+    for result in results:
+        if "error" in result:
+            tell(ImportRefusedError(str(result["error"]), str(result["message"]), str(result["remedy"])))
+            continue
+        click.echo(f"{result['id']}: imported")
+        warnings = result["warnings"]
+        for warning in warnings if isinstance(warnings, list) else ():
+            if warning not in told:
+                told.add(warning)
+                click.echo(f"warning: {warning}", err=True)

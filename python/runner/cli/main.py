@@ -1,0 +1,163 @@
+"""The command line: `python -m runner` runs the runner, everything else talks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from runner import config
+from runner.cli import fleet
+from runner.cli.exits import MEANING, tell
+from runner.cli.importing import import_
+from runner.cli.options import as_json, ends_well, settings, show_json
+from runner.errors import ConfigError
+
+_EXITS = "\n".join(f"  {code.value:>2}  {what}" for code, what in MEANING.items())
+_EPILOG = f"""\b
+Exit codes:
+{_EXITS}
+
+\b
+Settings are WHATSAPP_* variables or a TOML file: see `config print` and docs/settings.md.
+"""
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Keeps WhatsApp Web sessions connected. Without a command: run.
+
+    \b
+    Examples:
+      python -m runner                          # run, with the settings of the environment
+      python -m runner run --simulator 25       # try it, without WhatsApp
+      python -m runner status
+      python -m runner reconnect support-1
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@cli.command()
+@click.option(
+    "--simulator",
+    "simulated",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Run against an embedded simulator with N sessions instead of WhatsApp.",
+)
+def run(simulated: int | None = None) -> None:
+    """Keep the sessions connected until SIGTERM.
+
+    SIGTERM or Ctrl-C: stop dialling, flush, close, exit 0 within 10 s; a second one ends at once.
+    SIGHUP: reload the settings that can be reloaded, and reopen the log file.
+
+    \b
+    Examples:
+      python -m runner
+      python -m runner run --simulator 25
+    """
+    from runner.app import main
+
+    raise SystemExit(main(os.environ, simulated))
+
+
+@cli.command()
+@click.option(
+    "--port", default=0, show_default=True, help="Port of the WhatsApp Web endpoint; 0 takes a free one."
+)
+@click.option("--control-port", default=0, show_default=True, help="Port of the control API.")
+@click.option(
+    "--sessions", "sessions", default=0, show_default=True, help="How many devices with credentials to make."
+)
+@click.option("--tls", is_flag=True, help="Serve wss:// with a test CA of its own.")
+@click.option(
+    "--directory", type=click.Path(file_okay=False), help="Where credentials and CA go; default: a new one."
+)
+@ends_well
+def sim(*, port: int, control_port: int, sessions: int, tls: bool, directory: str | None) -> None:
+    """A WhatsApp Web server on loopback, for tests, demos and load. Prints one JSON line when it listens.
+
+    \b
+    Example:
+      python -m runner sim --port 7001 --control-port 7002 --sessions 100 --tls
+    """
+    from runner import sim as simulator
+
+    simulator.serve(port=port, control_port=control_port, sessions=sessions, tls=tls, directory=directory)
+
+
+@cli.command()
+@as_json
+@ends_well
+def version(*, as_json: bool) -> None:
+    """Version and build."""
+    from runner.version import build
+
+    if as_json:
+        show_json(build())
+    else:
+        for name, value in build().items():
+            click.echo(f"{name:<14} {value}")
+
+
+@cli.group("config")
+def config_() -> None:
+    """Look at the settings."""
+
+
+@config_.command("print")
+@click.option("--effective", is_flag=True, help="Every setting, defaults included.")
+@as_json
+@ends_well
+def print_(*, effective: bool, as_json: bool) -> None:
+    """The settings in force, secrets masked; without --effective only those that are not the default.
+
+    \b
+    Example:
+      python -m runner config print --effective
+    """
+    shown = config.written(settings())
+    if not effective:
+        default = config.written(config.Settings())
+        shown = {name: value for name, value in shown.items() if value != default[name]}
+    if as_json:
+        show_json({config.PREFIX + name: value for name, value in shown.items()})
+    else:
+        for name, value in shown.items():
+            click.echo(f"{config.PREFIX}{name}={value}")
+
+
+@config_.command("check")
+@as_json
+def check(*, as_json: bool) -> None:
+    """Say what is wrong with the settings; exit code 2 when anything is."""
+    try:
+        settings()
+    except ConfigError as error:
+        if as_json:
+            click.echo(json.dumps({"problems": error.problems}))
+        else:
+            tell(error)
+        raise SystemExit(2) from None
+    click.echo(json.dumps({"problems": []}) if as_json else "the settings are good")
+
+
+@config_.command("docs", hidden=True)
+@click.option("--readme", is_flag=True)
+def docs(*, readme: bool) -> None:
+    """Write docs/settings.md, or the README's table, to stdout."""
+    from runner.cli import settings_docs
+
+    sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
+
+
+for _command in (*fleet.COMMANDS, import_):
+    cli.add_command(_command)
