@@ -1,0 +1,202 @@
+"""The Python side of the boundary: what the engine and the store look like from here, and the pump.
+
+Everything above works with the protocols `Engine` and `Store`, so that a fake can stand in; only `open_store`,
+`open_engine` and their like touch the Rust extension, and import it when they are called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+from runner.errors import EngineFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from runner import _core
+
+MAX_EVENTS: int = 256
+"""Events routed before other tasks get a turn: about a millisecond of work."""
+
+
+class EngineEvent(Protocol):
+    """One event of the engine; `_core.Event` documents the kinds and fields."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def connection(self) -> int: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def phase(self) -> str | None: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def code(self) -> int | None: ...
+    @property
+    def detail(self) -> str | None: ...
+    @property
+    def expire_s(self) -> int | None: ...
+    @property
+    def probe(self) -> str | None: ...
+    @property
+    def healthy(self) -> bool | None: ...
+    @property
+    def handshake(self) -> str | None: ...
+    @property
+    def duration_s(self) -> float | None: ...
+
+
+class Counters(Protocol):
+    """The counters that policy and health look at; `_core.SessionCounters` has all of them."""
+
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def connection(self) -> int: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def pings_sent(self) -> int: ...
+    @property
+    def pongs_received(self) -> int: ...
+    @property
+    def last_data_age_s(self) -> float | None: ...
+    @property
+    def last_pong_age_s(self) -> float | None: ...
+    @property
+    def pong_rtt_s(self) -> float | None: ...
+    @property
+    def online_age_s(self) -> float | None: ...
+
+
+class EngineStats(Protocol):
+    """The part of `_core.EngineStats` that health judges."""
+
+    @property
+    def loop_lag_s(self) -> float: ...
+    @property
+    def heartbeat_age_s(self) -> float: ...
+    @property
+    def outbox_dropped_total(self) -> int: ...
+    @property
+    def store_stalled(self) -> bool: ...
+
+
+class Engine(Protocol):
+    """What the supervisor needs of `_core.Engine`."""
+
+    def fileno(self) -> int: ...
+    def drain(self, max_events: int) -> Sequence[EngineEvent]: ...
+    def open(
+        self,
+        session_id: str,
+        connection: int,
+        *,
+        version: tuple[int, int, int],
+        proxy: str | None = None,
+        resume: bool = False,
+    ) -> None: ...
+    def close(self, session_id: str, connection: int, reason: str) -> None: ...
+    def logout(self, session_id: str, connection: int) -> None: ...
+    def counters(self) -> Sequence[Counters]: ...
+    def stats(self) -> EngineStats: ...
+    def shutdown(self) -> None: ...
+
+
+class StoredSession(Protocol):
+    """One session as the store knows it."""
+
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def policy(self) -> str | None: ...
+    @property
+    def archived(self) -> bool: ...
+    @property
+    def quarantined(self) -> str | None: ...
+
+
+class StoreHealth(Protocol):
+    """The part of `_core.StoreHealth` that health judges."""
+
+    @property
+    def oldest_age_s(self) -> float: ...
+    @property
+    def disk_full(self) -> bool: ...
+
+
+class Store(Protocol):
+    """What the supervisor needs of `_core.Store`."""
+
+    def sessions(self) -> Sequence[StoredSession]: ...
+    def put_policy(self, session_id: str, policy: str) -> None: ...
+    def put_meta(self, key: str, value: str) -> None: ...
+    def meta(self) -> dict[str, str]: ...
+    def archive(self, session_id: str, reason: str) -> None: ...
+    def delete(self, session_id: str) -> None: ...
+    def health(self) -> StoreHealth: ...
+    def flush(self, timeout_s: float) -> bool: ...
+
+
+def open_store(path: str) -> _core.Store:
+    """Open or create the store. Blocking. Errors: `_core.StoreError` as `store_error` names it."""
+    from runner import _core
+
+    return _core.Store(path)
+
+
+def open_engine(store: _core.Store, **config: Any) -> _core.Engine:  # noqa: ANN401  the stub of EngineConfig types them
+    """Start the I/O thread; `config` are the keywords of `_core.EngineConfig`."""
+    from runner import _core
+
+    return _core.Engine(store, _core.EngineConfig(**config))
+
+
+def close_reasons() -> Sequence[_core.CloseReasonInfo]:
+    """Every reason a connection can end, as the Rust side knows them."""
+    from runner import _core
+
+    return _core.close_reasons()
+
+
+def route_pending(engine: Engine, route: Callable[[EngineEvent], None], limit: int = 16 * MAX_EVENTS) -> int:
+    """Route what the engine has to say right now; never waits. Returns how many events that were."""
+    routed = 0
+    while routed < limit:
+        events = engine.drain(MAX_EVENTS)
+        for event in events:
+            route(event)
+        routed += len(events)
+        if len(events) < MAX_EVENTS:
+            break
+    return routed
+
+
+async def pump(
+    engine: Engine,
+    route: Callable[[EngineEvent], None],
+    after_batch: Callable[[], None],
+    is_expected_to_stop: Callable[[], bool],
+) -> None:
+    """Carry events from the I/O thread into Trio, in order, until the engine has stopped or we are cancelled.
+
+    Raises:
+        EngineFailedError: the engine stopped and nobody had asked it to.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(engine.fileno())
+        events = engine.drain(MAX_EVENTS)
+        for event in events:
+            route(event)
+            if event.kind == "stopped":
+                after_batch()
+                if not is_expected_to_stop():
+                    raise EngineFailedError("the engine stopped by itself")
+                return
+        after_batch()

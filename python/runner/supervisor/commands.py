@@ -1,0 +1,93 @@
+"""What an operator's wish does to a row. Synchronous; `core.Supervisor` checks, logs and wakes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from runner.reconnect.breaker import Breaker
+from runner.reconnect.decide import RETRIES_EXHAUSTED
+from runner.reconnect.history import History
+from runner.reconnect.limiter import Priority
+from runner.reconnect.table import Verdict, rule_for
+from runner.session import State, Trigger
+from runner.supervisor.row import Closing
+
+if TYPE_CHECKING:
+    from runner.supervisor.machine import Machine
+    from runner.supervisor.row import Row
+
+
+def admit(machine: Machine, session_id: str, proxy: str | None) -> None:
+    """A new row, or a known one with new credentials: what was held against the old ones is forgotten."""
+    known = machine.rows.get(session_id)
+    row = machine.new_row(session_id, proxy)
+    if known is not None:
+        row.connection = known.shown_connection
+        row.proxy = proxy or known.proxy
+        machine.join_path(row)
+    machine.resume_row(row)
+
+
+def stop(machine: Machine, row: Row) -> None:
+    """No connection and no attempt until `start`. What holds the row (a ban, a parking) is kept for then."""
+    row.desired = False
+    machine.mark_dirty(row)
+    if row.state in (State.STOPPED, State.LOGGED_OUT):
+        return
+    if row.live:
+        machine.close_live(row, Closing("stopped", machine.now()))
+    machine.rest(row)
+    row.reserved = None
+    machine.leave_path(row)
+    machine.move(row, Trigger.STOP, row.reason if row.hold is not None else None)
+
+
+def force(machine: Machine, row: Row) -> int:
+    """A new connection from whatever state; returns its number. Asking again before it is dialled changes nothing."""
+    row.desired, row.hold = True, None
+    if row.reserved is not None and row.state is State.BACKOFF:
+        return row.reserved
+    row.reserved = row.connection + 1
+    if row.live:
+        machine.close_live(row, Closing("forced", machine.now()))
+    machine.rest(row)
+    row.retry_at = machine.now()
+    machine.move(row, Trigger.QUEUE, "forced")
+    machine.request_dial(row, Priority.FORCED)
+    return row.reserved
+
+
+def reset(machine: Machine, row: Row, *, penalty: bool) -> None:
+    """Close the breaker as far as one attempt; with `penalty` lift bans' and rate limits' waiting as well."""
+    history = row.history
+    waits_for_breaker = history.breaker.is_open
+    breaker = history.breaker.attempted() if waits_for_breaker else Breaker()
+    history = replace(history, breaker=breaker, failures=0, exhausted=False)
+    machine.lift(row, history.unpenalised() if penalty else history)
+    penalised = rule_for(row.reason or "").verdict in (Verdict.BANNED_UNTIL, Verdict.RATE_LIMITED)
+    match row.state:
+        case State.SUSPENDED if waits_for_breaker or (penalised and penalty):
+            machine.wait(row, machine.now(), row.reason)
+        case State.BACKOFF if not history.confirming:
+            machine.wait(row, machine.now(), row.reason)
+        case State.PARKED if row.reason == RETRIES_EXHAUSTED:
+            machine.wait(row, machine.now(), row.reason)
+        case _:
+            pass
+
+
+def log_out(machine: Machine, row: Row) -> None:
+    """Tell the server to unlink the device; the row follows when the connection is closed."""
+    machine.close_live(row, Closing("logged_out_by_request", machine.now()), unlink=True)
+    row.desired = False
+
+
+def forget(machine: Machine, row: Row) -> None:
+    """The row is removed and its connection is gone."""
+    machine.rest(row)
+    machine.leave_path(row)
+    machine.deadlines.clear(row.session_id)
+    if machine.rows.get(row.session_id) is row:
+        del machine.rows[row.session_id]
+    row.history = History()

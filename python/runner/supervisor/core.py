@@ -1,0 +1,289 @@
+"""The supervisor: the machine, its tasks, and what operators may ask of it.
+
+`rows`, `view` and `subscribe` are the one read path of every surface. Commands are synchronous where they only
+change the plan, and asynchronous where they wait for the engine or the store.
+"""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from runner.engine import pump
+from runner.errors import RefusedError
+from runner.reconnect.table import refuses_force
+from runner.session import OPEN_STATES, SessionView, State
+from runner.supervisor import commands
+from runner.supervisor.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from runner.engine import Engine, Store
+    from runner.reconnect.incidents import Incident
+    from runner.reconnect.policy import Policy
+    from runner.reconnect.version import Version
+    from runner.supervisor.feed import StatusEvent
+    from runner.supervisor.row import Options, Row
+
+log = structlog.get_logger()
+
+REFRESH_TIMEOUT_S: Final = 20.0
+"""For reading the client version; after it the fleet dials with the version it knows."""
+REMEDY: Final = {
+    "failure_logged_out": "pair the device again; override=true tries once more with the old keys",
+    "failure_temporary_ban": "wait until nextRetryAt; override=true risks the number",
+    "stream_replaced": "stop the other program that uses these credentials, then override=true",
+    "stream_replaced_code": "stop the other program that uses these credentials, then override=true",
+}
+
+
+class Supervisor:
+    """All sessions of this process. Use it from the Trio thread that runs `run`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        policy: Policy,
+        options: Options,
+        *,
+        refresh_version: Callable[[], Awaitable[Version | None]] | None = None,
+        rng: Random | None = None,
+        clock: Callable[[], float] = trio.current_time,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`refresh_version` reads the client version from the endpoint; None when it does not say.
+
+        `clock` must be callable already, so construct it inside `trio.run`.
+        """
+        self._refresh_version = refresh_version
+        self._wake = trio.Event()
+        self.machine = Machine(
+            engine, store, policy, options, rng=rng or Random(), clock=clock, wall=wall
+        )  # jitter is no secret
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterable[SessionView]:
+        """Every session as it is now."""
+        return self.machine.views()
+
+    def view(self, session_id: str) -> SessionView | None:
+        """One session as it is now, or None."""
+        return self.machine.view(session_id)
+
+    def incidents(self) -> tuple[Incident, ...]:
+        """What is wrong for many sessions at once: one entry for each cause, open ones only."""
+        return self.machine.incidents.open()
+
+    def past_incidents(self) -> tuple[Incident, ...]:
+        """The last incidents that are over."""
+        return self.machine.incidents.closed()
+
+    def subscribe(self, capacity: int = 1024) -> trio.MemoryReceiveChannel[StatusEvent]:
+        """All events from now on. A slow subscriber loses events and the next one tells how many."""
+        return self.machine.feed.subscribe(capacity)
+
+    @property
+    def waiting(self) -> int:
+        """Sessions in the limiter's queue."""
+        return self.machine.dials.limiter.waiting
+
+    # -- commands --------------------------------------------------------------------------------------------
+
+    def add(self, session_id: str, proxy: str | None = None) -> None:
+        """A session came into the store: run it. For one that is known, its credentials are new.
+
+        Raises:
+            RefusedError: a session of that name is running, or still being removed.
+        """
+        machine = self.machine
+        known = machine.rows.get(session_id)
+        if known is not None and known.state not in (State.PARKED, State.LOGGED_OUT, State.STOPPED):
+            raise RefusedError(
+                "exists", f"session {session_id!r} exists and is {known.state}", "remove or stop it first"
+            )
+        if known is not None and (known.live or known.is_removed):
+            raise RefusedError(
+                "exists", f"session {session_id!r} is still closing", "try again in a few seconds"
+            )
+        commands.admit(machine, session_id, proxy)
+        self.wake()
+
+    async def remove(self, session_id: str) -> None:
+        """Close, forget, and move the credentials to the archive. Waits for the connection to close."""
+        row = self.machine.row(session_id)
+        self.stop(session_id)
+        row.is_removed = True
+        await self._wait_closed(row)
+        await trio.to_thread.run_sync(self.machine.store.delete, session_id)
+        commands.forget(self.machine, row)
+
+    def start(self, session_id: str) -> None:
+        """Run a stopped session; what held it before (a ban, a parking) holds it still. Idempotent."""
+        row = self.machine.row(session_id)
+        if row.state is not State.STOPPED:
+            return
+        row.desired = True
+        log.info("session started", session=session_id)
+        self.machine.resume_row(row)
+        self.wake()
+
+    def stop(self, session_id: str) -> None:
+        """Close the connection and do not dial again until `start`. Idempotent."""
+        commands.stop(self.machine, self.machine.row(session_id))
+        log.info("session stopped", session=session_id)
+        self.wake()
+
+    def restart(self, session_id: str) -> None:
+        """Stop and start."""
+        self.stop(session_id)
+        self.start(session_id)
+
+    def reconnect(self, session_id: str, *, override: bool = False) -> int:
+        """Force a new connection from whatever state; returns its number at once. Cancels any waiting.
+
+        Several calls before the new connection is dialled are one: they get the same number.
+
+        Raises:
+            UnknownSessionError: there is no such session.
+            RefusedError: the account is banned, locked, unlinked or used elsewhere, and `override` is not set.
+        """
+        row = self.machine.row(session_id)
+        blocker = row.reason if row.state not in (State.ONLINE, State.DEGRADED) else None
+        if refuses_force(blocker) and blocker is not None and not override:
+            log.warning("reconnect refused", session=session_id, reason=blocker)
+            remedy = REMEDY.get(blocker, "find out why first; override=true does it anyway")
+            raise RefusedError(blocker, f"session {session_id!r} is {row.state}: {blocker}", remedy)
+        number = commands.force(self.machine, row)
+        log.info("reconnect forced", session=session_id, connection=number, override=override)
+        self.wake()
+        return number
+
+    def reset_breaker(self, session_id: str, *, penalty: bool = False) -> None:
+        """Let one attempt through now; with `penalty` also forget bans' and rate limits' waiting times.
+
+        Without `penalty` a session that waits for anything but its breaker goes on waiting.
+        """
+        row = self.machine.row(session_id)
+        commands.reset(self.machine, row, penalty=penalty)
+        log.info("reconnect breaker reset", session=session_id, penalty=penalty)
+        self.wake()
+
+    def set_proxy(self, session_id: str, proxy: str | None) -> None:
+        """Use another proxy from now on; an open connection is replaced once."""
+        row = self.machine.row(session_id)
+        if proxy == row.proxy:
+            return
+        row.proxy = proxy
+        self.machine.join_path(row)
+        if (
+            row.state in OPEN_STATES
+            or row.state is State.BACKOFF
+            or (row.state is State.PARKED and row.reason == "proxy_invalid")
+        ):
+            commands.force(self.machine, row)
+        self.wake()
+
+    async def logout(self, session_id: str) -> None:
+        """Unlink the device at the server and archive its credentials. Waits until that is done.
+
+        Raises:
+            RefusedError: the session is not online, so the server cannot be told.
+        """
+        row = self.machine.row(session_id)
+        if row.state is State.LOGGED_OUT:
+            return
+        if row.state not in (State.ONLINE, State.DEGRADED):
+            raise RefusedError(
+                row.state.value,
+                f"session {session_id!r} is {row.state}; the server can only be told over an open connection",
+                "reconnect it first, unlink it on the phone, or delete the session",
+            )
+        commands.log_out(self.machine, row)
+        self.wake()
+        await self._wait_closed(row)
+        self.wake()
+
+    def set_version(self, version: Version | None) -> None:
+        """The operator pinned a client version, or `auto` (None)."""
+        self.machine.pin_version(version)
+        self.wake()
+
+    def set_policy(self, policy: Policy) -> None:
+        """Use other numbers from now on; what already waits keeps its time."""
+        self.machine.configure(policy)
+        self.wake()
+
+    async def _wait_closed(self, row: Row) -> None:
+        if not row.live:
+            return
+        if row.closed is None:
+            row.closed = trio.Event()
+        await row.closed.wait()
+
+    # -- tasks -----------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let the scheduler take a turn."""
+        self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Load the store and keep its sessions as they should be, until cancelled or shut down.
+
+        Raises:
+            EngineFailedError: the engine died.
+        """
+        machine = self.machine
+        machine.load()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._schedule, nursery)
+            task_status.started()
+            await pump(machine.engine, machine.route, self.wake, lambda: machine.is_stopping)
+            nursery.cancel_scope.cancel()
+        machine.flush()
+        machine.feed.close()
+
+    async def shutdown(self, timeout_s: float = 8.0) -> bool:
+        """Stop dialling, close every connection, write everything down. False when time ran out.
+
+        The durable wish of each session stays: the next start brings back what ran.
+        """
+        machine = self.machine
+        machine.is_stopping = True
+        machine.flush()
+        machine.engine.shutdown()
+        with trio.move_on_after(timeout_s):
+            while not machine.engine_stopped:
+                await trio.sleep(0.01)
+        machine.flush()
+        flushed = await trio.to_thread.run_sync(machine.store.flush, timeout_s)
+        return machine.engine_stopped and flushed
+
+    async def _schedule(self, nursery: trio.Nursery) -> None:
+        """The one task that drives every session; what takes time gets a task of its own."""
+        while True:
+            next_at = self.machine.turn()
+            if self.machine.refresh_wanted:
+                self.machine.refresh_wanted = False
+                nursery.start_soon(self._read_version)
+            while (entry := self.machine.take_unarchived()) is not None:
+                nursery.start_soon(trio.to_thread.run_sync, self.machine.store.archive, *entry)
+            self._wake = trio.Event()
+            with trio.move_on_at(inf if next_at is None else next_at):
+                await self._wake.wait()
+
+    async def _read_version(self) -> None:
+        """Read the client version because the gate asked for it; dialling waits for that."""
+        found: Version | None = None
+        if self._refresh_version is not None:
+            with trio.move_on_after(REFRESH_TIMEOUT_S):
+                found = await self._refresh_version()
+        self.machine.on_version(found)
+        self.wake()
