@@ -14,6 +14,7 @@
 mod cursor;
 mod decode;
 mod error;
+mod head;
 mod inflate;
 pub(crate) mod packed;
 mod tag;
@@ -25,6 +26,7 @@ mod writer;
 
 pub use decode::{Limits, MAX_DEPTH, decode};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
+pub use head::decode_head;
 pub use packed::Packed;
 pub use text::Str;
 pub use tree::{AttrValue, Node, NodeContent, encode};

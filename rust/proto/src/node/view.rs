@@ -137,15 +137,13 @@ fn skip(cursor: &mut Cursor<'_>) -> Option<()> {
     while due > 0 {
         due -= 1;
         let size = cursor.list_size().ok()?;
-        for _ in 0..size - size % 2 - usize::from(size.is_multiple_of(2)) {
+        let has_content = size != 0 && size.is_multiple_of(2);
+        for _ in 0..size - usize::from(has_content) {
             cursor.value().ok()?;
         }
-        if !size.is_multiple_of(2) {
-            // The tag and the attributes were an odd number of parts; the loop above did all but one.
-            cursor.value().ok()?;
-        } else if cursor.at_list() {
+        if has_content && cursor.at_list() {
             due += cursor.list_size().ok()?;
-        } else {
+        } else if has_content {
             cursor.value().ok()?;
         }
     }

@@ -71,10 +71,7 @@ impl<'a> Writer<'a> {
     /// Writes an attribute that was decoded, the way it was written there.
     pub fn attr_value(&mut self, key: &str, value: Value<'_>) {
         self.key(key);
-        match value {
-            Value::Str(text) => self.copy_str(text),
-            Value::Jid(jid) => self.copy_jid(jid),
-        }
+        self.copy_value(value);
     }
 
     /// Announces that many children as the content.
@@ -101,6 +98,12 @@ impl<'a> Writer<'a> {
     pub fn jid(&mut self, jid: &Jid) {
         self.begin_content();
         self.write_jid(jid);
+    }
+
+    /// Writes a text or a JID that was decoded as the content, the way it was written there.
+    pub fn value(&mut self, value: Value<'_>) {
+        self.begin_content();
+        self.copy_value(value);
     }
 
     /// Whether all that was announced has been written.
@@ -220,6 +223,13 @@ impl<'a> Writer<'a> {
             return self.out.push(TOKEN_S_WHATSAPP_NET);
         }
         self.string(server.name().unwrap_or_else(|name| name).as_bytes());
+    }
+
+    fn copy_value(&mut self, value: Value<'_>) {
+        match value {
+            Value::Str(text) => self.copy_str(text),
+            Value::Jid(jid) => self.copy_jid(jid),
+        }
     }
 
     fn copy_str(&mut self, text: Str<'_>) {
