@@ -11,11 +11,18 @@ from runner.admin.backend import Backend, Check, Created, HealthReport, NewSessi
 from runner.errors import ImportRefusedError, RefusedError, UnknownSessionError
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
+from runner.supervisor.feed import Feed, StatusEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-RISKY = {"failure_logged_out", "failure_temporary_ban", "failure_locked", "failure_banned", "stream_replaced_code"}
+RISKY = {
+    "failure_logged_out",
+    "failure_temporary_ban",
+    "failure_locked",
+    "failure_banned",
+    "stream_replaced_code",
+}
 
 
 def a_view(session_id: str, state: State = State.ONLINE, reason: str | None = None) -> SessionView:
@@ -41,23 +48,13 @@ def a_view(session_id: str, state: State = State.ONLINE, reason: str | None = No
     )
 
 
-class FakeChange:
-    """A status event."""
-
-    def __init__(self, view: SessionView, previous: str, lost: int = 0) -> None:
-        self.view = view
-        self.previous = previous
-        self.lost = lost
-        self.at_unix_ms = 1_700_000_003_000
-
-
 class FakeFleet:
     """The supervisor's surface over a dict of views."""
 
     def __init__(self, *views: SessionView) -> None:
         self.views = {view.session_id: view for view in views}
         self.called: list[tuple[object, ...]] = []
-        self._subscribers: list[trio.MemorySendChannel[FakeChange]] = []
+        self.feed = Feed()
         self.broken = False
 
     def rows(self) -> Iterable[SessionView]:
@@ -68,9 +65,6 @@ class FakeFleet:
     def view(self, session_id: str) -> SessionView | None:
         return self.views.get(session_id)
 
-    def fleet(self) -> Mapping[str, object]:
-        return {"states": {"online": len(self.views)}}
-
     def _known(self, session_id: str) -> SessionView:
         if session_id not in self.views:
             raise UnknownSessionError(session_id)
@@ -79,23 +73,23 @@ class FakeFleet:
     def change(self, session_id: str, **fields: object) -> None:
         before = self._known(session_id)
         self.views[session_id] = after = replace(before, **fields)  # type: ignore[arg-type]
-        for channel in self._subscribers:
-            channel.send_nowait(FakeChange(after, before.state))
+        self.feed.publish(
+            StatusEvent("session.status", session_id, 1_700_000_003_000, after, {"previous": before.state})
+        )
 
-    async def start(self, session_id: str) -> None:
+    def start(self, session_id: str) -> None:
         self.called.append(("start", session_id))
         self.change(session_id, state=State.CONNECTING)
 
-    async def stop(self, session_id: str) -> None:
+    def stop(self, session_id: str) -> None:
         self.called.append(("stop", session_id))
         self.change(session_id, state=State.STOPPED)
 
-    async def restart(self, session_id: str) -> int:
+    def restart(self, session_id: str) -> None:
         self.called.append(("restart", session_id))
         self.change(session_id, state=State.CONNECTING, connection=self._known(session_id).connection + 1)
-        return self.views[session_id].connection
 
-    async def reconnect(self, session_id: str, *, override: bool = False) -> int:
+    def reconnect(self, session_id: str, *, override: bool = False) -> int:
         view = self._known(session_id)
         if view.reason in RISKY and not override:
             raise RefusedError(view.reason, f"{session_id} ended with {view.reason}", "add ?override=true")
@@ -103,7 +97,7 @@ class FakeFleet:
         self.change(session_id, state=State.CONNECTING, connection=view.connection + 1)
         return view.connection + 1
 
-    async def reset_breaker(self, session_id: str, *, penalty: bool = False) -> None:
+    def reset_breaker(self, session_id: str, *, penalty: bool = False) -> None:
         self.called.append(("reset_breaker", session_id, penalty))
         self.change(session_id, breaker=BreakerView("closed"))
 
@@ -116,14 +110,8 @@ class FakeFleet:
         self.called.append(("logout", session_id))
         self.change(session_id, state=State.LOGGED_OUT)
 
-    def subscribe(self) -> trio.MemoryReceiveChannel[FakeChange]:
-        send, receive = trio.open_memory_channel[FakeChange](64)
-        self._subscribers.append(send)
-        return receive
-
-    @property
-    def subscribers(self) -> int:
-        return len(self._subscribers)
+    def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]:
+        return self.feed.subscribe(4)
 
 
 class FakeNumbers:
@@ -176,5 +164,6 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         create=create,
         logs=LogBuffer(100),
         version=lambda: {"version": "0.1.0"},
+        fleet=lambda: {"states": {"online": len(fleet.views)}},
         stopping=trio.Event(),
     )

@@ -138,7 +138,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         "/reconnection-status", summary="what each session's reconnecting is doing, and when it tries next"
     )
     async def reconnection_status(request: Request) -> StreamingResponse:
-        return listing(backend.sessions.fleet(), backend.sessions.rows(), page_of(request), _status_row)
+        return listing(backend.fleet(), backend.sessions.rows(), page_of(request), _status_row)
 
     for route in app.routes[-4:]:
         route.openapi_extra = _PAGED  # type: ignore[attr-defined]
@@ -150,7 +150,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         "/force-reconnection/{session_id}", status_code=202, responses=_CONFLICT, summary="reconnect now"
     )
     async def force_reconnection(session_id: str, override: Override = False) -> Json:
-        connection = await backend.sessions.reconnect(session_id, override=override)
+        connection = backend.sessions.reconnect(session_id, override=override)
         return Json(
             {"id": session_id, "connection": connection, "state": _view(backend, session_id).state}, 202
         )
@@ -160,7 +160,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         "/reset-circuit-breaker/{session_id}", responses=_NOT_FOUND, summary="close the circuit breaker"
     )
     async def reset_circuit_breaker(session_id: str, penalty: Penalty = False) -> Json:
-        await backend.sessions.reset_breaker(session_id, penalty=penalty)
+        backend.sessions.reset_breaker(session_id, penalty=penalty)
         return Json(_status_row(_view(backend, session_id)))
 
 
@@ -246,17 +246,17 @@ def _add_commands(app: FastAPI, backend: Backend) -> None:
 
     @app.post("/api/sessions/{session_id}/start", responses=_CONFLICT, summary="want it online")
     async def start(session_id: str) -> Json:
-        await backend.sessions.start(session_id)
+        backend.sessions.start(session_id)
         return await answer(session_id)
 
     @app.post("/api/sessions/{session_id}/stop", responses=_NOT_FOUND, summary="close it and keep it closed")
     async def stop(session_id: str) -> Json:
-        await backend.sessions.stop(session_id)
+        backend.sessions.stop(session_id)
         return await answer(session_id)
 
     @app.post("/api/sessions/{session_id}/restart", responses=_CONFLICT, summary="stop, then start")
     async def restart(session_id: str) -> Json:
-        await backend.sessions.restart(session_id)
+        backend.sessions.restart(session_id)
         return await answer(session_id)
 
     @app.post(
@@ -298,7 +298,7 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
                 "version": backend.version(),
                 "system": backend.numbers.system(),
                 **backend.numbers.details(),
-                "fleet": backend.sessions.fleet(),
+                "fleet": backend.fleet(),
                 "settings": backend.settings(),
             }
         )
