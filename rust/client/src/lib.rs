@@ -1,9 +1,19 @@
 //! The account logic of one connection, sans-IO: stanzas in; stanzas, events and effects as data out.
+//!
+//! - `client`: the driver's grammar, and what an account does on top of a session.
+//! - `backlog`, `inbox`, `sends`: what waited at the server, what waits for our store, what waits for the server.
+//! - `health`: the verdicts of the probes. They are facts; whether a session is rebuilt is decided elsewhere.
+//! - `stanza`: what is read from stanzas and written into them.
 
+mod backlog;
 mod client;
 mod config;
 mod effect;
+mod health;
+mod inbox;
+mod sends;
+mod stanza;
 
-pub use client::Client;
+pub use client::{Client, LOGOUT_TIMEOUT};
 pub use config::Config;
 pub use effect::{Command, CommitFailed, Cx, DeviceState, Effect, Event, Probe, TransportEnd, Write};

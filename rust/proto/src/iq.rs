@@ -8,7 +8,7 @@ use std::{
 use crate::{entropy::Entropy, time::Instant};
 
 /// The ids of one connection: `<random u16>.<random u16>-N`, as the web client writes them, N from 1.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ids {
     prefix: [u16; 2],
     last: u32,

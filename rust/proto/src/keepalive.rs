@@ -129,6 +129,12 @@ impl Clock {
         self.first_ping.is_some()
     }
 
+    /// Whether a second ping has been sent since then, too.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        self.second_sent
+    }
+
     /// Reading is paused: the dead-socket clock stops, pings go on.
     pub const fn pause(&mut self) {
         self.paused = true;

@@ -1,5 +1,6 @@
 //! The connection protocol of WhatsApp Web, sans-IO: no sockets, no clock, no threads, no randomness of its own.
 
+pub mod answer;
 pub mod cert;
 pub mod close_reason;
 pub mod counters;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     cert::{CachedServerKey, WHATSAPP_ROOT},
     keepalive::KeepAlive,
+    node::Limits,
     noise::{KEY_LEN, KeyPair},
 };
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub login_timeout: Duration,
     /// How long a request (iq) waits for its answer.
     pub query_timeout: Duration,
+    /// Bounds on what a stanza may be.
+    pub limits: Limits,
 }
 
 impl Default for Config {
@@ -41,6 +44,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(20),
             login_timeout: Duration::from_secs(60),
             query_timeout: Duration::from_secs(60),
+            limits: Limits::default(),
         }
     }
 }

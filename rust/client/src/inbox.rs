@@ -1,0 +1,88 @@
+//! Inbound messages that wait to become durable before they are answered.
+
+use std::collections::VecDeque;
+
+use runner_proto::time::Instant;
+
+use crate::CommitFailed;
+
+/// The messages of one connection that are owed their answer, in the order in which they came.
+///
+/// Owns no heap while none waits.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    waiting: VecDeque<Waiting>,
+    last_token: u32,
+    /// Messages whose commit failed: never answered on this connection, so that the server gives them again on the
+    /// next one.
+    lost: u32,
+    oldest_lost: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    token: u32,
+    since: Instant,
+    /// The encoded answer.
+    ack: Vec<u8>,
+}
+
+impl Inbox {
+    /// A message came; its `ack` is to be sent when the commit with the returned token is durable.
+    pub(crate) fn push(&mut self, ack: Vec<u8>, now: Instant) -> u64 {
+        self.last_token = self.last_token.checked_add(1).unwrap_or(1);
+        self.waiting.push_back(Waiting { token: self.last_token, since: now, ack });
+        u64::from(self.last_token)
+    }
+
+    /// The commit with `token` has an outcome: the answer to send, if it is durable and waited for.
+    pub(crate) fn settle(&mut self, token: u64, outcome: Result<(), CommitFailed>) -> Option<Vec<u8>> {
+        // Outcomes come in order, so this is the first one unless the token is not ours.
+        let index = self.waiting.iter().position(|waiting| u64::from(waiting.token) == token)?;
+        let waiting = self.waiting.remove(index)?;
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        if outcome.is_err() {
+            self.lost = self.lost.saturating_add(1);
+            self.oldest_lost.get_or_insert(waiting.since);
+            return None;
+        }
+        Some(waiting.ack)
+    }
+
+    /// How many messages are unanswered.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.lost.saturating_add(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Since when the oldest of them waits.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let waiting = self.waiting.front().map(|waiting| waiting.since);
+        [self.oldest_lost, waiting].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn an_answer_is_given_once_and_only_for_what_is_durable() {
+        let mut inbox = Inbox::default();
+        let first = inbox.push(vec![1], at(1));
+        let second = inbox.push(vec![2], at(2));
+        assert_eq!((inbox.unanswered(), inbox.oldest()), (2, Some(at(1))));
+        assert_eq!(inbox.settle(first, Ok(())), Some(vec![1]));
+        assert_eq!(inbox.settle(first, Ok(())), None);
+        assert_eq!(inbox.settle(77, Ok(())), None);
+        assert_eq!((inbox.unanswered(), inbox.oldest()), (1, Some(at(2))));
+        assert_eq!(inbox.settle(second, Err(CommitFailed)), None);
+        assert_eq!((inbox.unanswered(), inbox.oldest()), (1, Some(at(2))), "it stays unanswered");
+        assert_eq!(inbox.waiting.capacity(), 0, "no heap while nothing waits");
+    }
+}

@@ -1,0 +1,71 @@
+//! What is read from stanzas, and what is written into them.
+
+use runner_proto::{
+    answer,
+    jid::Jid,
+    node::{self, Limits, NodeRef, Writer},
+};
+
+use crate::Write;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The id of `<unified_session>`: where the server's clock is in a week that begins three days earlier.
+/// docs/protocol.md, "passive / active, unified_session".
+pub(crate) fn unified_session_id(unix_ms: u64, offset_ms: i64) -> u64 {
+    let server_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX).saturating_add(offset_ms);
+    server_ms.saturating_add(3 * DAY_MS).rem_euclid(7 * DAY_MS).unsigned_abs()
+}
+
+/// What the inbox keeps of a message. `None` when it has no id or no sender.
+pub(crate) fn inbox_row(message: NodeRef<'_>, received_unix_ms: u64) -> Option<Write> {
+    let text = |key| message.attr(key).map(|value| value.to_string());
+    let from = text("from")?;
+    let sender = text("participant").unwrap_or_else(|| from.clone());
+    // From an own other device: the chat is the one it wrote to.
+    let chat = without_device(text("recipient").unwrap_or(from));
+    let encoded = message.encoded();
+    let mut stanza = Vec::with_capacity(1 + encoded.len());
+    stanza.push(0);
+    stanza.extend_from_slice(encoded);
+    Some(Write::Inbox { chat, sender, message_id: text("id")?, stanza, received_unix_ms })
+}
+
+/// A chat is with a user, whichever device wrote.
+fn without_device(jid: String) -> String {
+    match jid.parse::<Jid>() {
+        Ok(parsed) if parsed.device != 0 => parsed.to_non_ad().to_string(),
+        _ => jid,
+    }
+}
+
+/// The encoded `<ack>` of a message, to be sent when it is durable.
+pub(crate) fn message_ack(message: NodeRef<'_>, own: &Jid) -> Vec<u8> {
+    let mut ack = Vec::with_capacity(96);
+    answer::write_ack(&mut Writer::new(&mut ack), message, Some(own), None);
+    ack
+}
+
+/// The id of an encoded `<message>`, whose acknowledgement is to be waited for; `None` for any other stanza.
+pub(crate) fn message_id(plain: &[u8]) -> Option<Box<str>> {
+    let mut inflated = Vec::new();
+    let stanza = node::decode(plain, &mut inflated, &Limits::default()).ok()?;
+    if stanza.tag() != "message" {
+        return None;
+    }
+    Some(stanza.attr("id")?.to_string().into_boxed_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unified_session_id_wraps_after_a_week_and_follows_the_servers_clock() {
+        assert_eq!(unified_session_id(0, 0), 3 * DAY_MS as u64);
+        assert_eq!(unified_session_id(4 * DAY_MS as u64 - 1, 0), 7 * DAY_MS as u64 - 1);
+        assert_eq!(unified_session_id(4 * DAY_MS as u64, 0), 0);
+        assert_eq!(unified_session_id(0, -3 * DAY_MS), 0);
+        assert_eq!(unified_session_id(0, -3 * DAY_MS - 1), 7 * DAY_MS as u64 - 1);
+    }
+}

@@ -1,0 +1,248 @@
+//! A client and a scripted server in one thread, under a clock that the test moves.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+pub mod peer;
+
+use std::{sync::Arc, time::Duration};
+
+use peer::Peer;
+use runner_client::{Client, Command, CommitFailed, Config, Cx, DeviceState, Effect, Event, Probe, Write};
+use runner_proto::{
+    cert::CachedServerKey,
+    close_reason::Closed,
+    counters::Counters,
+    entropy::Entropy,
+    node::Node,
+    noise::KeyPair,
+    phase::Phase,
+    session::{self, Buffers},
+    time::Instant,
+};
+
+/// 2026-01-01, in Unix milliseconds: where the wall clock of the tests begins.
+pub const START_UNIX_MS: u64 = 1_767_225_600_000;
+
+/// A seeded generator (splitmix64).
+pub struct Seeded(pub u64);
+
+impl Entropy for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            *byte = (mixed ^ (mixed >> 31)) as u8;
+        }
+    }
+}
+
+pub fn config() -> Config {
+    let session = session::Config {
+        host: "127.0.0.1:8080".to_owned(),
+        root_key: peer::root_key(),
+        ..session::Config::default()
+    };
+    Config { session: Arc::new(session), ..Config::default() }
+}
+
+pub fn device() -> DeviceState {
+    DeviceState {
+        noise: KeyPair::from_secret([3; 32]),
+        username: 15_550_001_111,
+        device: 3,
+        lid: None,
+        push_name: Some("Bob@work".to_owned()),
+        routing_info: None,
+        server_key: None,
+        version: [2, 3000, 1_045_368_834],
+        counters: Counters::default(),
+    }
+}
+
+/// A device that remembers the peer's key.
+pub fn resuming_device() -> DeviceState {
+    let unix_s = START_UNIX_MS / 1000;
+    let server_key =
+        CachedServerKey { key: *peer::static_key().public(), not_before: unix_s - 10, not_after: unix_s + 1_000_000 };
+    DeviceState { server_key: Some(server_key), ..device() }
+}
+
+/// Both ends, and what happened.
+pub struct World {
+    pub client: Client,
+    pub peer: Peer,
+    pub now: Instant,
+    pub entropy: Seeded,
+    pub scratch: Buffers,
+    /// Bytes from the client that the peer has not seen.
+    pub out: Vec<u8>,
+    /// Everything that the client wanted, in order.
+    pub effects: Vec<Effect>,
+    /// Settle commits as soon as they are asked for.
+    pub commits: Option<Result<(), CommitFailed>>,
+    /// How the peer's bytes are cut on their way; 0: not at all.
+    pub chunk: usize,
+    settled: usize,
+}
+
+impl World {
+    pub fn new(device: DeviceState) -> Self {
+        Self::with(device, config())
+    }
+
+    pub fn with(device: DeviceState, config: Config) -> Self {
+        let now = Instant::from_micros(1_000_000);
+        Self {
+            client: Client::new(Arc::new(config), device, now),
+            peer: Peer::default(),
+            now,
+            entropy: Seeded(42),
+            scratch: Buffers::new(),
+            out: Vec::new(),
+            effects: Vec::new(),
+            commits: Some(Ok(())),
+            chunk: 0,
+            settled: 0,
+        }
+    }
+
+    /// A world whose client is online, greeted and through its (empty) backlog.
+    pub fn online() -> Self {
+        let mut world = Self::new(device());
+        world.open();
+        assert_eq!(world.client.phase(), Phase::Online);
+        world.peer.received.clear();
+        world
+    }
+
+    pub fn open(&mut self) {
+        self.call(|client, cx| client.handle_open(cx));
+        self.exchange();
+    }
+
+    pub fn call<T>(&mut self, call: impl FnOnce(&mut Client, &mut Cx<'_>) -> T) -> T {
+        let mut cx = Cx {
+            now: self.now,
+            unix_ms: self.unix_ms(),
+            entropy: &mut self.entropy,
+            out: &mut self.out,
+            scratch: &mut self.scratch,
+            effects: &mut self.effects,
+        };
+        call(&mut self.client, &mut cx)
+    }
+
+    pub fn unix_ms(&self) -> u64 {
+        START_UNIX_MS + self.now.as_micros() / 1000
+    }
+
+    /// Carries bytes both ways, and settles commits, until nothing moves.
+    pub fn exchange(&mut self) {
+        loop {
+            self.settle();
+            let from_client = std::mem::take(&mut self.out);
+            if !from_client.is_empty() {
+                self.peer.receive(&from_client, self.unix_ms() / 1000);
+            }
+            let mut from_peer = std::mem::take(&mut self.peer.out);
+            if from_client.is_empty() && from_peer.is_empty() {
+                return;
+            }
+            let chunk = if self.chunk == 0 { from_peer.len().max(1) } else { self.chunk };
+            for piece in from_peer.chunks_mut(chunk) {
+                self.call(|client, cx| client.handle_input(piece, cx));
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        let Some(outcome) = self.commits else { return };
+        while let Some(effect) = self.effects.get(self.settled) {
+            self.settled += 1;
+            if let Effect::Commit { token, .. } = *effect {
+                self.call(|client, cx| client.on_committed(token, outcome, cx));
+            }
+        }
+    }
+
+    /// The peer sends a stanza; all that follows from it happens.
+    pub fn push(&mut self, stanza: &Node) {
+        self.peer.send(stanza);
+        self.exchange();
+    }
+
+    pub fn command(&mut self, command: Command) {
+        self.call(|client, cx| client.handle_command(command, cx));
+        self.exchange();
+    }
+
+    /// Time passes: every timer is run when it is due.
+    pub fn advance(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        let mut turns = 0;
+        while let Some(due) = self.client.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.call(|client, cx| client.handle_timeout(cx));
+            self.exchange();
+            turns += 1;
+            assert!(turns < 1_000_000, "a timer that is always due: {due:?} at {:?}", self.now);
+        }
+        self.now = until;
+    }
+
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Event(event) => Some(event),
+            Effect::Commit { .. } => None,
+        })
+    }
+
+    pub fn writes(&self) -> impl Iterator<Item = &Write> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Commit { writes, .. } => Some(writes),
+            Effect::Event(_) => None,
+        }).flatten()
+    }
+
+    pub fn probes(&self) -> Vec<(Probe, bool)> {
+        self.events()
+            .filter_map(|event| match event {
+                Event::Probe { probe, healthy, .. } => Some((*probe, *healthy)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The close reason, after checking that it was told exactly once and last.
+    pub fn closed(&self) -> &Closed {
+        let told: Vec<_> = self.events().filter(|event| matches!(event, Event::Closed(_))).collect();
+        assert_eq!(told.len(), 1, "told once: {told:?}");
+        let Some(Effect::Event(Event::Closed(closed))) = self.effects.last() else {
+            panic!("closed is the last effect: {:?}", self.effects.last())
+        };
+        assert_eq!(self.client.closed(), Some(closed));
+        assert_eq!(self.client.phase(), Phase::Closed);
+        assert_eq!(self.client.poll_timeout(), None);
+        closed
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.client.closed().is_some()
+    }
+}
+
+/// A message for the inbox.
+pub fn message(id: &str) -> Node {
+    Node::new("message")
+        .attr("id", id)
+        .attr_jid("from", jid("15550002222@s.whatsapp.net"))
+        .attr("type", "text")
+        .attr("t", "1767225600")
+        .child(Node::new("enc").attr("v", "2").attr("type", "msg").bytes([7; 40]))
+}
+
+pub fn jid(text: &str) -> runner_proto::jid::Jid {
+    text.parse().expect("a jid")
+}
