@@ -1,0 +1,35 @@
+//! The server without sockets, clock, threads or randomness of its own.
+//!
+//! A driver owns one [`Hub`]: it hands in plaintext bytes, the time and commands, and carries out what follows. The
+//! driver of `python -m runner sim` is in `server`; tests drive the hub with a clock that they turn by hand.
+
+mod chain;
+mod command;
+mod counters;
+mod fleet;
+mod hub;
+mod journal;
+mod login;
+mod malformed;
+mod owed;
+mod peer;
+mod push;
+mod receive;
+mod report;
+mod responder;
+mod route;
+mod stanza;
+mod world;
+
+pub use chain::{ChainFault, ServerKeys};
+pub use command::{
+    Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed, Push,
+    Refusal, Settings, Shape, Silence, Target,
+};
+pub use counters::{Counters, Tally};
+pub use fleet::{DEVICE, FIRST_USERNAME, Fleet, Keys, lid_user};
+pub use hub::{Accept, Hub, Reply};
+pub use owed::AnswerRule;
+pub use peer::{Peer, Verdict};
+pub use route::{ROUTES, RouteError};
+pub use world::{ConnectionId, Cx, DeviceId, World};
