@@ -48,33 +48,40 @@ def unpacked(files: Mapping[str, bytes], data_dir: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def take_over(store: _core.Store, session_id: str, directory: Path) -> tuple[str, ...]:
-    """Read a directory, check it in full and import it in one transaction; the warnings. Blocking.
+class Intake:
+    """Takes devices into one store. Blocking; one at a time."""
 
-    Errors: ImportSourceError (what is damaged), ImportRefusedError (the id or the device is there already).
-    Nothing is changed then.
-    """
-    device = read_device(directory)
-    return take_over_device(store, checked_id(session_id), device)
+    def __init__(self, store: _core.Store) -> None:
+        self._store = store
+        self._owners = {known.jid: known.session_id for known in store.sessions() if not known.archived}
 
+    def take_over(self, session_id: str, directory: Path) -> tuple[str, ...]:
+        """Read a directory, check it in full and import it in one transaction; the warnings.
 
-def take_over_device(store: _core.Store, session_id: str, device: BaileysDevice) -> tuple[str, ...]:
-    """The second half of `take_over`, for a device that was read before."""
-    from runner._core import DeviceRecord, StoreError
-
-    for known in store.sessions():
-        if known.jid == device.fields["jid"] and not known.archived and known.session_id != session_id:
+        Errors: ImportSourceError (what is damaged), ImportRefusedError (the id or the device is there).
+        Nothing is changed then.
+        """
+        checked_id(session_id)
+        device = read_device(directory)
+        owner = self._owners.get(device.fields["jid"], session_id)
+        if owner != session_id:
             raise ImportRefusedError(
                 "same_device",
-                f"this device is here already, as session {known.session_id!r}",
-                "delete that one first",
+                f"this device is here already, as session {owner!r}",
+                "delete that session first",
             )
-    try:
-        store.import_device(session_id, DeviceRecord(**device.fields), device.keys)
-    except ValueError as error:
-        raise ImportRefusedError("credentials_damaged", f"{device.directory}: {error}") from error
-    except StoreError as error:
-        slug, message = error.args[0], str(error.args[-1])
-        remedy = "choose another id, or delete that session first" if slug == "exists" else ""
-        raise ImportRefusedError(slug, message, remedy) from error
-    return (*device.warnings, STOP_OLD_PROGRAM)
+        self._import(session_id, device)
+        self._owners[device.fields["jid"]] = session_id
+        return (*device.warnings, STOP_OLD_PROGRAM)
+
+    def _import(self, session_id: str, device: BaileysDevice) -> None:
+        from runner._core import DeviceRecord, StoreError
+
+        try:
+            self._store.import_device(session_id, DeviceRecord(**device.fields), device.keys)
+        except ValueError as error:
+            raise ImportRefusedError("credentials_damaged", f"{device.directory}: {error}") from error
+        except StoreError as error:
+            slug, message = error.args[0], str(error.args[-1])
+            remedy = "choose another id, or delete that session first" if slug == "exists" else ""
+            raise ImportRefusedError(slug, message, remedy) from error

@@ -28,7 +28,8 @@ from runner.machine import Machine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from runner._core import EngineStats, Event, StoreHealth
+    from runner._core import EngineStats, StoreHealth
+    from runner.engine import EngineEvent
 
 SAMPLE_S: Final = 10.0
 MESSAGES_WINDOW_S: Final = 60.0
@@ -176,7 +177,7 @@ class Metrics:
         self._next = trio.Event()
         self._cpu = self.machine.cpu_ratio()
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: EngineEvent) -> None:
         """Count what one engine event says."""
         if event.kind == "online":
             row = self._row(event.session_id)
@@ -187,7 +188,7 @@ class Metrics:
         elif event.kind == "closed":
             self._count_close(event)
 
-    def _count_close(self, event: Event) -> None:
+    def _count_close(self, event: EngineEvent) -> None:
         reason = event.reason or "unknown"
         self.closes[reason] += 1
         if reason in WANTED_CLOSES:

@@ -149,7 +149,7 @@ class FakeNumbers:
 
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def create(wish: NewSession) -> Created:
-        session_id = wish.id or "imported"
+        session_id = wish.id
         if session_id in fleet.views:
             raise ImportRefusedError("exists", f"{session_id} is taken", "choose another --id")
         if "creds.json" not in wish.files:

@@ -208,7 +208,7 @@ def test_printing_masks_secrets() -> None:
     assert shown["PROXY"] == shown["ADMIN_TOKEN"] == "***"
 
 
-def test_reloading_takes_over_only_what_can_change() -> None:
+def test_reloading_takes_over_what_can_change() -> None:
     before = load({})
     fresh = load({"WHATSAPP_CONNECT_RATE": "99", "WHATSAPP_QUERY_TIMEOUT": "1"})
     now, changed, waiting = config.reloaded(before, fresh)

@@ -220,10 +220,10 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
 
 _NEW_SESSION: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["files"],
+    "required": ["id", "files"],
     "additionalProperties": False,
     "properties": {
-        "id": {"type": ["string", "null"], "description": "how the session will be called"},
+        "id": {"type": "string", "description": "how the session will be called"},
         "files": {
             "type": "object",
             "additionalProperties": {"type": "string"},

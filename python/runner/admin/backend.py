@@ -65,10 +65,10 @@ class HealthReport(msgspec.Struct, frozen=True):
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/sessions`: a Baileys directory, file name to content."""
 
+    id: str
     files: dict[str, str]
     binary: dict[str, bytes] = {}
     """Files that are not UTF-8 (damaged ones are kept, too); base64 in the JSON."""
-    id: str | None = None
     start: bool = True
     proxy: str | None = None
 

@@ -146,9 +146,7 @@ class Client:
         """Remove a session; its credentials move to the archive."""
         self.request("DELETE", f"/api/sessions/{quote(session_id, safe='')}")
 
-    def create(
-        self, files: Mapping[str, bytes], session_id: str | None = None, *, start: bool = True
-    ) -> dict[str, Any]:
+    def create(self, session_id: str, files: Mapping[str, bytes], *, start: bool = True) -> dict[str, Any]:
         """Take over a Baileys directory, given as file name to content."""
         body: dict[str, Any] = {"files": {}, "binary": {}, "id": session_id, "start": start}
         for name, content in files.items():

@@ -12,11 +12,11 @@ from runner.cli.options import as_json, ends_well, settings, show_json
 from runner.errors import ImportRefusedError, RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from runner.config import Settings
 
-    Take = Callable[[str, Path], list[str]]
+    Take = Callable[[str, Path], Sequence[str]]
 
 
 @click.command("import")
@@ -66,12 +66,12 @@ def _import_each(wanted: list[tuple[str, Path]], here: Settings, *, start: bool)
     with Client(here.socket_path, timeout_s=120.0) as runner:
         if runner.is_running():
 
-            def upload(session_id: str, directory: Path) -> list[str]:
+            def upload(session_id: str, directory: Path) -> Sequence[str]:
                 from runner.baileys import read_device
 
                 read_device(directory)  # says what is damaged by the names that the operator knows
                 files = {entry.name: entry.read_bytes() for entry in directory.glob("*.json")}
-                return list(runner.create(files, session_id, start=start)["warnings"])
+                return list(runner.create(session_id, files, start=start)["warnings"])
 
             return [_import(session_id, directory, upload) for session_id, directory in wanted]
     return _import_offline(wanted, here)
@@ -79,15 +79,13 @@ def _import_each(wanted: list[tuple[str, Path]], here: Settings, *, start: bool)
 
 def _import_offline(wanted: list[tuple[str, Path]], here: Settings) -> list[dict[str, object]]:
     from runner.data_dir import open_store, prepare
-    from runner.intake import take_over
+    from runner.intake import Intake
 
     prepare(here.data_path)
     store = open_store(here.data_path)
     try:
-        return [
-            _import(session_id, directory, lambda name, source: list(take_over(store, name, source)))
-            for session_id, directory in wanted
-        ]
+        intake = Intake(store)
+        return [_import(session_id, directory, intake.take_over) for session_id, directory in wanted]
     finally:
         store.close()
 
@@ -104,7 +102,7 @@ def _import(session_id: str, directory: Path, take: Take) -> dict[str, object]:
             "message": str(error),
             "remedy": error.remedy,
         }
-    return {"id": session_id, "source": str(directory), "imported": True, "warnings": warnings}
+    return {"id": session_id, "source": str(directory), "imported": True, "warnings": list(warnings)}
 
 
 def _tell(results: list[dict[str, object]]) -> None:

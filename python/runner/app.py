@@ -1,0 +1,350 @@
+"""The process: puts the parts together, in order, and takes them apart again.
+
+Start: settings, lock, listening sockets, store, engine; then Trio: the supervisor dials, and only then is the
+web framework imported, on a thread, while callers of the admin API wait in the listeners' queues.
+
+Stop (SIGTERM, Ctrl-C): no more dials, WebSockets closed, connections closed, everything committed, exit 0. A
+second signal ends the process at once, and so does `HARD_STOP_S`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from runner import config, embedded
+from runner.admin import tokens
+from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
+from runner.client_version import read_version
+from runner.data_dir import open_store, prepare
+from runner.engine import open_engine
+from runner.errors import ConfigError, EngineFailedError, RunnerError, StartError
+from runner.limits import raise_fd_limit, sessions_that_fit
+from runner.logs import Logs, logger
+from runner.metrics import Metrics
+from runner.reconnect.policy import Policy
+from runner.reconnect.version import parse_version
+from runner.supervisor import Options, Supervisor
+from runner.watched import WatchedEngine
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from runner import _core
+    from runner.admin.assembly import Admin
+    from runner.admin.backend import HealthReport
+    from runner.config import Settings
+
+EXIT_ENGINE_FAILED: Final = 70
+CLOSE_TIMEOUT_S: Final = 4.0
+"""For closing all connections and, again, for the last commit."""
+HARD_STOP_S: Final = 9.5
+"""From the first signal until the process ends, whatever still hangs."""
+_HOW_TO_FILL: Final = "python -m runner import DIR --id NAME; to try it: python -m runner run --simulator 25"
+HOUSEKEEPING_S: Final = 10.0
+HEARTBEAT_DEAD_S: Final = 30.0
+STORE_LAG_S: Final = 20.0
+
+
+def main(environ: Mapping[str, str], simulated: int | None = None) -> int:
+    """Run until told to stop; the exit code.
+
+    Errors: RunnerError for what an operator can change; nothing is left running then.
+    """
+    settings = config.load(environ)
+    prepare(settings.data_path)
+    with ExitStack() as stack:
+        lock = SocketLock(settings.socket_path)
+        stack.callback(lock.close)
+        logs = Logs(settings)
+        stack.callback(logs.close)
+        try:
+            return _run(settings, environ, simulated, logs, stack)
+        except EngineFailedError as error:
+            logger().critical("engine failed", error=str(error))
+            return EXIT_ENGINE_FAILED
+
+
+def _run(
+    settings: Settings, environ: Mapping[str, str], simulated: int | None, logs: Logs, stack: ExitStack
+) -> int:
+    listeners = _listen(settings, stack)
+    store_dir = settings.data_path
+    if simulated is not None:
+        store_dir = settings.data_path / "simulator"
+        server = stack.enter_context(embedded.simulator(simulated, store_dir))
+        settings = embedded.settings_for(server, settings)
+    store = open_store(store_dir)
+    stack.callback(store.close)
+    for line in store.report:
+        logger().warning("store opened", found=line)
+    if simulated is not None:
+        _import_all(store, server.credentials)
+        sys.stdout.write(embedded.where_to_look(simulated, settings))
+        sys.stdout.flush()
+    elif not store.sessions():
+        logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
+    engine = open_engine(store, **engine_config(settings))
+    process = Process(settings, environ, store, engine, logs, listeners)
+    try:
+        trio.run(process.run)
+    except BaseExceptionGroup as group:
+        _raise_one_of(group, EngineFailedError, RunnerError)
+        raise
+    finally:
+        process.end_engine()
+    return 0
+
+
+def _raise_one_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseException]) -> None:
+    """Out of a nursery, the error that says what happened; the others follow from it."""
+    for kind in kinds:
+        found: BaseException | None = group.subgroup(kind)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is not None:
+            raise found from None
+
+
+def _listen(settings: Settings, stack: ExitStack) -> list[socket.socket]:
+    """Both sockets of the admin API, before anything is dialled: a port that is taken is told at once."""
+    unix = bind_unix(settings.socket_path)
+    stack.callback(settings.socket_path.unlink, missing_ok=True)
+    stack.callback(unix.close)
+    if not settings.admin_port:
+        return [unix]
+    tcp = bind_tcp(settings.admin_host, settings.admin_port)
+    stack.callback(tcp.close)
+    return [unix, tcp]
+
+
+def _import_all(store: _core.Store, credentials: Path) -> None:
+    from runner.intake import Intake
+
+    intake = Intake(store)
+    for directory in sorted(credentials.iterdir()):
+        intake.take_over(directory.name, directory)
+
+
+def engine_config(settings: Settings) -> dict[str, object]:
+    """The settings that the engine takes, by the names of `_core.EngineConfig`.
+
+    Errors: StartError when the extra CA cannot be read.
+    """
+    try:
+        ca = Path(settings.tls_ca).expanduser().read_bytes() if settings.tls_ca else None
+    except OSError as error:
+        raise StartError(f"WHATSAPP_TLS_CA {settings.tls_ca} cannot be read: {error.strerror}") from error
+    return {
+        "endpoint": settings.endpoint,
+        "root_key": bytes.fromhex(settings.root_key) if settings.root_key else None,
+        "tls_ca_pem": ca,
+        "connect_timeout_s": settings.connect_timeout_s,
+        "handshake_timeout_s": settings.handshake_timeout_s,
+        "login_timeout_s": settings.login_timeout_s,
+        "query_timeout_s": settings.query_timeout_s,
+        "send_timeout_s": settings.send_timeout_s,
+        "keepalive_min_s": settings.keepalive_min_s,
+        "keepalive_max_s": settings.keepalive_max_s,
+        "keepalive_second_s": settings.keepalive_second_s,
+        "dead_socket_s": settings.dead_socket_s,
+        "outbox_capacity": settings.outbox_capacity,
+    }
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The numbers of the reconnect policy that operators set."""
+    return Policy(
+        max_retries=settings.reconnection_max_retries,
+        base_delay_s=settings.reconnection_base_delay_s,
+        max_delay_s=settings.reconnection_max_delay_s,
+        breaker_threshold=settings.circuit_breaker_threshold,
+        breaker_timeout_s=settings.circuit_breaker_timeout_s,
+        park_when_exhausted=settings.reconnection_exhausted == "park",
+        connect_rate_per_s=settings.connect_rate,
+        connect_burst=settings.connect_burst,
+        connect_concurrency=settings.connect_concurrency,
+    )
+
+
+class Process:
+    """What runs inside Trio."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        store: _core.Store,
+        engine: _core.Engine,
+        logs: Logs,
+        listeners: list[socket.socket],
+    ) -> None:
+        self.settings = settings
+        self._environ = environ
+        self._store = store
+        self._engine = engine
+        self._logs = logs
+        self._listeners = listeners
+        self._has_stopped = False
+        self._admin: Admin | None = None
+
+    async def run(self) -> None:
+        """Keep everything running until a signal, then stop in order."""
+        self._stopping = trio.Event()
+        self._metrics = self._make_metrics()
+        self._supervisor = self._make_supervisor()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._obey_signals)
+            await nursery.start(self._supervisor.run)
+            nursery.start_soon(self._metrics.run)
+            nursery.start_soon(self._housekeep)
+            nursery.start_soon(self._serve_admin)
+            logger().info("runner started", endpoint=self.settings.endpoint_host, pid=os.getpid())
+            await self._stopping.wait()
+            clean = await self._supervisor.shutdown(CLOSE_TIMEOUT_S)
+            self._has_stopped = clean
+            logger().info("runner stopped", clean=clean)
+            nursery.cancel_scope.cancel()
+
+    def end_engine(self) -> None:
+        """After Trio: ask the engine to end if it was not asked before."""
+        if not self._has_stopped:
+            self._engine.shutdown()
+
+    def _make_metrics(self) -> Metrics:
+        from runner._core import RESPONSE_BUCKETS_S
+
+        metrics = Metrics(
+            _Sources(self._engine, self._store), self._states, bucket_bounds_s=RESPONSE_BUCKETS_S
+        )
+        metrics.monitoring = self.settings.performance_monitoring
+        return metrics
+
+    def _make_supervisor(self) -> Supervisor:
+        settings = self.settings
+        capacity = sessions_that_fit(raise_fd_limit(), settings.admin_connections)
+        options = Options(
+            endpoint=settings.endpoint,
+            proxy=settings.proxy or None,
+            resume=settings.resume,
+            client_version=parse_version(settings.client_version),
+            fd_capacity=capacity,
+        )
+        return Supervisor(
+            WatchedEngine(self._engine, self._metrics.observe),
+            self._store,
+            policy_of(settings),
+            options,
+            refresh_version=self._read_version,
+        )
+
+    async def _read_version(self) -> tuple[int, int, int] | None:
+        return await trio.to_thread.run_sync(read_version, self.settings, abandon_on_cancel=True)
+
+    def _states(self) -> Mapping[str, int]:
+        return Counter(
+            row.state.value for row in self._supervisor.machine.rows.values() if not row.is_removed
+        )
+
+    async def _housekeep(self) -> None:
+        while True:
+            await trio.sleep(HOUSEKEEPING_S)
+            self._logs.report_suppressed()
+
+    # Signals
+
+    async def _obey_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            async for number in received:
+                if number == signal.SIGHUP:
+                    self._reload()
+                elif not self._stopping.is_set():
+                    self._begin_stop(number)
+
+    def _begin_stop(self, number: int) -> None:
+        logger().info("runner stopping", signal=signal.Signals(number).name)
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(
+                again, signal.SIG_DFL
+            )  # the second signal is the kernel's: it works whatever hangs here
+        hard_stop = threading.Timer(HARD_STOP_S, os._exit, (1,))
+        hard_stop.daemon = True
+        hard_stop.start()
+        self._stopping.set()
+
+    def _reload(self) -> None:
+        log = logger()
+        try:
+            fresh = config.load(self._environ)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("settings not reloaded", problem=problem)
+            return
+        self.settings, changed, waiting = config.reloaded(self.settings, fresh)
+        self._logs.apply(self.settings)
+        self._supervisor.set_policy(policy_of(self.settings))
+        if "WHATSAPP_CLIENT_VERSION" in changed:
+            self._supervisor.set_version(parse_version(self.settings.client_version))
+        self._metrics.monitoring = self.settings.performance_monitoring
+        if self._admin is not None:
+            self._admin.reload(self.settings, self._tokens())
+        log.info("settings reloaded", changed=changed, need_restart=waiting)
+
+    # Admin API
+
+    def _tokens(self) -> tokens.Tokens:
+        if self.settings.admin_token:
+            return tokens.parse(self.settings.admin_token)
+        return tokens.load_or_create(self.settings.data_path / "admin.token")
+
+    async def _serve_admin(self) -> None:
+        # Importing the web framework takes most of a second; on a thread it does not stop the dials.
+        self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
+        gc.collect()
+        gc.freeze()  # what is here now stays: no collection looks at it again
+        await admin.server.serve(self._listeners, self._stopping)
+
+    def _make_admin(self) -> Admin:
+        from runner.admin.assembly import Admin
+
+        return Admin(
+            lambda: self.settings,
+            self._tokens(),
+            self._supervisor,
+            self._metrics,
+            self._store,
+            self._logs.buffer,
+            self._health,
+            self._stopping,
+        )
+
+    def _health(self) -> HealthReport:
+        from runner.admin.backend import Check, HealthReport
+
+        stats, store = self._engine.stats(), self._store.health()
+        alive = Check(
+            "engine", stats.heartbeat_age_s < HEARTBEAT_DEAD_S, f"last turn {stats.heartbeat_age_s:.1f} s ago"
+        )
+        commits = Check("store", store.oldest_age_s < STORE_LAG_S, f"oldest batch {store.oldest_age_s:.1f} s")
+        disk = Check("disk", not store.disk_full, store.last_error or "" if store.disk_full else "")
+        checks = (alive, commits, disk)
+        return HealthReport(live=alive.healthy, ready=all(check.healthy for check in checks), checks=checks)
+
+
+class _Sources:
+    """Engine and store, as `Metrics` reads them."""
+
+    def __init__(self, engine: _core.Engine, store: _core.Store) -> None:
+        self.counters = engine.counters
+        self.stats = engine.stats
+        self.store_health = store.health

@@ -1,0 +1,126 @@
+"""`run --simulator N`: a WhatsApp Web server of our own beside the runner, nothing real."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from runner.config import Settings
+from runner.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWN_PROCESS_ABOVE: Final = 5000
+"""More sessions than this get a process of their own, so that its work is not measured as the runner's."""
+_RATE_PER_S: Final = 1000.0
+_CONCURRENCY: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the simulator listens."""
+
+    url: str
+    control: str
+    root_key_hex: str
+    ca_file: str | None
+    credentials: Path
+
+
+@contextmanager
+def simulator(sessions: int, directory: Path) -> Iterator[Server]:
+    """A simulator with credentials for `sessions` devices below `directory`, which is emptied first."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700, parents=True)
+    with (_own_process if sessions > OWN_PROCESS_ABOVE else _in_process)(sessions, directory) as server:
+        yield server
+
+
+@contextmanager
+def _in_process(sessions: int, directory: Path) -> Iterator[Server]:
+    from runner.sim import Simulator
+
+    running = Simulator(sessions=sessions, directory=str(directory / "server"))
+    try:
+        yield Server(
+            running.url, running.control, running.root_key_hex, running.ca_file, Path(running.credentials)
+        )
+    finally:
+        running.stop()
+
+
+@contextmanager
+def _own_process(sessions: int, directory: Path) -> Iterator[Server]:
+    args = [
+        sys.executable,
+        "-m",
+        "runner",
+        "sim",
+        "--sessions",
+        str(sessions),
+        "--directory",
+        str(directory / "server"),
+    ]
+    # A group of its own: Ctrl-C must reach the runner first, or every session would see the server die.
+    with subprocess.Popen(args, stdout=subprocess.PIPE, process_group=0) as child:
+        try:
+            line = child.stdout.readline() if child.stdout else b""
+            if not line:
+                raise StartError("the simulator's process ended before it listened")
+            said = json.loads(line)
+            yield Server(
+                said["url"],
+                said["control"],
+                said["rootKeyHex"],
+                said.get("caFile"),
+                Path(said["credentials"]),
+            )
+        finally:
+            child.terminate()
+
+
+def settings_for(server: Server, settings: Settings) -> Settings:
+    """The settings of the operator, pointed at the simulator, with a dial rate that suits a loopback demo."""
+    default = Settings()
+    return replace(
+        settings,
+        endpoint=server.url,
+        root_key=server.root_key_hex,
+        tls_ca=server.ca_file or "",
+        proxy="",
+        connect_rate=_RATE_PER_S if settings.connect_rate == default.connect_rate else settings.connect_rate,
+        connect_concurrency=(
+            _CONCURRENCY
+            if settings.connect_concurrency == default.connect_concurrency
+            else settings.connect_concurrency
+        ),
+    )
+
+
+def where_to_look(sessions: int, settings: Settings) -> str:
+    """What is printed for the person who started it."""
+    lines = [f"runner with its own simulator, {sessions} sessions. Look at it from another terminal:", ""]
+    if settings.admin_port:
+        at = f"http://localhost:{settings.admin_port}"
+        lines += [
+            f"  curl {at}/performance-metrics",
+            f"  curl {at}/reconnection-status",
+            f"  curl -X POST {at}/force-reconnection/ID",
+            f"  curl -X POST {at}/reset-circuit-breaker/ID",
+        ]
+    lines += [
+        f"  curl --unix-socket {settings.socket_path} http://localhost/health",
+        "  python -m runner status",
+        "  python -m runner sessions",
+        "",
+        "Ctrl-C ends it.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,38 @@
+"""The engine, with an observer beside the supervisor: metrics count what happens, policy decides about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from runner.engine import Counters, Engine, EngineEvent, EngineStats
+
+
+class WatchedEngine:
+    """Passes everything on; each event is shown to `observe` before the supervisor gets it."""
+
+    def __init__(self, engine: Engine, observe: Callable[[EngineEvent], None]) -> None:
+        self._engine = engine
+        self._observe = observe
+        self.fileno = engine.fileno
+        self.open = engine.open
+        self.close = engine.close
+        self.logout = engine.logout
+        self.shutdown = engine.shutdown
+
+    def drain(self, max_events: int) -> Sequence[EngineEvent]:
+        """The oldest events."""
+        events = self._engine.drain(max_events)
+        for event in events:
+            self._observe(event)
+        return events
+
+    def counters(self) -> Sequence[Counters]:
+        """All sessions in one call."""
+        return self._engine.counters()
+
+    def stats(self) -> EngineStats:
+        """A snapshot of the I/O thread."""
+        return self._engine.stats()
