@@ -3,7 +3,11 @@
 //! What the module offers is documented in `python/runner/_core.pyi` and nowhere else.
 
 mod build_info;
+mod config;
+mod engine;
+mod event;
 mod facts;
+mod stats;
 mod store;
 
 use pyo3::prelude::*;
@@ -13,5 +17,6 @@ use pyo3::prelude::*;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     build_info::register(m)?;
     facts::register(m)?;
+    engine::register(m)?;
     store::register(m)
 }

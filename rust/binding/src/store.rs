@@ -237,7 +237,6 @@ pub(crate) struct Store {
 
 impl Store {
     /// For the engine: the same store, whose completions it takes.
-    #[expect(dead_code, reason = "the engine's half of the binding uses it")]
     pub(crate) fn handle(&self) -> store::Store {
         self.store.clone()
     }

@@ -1,1 +1,32 @@
-//! engine
+//! Sockets, TLS, proxies, timers and threads: carries bytes to the clients and their effects to the store.
+//!
+//! One thread drives all connections and never waits for the handle's owner. It never redials: a connection ends with exactly
+//! one `closed` event, and whoever decides opens the next.
+
+mod clock;
+mod command;
+mod config;
+mod dial;
+mod driver;
+mod engine;
+mod event;
+mod in_flight;
+mod link;
+mod outbox;
+mod proxy;
+mod race;
+mod reactor;
+mod resolve;
+mod slab;
+mod stats;
+mod store_link;
+mod timers;
+mod tls;
+
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, Endpoint, EndpointError};
+pub use engine::{Engine, OpenRequest, Refused, StartError};
+pub use event::{Event, EventKind};
+pub use proxy::{Proxy, ProxyUrlError};
+pub use stats::{SessionCounters, Stats};
+pub use tls::TlsConfigError;

@@ -5,9 +5,10 @@
 //!
 //! State events (`phase`, `online`, `closed`, `store`, `stopped`) always fit: a connection makes a handful of them
 //! and [`Outbox::admits_connection`] refuses a new connection long before undrained ones could fill the memory. All others
-//! are dropped and counted when `capacity` of them wait.
+//! are dropped and counted when `capacity` of them wait. `messages` says only that there are some, so one that waits
+//! stands for all.
 
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::io;
@@ -33,6 +34,8 @@ struct Queue {
     events: VecDeque<Event>,
     /// How many of `events` are state events.
     state_events: usize,
+    /// A `messages` event is among `events`.
+    has_messages: bool,
 }
 
 impl Outbox {
@@ -50,6 +53,9 @@ impl Outbox {
         let was_empty = queue.events.is_empty();
         let mut dropped = 0;
         for event in turn.drain(..) {
+            if matches!(event.kind, EventKind::Messages) && std::mem::replace(&mut queue.has_messages, true) {
+                continue;
+            }
             if event.kind.is_state() {
                 queue.state_events += 1;
             } else if queue.events.len() - queue.state_events >= self.capacity {
@@ -76,6 +82,9 @@ impl Outbox {
         }
         let taken: Vec<Event> = queue.events.drain(..count).collect();
         queue.state_events -= taken.iter().filter(|event| event.kind.is_state()).count();
+        if taken.iter().any(|event| matches!(event.kind, EventKind::Messages)) {
+            queue.has_messages = false;
+        }
         if queue.events.is_empty() {
             // A burst must not hold its memory for ever.
             if queue.events.capacity() > 4096 {
@@ -112,7 +121,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventKind;
     use runner_proto::phase::Phase;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use std::sync::Arc;
@@ -130,14 +138,14 @@ mod tests {
     fn the_descriptor_is_readable_exactly_while_events_wait() {
         let outbox = Outbox::new(8).expect("eventfd");
         assert!(!is_readable(&outbox));
-        outbox.append(&mut vec![event(EventKind::Messages), event(EventKind::Messages)]);
+        outbox.append(&mut vec![event(EventKind::Path), event(EventKind::Path)]);
         assert!(is_readable(&outbox));
         assert_eq!(outbox.drain(1).len(), 1);
         assert!(is_readable(&outbox), "one is left");
         assert_eq!(outbox.drain(9).len(), 1);
         assert!(!is_readable(&outbox));
         assert!(outbox.drain(9).is_empty());
-        outbox.append(&mut vec![event(EventKind::Messages)]);
+        outbox.append(&mut vec![event(EventKind::Path)]);
         assert!(is_readable(&outbox), "armed again");
     }
 
@@ -145,14 +153,26 @@ mod tests {
     fn state_events_always_fit_and_what_is_dropped_is_counted() {
         let outbox = Outbox::new(2).expect("eventfd");
         for _ in 0..5 {
-            outbox.append(&mut vec![event(EventKind::Messages), event(EventKind::Phase(Phase::Online))]);
+            outbox.append(&mut vec![event(EventKind::Path), event(EventKind::Phase(Phase::Online))]);
         }
         assert_eq!(outbox.dropped_total(), 3);
         let taken = outbox.drain(100);
         assert_eq!(taken.iter().filter(|event| event.kind.is_state()).count(), 5);
         assert_eq!(taken.len(), 7);
-        outbox.append(&mut vec![event(EventKind::Messages)]);
+        outbox.append(&mut vec![event(EventKind::Path)]);
         assert_eq!(outbox.drain(100).len(), 1, "room again after a drain");
+    }
+
+    #[test]
+    fn one_messages_event_stands_for_all_that_wait() {
+        let outbox = Outbox::new(2).expect("eventfd");
+        for _ in 0..5 {
+            outbox.append(&mut vec![event(EventKind::Messages), event(EventKind::Messages)]);
+        }
+        assert_eq!(outbox.drain(100).len(), 1);
+        outbox.append(&mut vec![event(EventKind::Messages)]);
+        assert_eq!(outbox.drain(100).len(), 1, "and the next one is told again");
+        assert_eq!(outbox.dropped_total(), 0);
     }
 
     #[test]

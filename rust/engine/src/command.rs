@@ -1,0 +1,102 @@
+//! Commands on their way to the I/O thread.
+
+use crate::proxy::Proxy;
+use runner_proto::close_reason::CloseReason;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Nodes that may wait to be sent; the others are bounded by the number of connections.
+const MAX_SENDS: usize = 65_536;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open(Box<Open>),
+    Close { session_id: Arc<str>, connection: u64, reason: CloseReason },
+    Logout { session_id: Arc<str>, connection: u64 },
+    Send { session_id: Arc<str>, connection: u64, node: Vec<u8> },
+    /// Copy the counters of all sessions out.
+    Counters,
+    /// Drop what is remembered of a session without a connection.
+    Forget { session_id: Arc<str> },
+    /// Close all, then end the thread.
+    Shutdown,
+    /// End the thread now.
+    Halt,
+    #[cfg(test)]
+    Panic { session_id: Arc<str>, connection: u64 },
+}
+
+/// What to dial for.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) session_id: Arc<str>,
+    pub(crate) connection: u64,
+    pub(crate) version: [u32; 3],
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) resume: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Commands(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Command>,
+    sends: usize,
+}
+
+impl Commands {
+    /// Queues a command. `Ok(true)` when the thread must be woken, `Err` when there is no room for another node.
+    pub(crate) fn push(&self, command: Command) -> Result<bool, Command> {
+        let mut queue = self.lock();
+        if let Command::Send { .. } = command {
+            if queue.sends >= MAX_SENDS {
+                return Err(command);
+            }
+            queue.sends += 1;
+        }
+        queue.waiting.push_back(command);
+        Ok(queue.waiting.len() == 1)
+    }
+
+    /// Everything that waits.
+    pub(crate) fn take(&self) -> VecDeque<Command> {
+        let mut queue = self.lock();
+        queue.sends = 0;
+        std::mem::take(&mut queue.waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send() -> Command {
+        Command::Send { session_id: Arc::from("s"), connection: 1, node: Vec::new() }
+    }
+
+    #[test]
+    fn the_thread_is_woken_once_for_all_that_waits() {
+        let commands = Commands::default();
+        assert_eq!(commands.push(Command::Counters).ok(), Some(true));
+        assert_eq!(commands.push(Command::Counters).ok(), Some(false));
+        assert_eq!(commands.take().len(), 2);
+        assert_eq!(commands.push(Command::Counters).ok(), Some(true));
+    }
+
+    #[test]
+    fn sends_are_bounded_and_other_commands_still_fit() {
+        let commands = Commands::default();
+        for _ in 0..MAX_SENDS {
+            assert!(commands.push(send()).is_ok());
+        }
+        assert!(commands.push(send()).is_err());
+        assert!(commands.push(Command::Shutdown).is_ok());
+        commands.take();
+        assert!(commands.push(send()).is_ok());
+    }
+}

@@ -1,0 +1,280 @@
+//! One connection: first a dial, then a link with a client on it.
+//!
+//! The client is called in one place, `Connection::call`, which also catches its panics: a client holds no lock and
+//! shares nothing but the thread's scratch buffers, and these are thrown away, so that after a panic only its own state is in
+//! doubt, and that is dropped with the connection (docs/decisions/0005).
+
+use crate::dial::Dial;
+use crate::event::{Event, EventKind};
+use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
+use runner_client::{Client, Command, CommitFailed, Cx, Effect, TransportEnd, Write};
+use runner_proto::close_reason::{CloseReason, Closed};
+use runner_proto::counters::Counters;
+use runner_proto::entropy::Entropy;
+use runner_proto::phase::Phase;
+use runner_proto::session;
+use runner_proto::time::Instant;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// What the thread lends to whatever runs on it: buffers, time, and the baskets for what comes out.
+pub(crate) struct Bench {
+    pub(crate) now: Instant,
+    pub(crate) unix_ms: u64,
+    pub(crate) buffers: Buffers,
+    scratch: session::Buffers,
+    entropy: SystemEntropy,
+    effects: Vec<Effect>,
+    /// For the outbox, at the end of the turn.
+    pub(crate) events: Vec<Event>,
+    /// For the store, after each call.
+    pub(crate) commits: Vec<(u64, Vec<Write>)>,
+    pub(crate) panics_total: u64,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Instant::default(),
+            unix_ms: 0,
+            buffers: Buffers::default(),
+            scratch: session::Buffers::default(),
+            entropy: SystemEntropy,
+            effects: Vec::new(),
+            events: Vec::new(),
+            commits: Vec::new(),
+            panics_total: 0,
+        }
+    }
+}
+
+/// The operating system's randomness.
+struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        // Linux' getrandom does not fail once the pool is ready; a machine without randomness cannot make keys.
+        #[expect(clippy::expect_used, reason = "keys from no randomness would be worse than the end")]
+        getrandom::fill(bytes).expect("the operating system gives randomness");
+    }
+}
+
+pub(crate) struct Connection {
+    pub(crate) session_id: Arc<str>,
+    pub(crate) number: u64,
+    pub(crate) opened_at: Instant,
+    pub(crate) stage: Stage,
+    /// It is in the reactor's queue of sockets to read.
+    pub(crate) is_queued: bool,
+    phase: Phase,
+    /// Set when it is over; the reactor then takes it out.
+    pub(crate) closed: Option<Closed>,
+}
+
+pub(crate) enum Stage {
+    Dial(Box<Dial>),
+    Live(Box<Live>),
+}
+
+pub(crate) struct Live {
+    pub(crate) link: Link,
+    pub(crate) client: Client,
+}
+
+impl Connection {
+    pub(crate) fn new(session_id: Arc<str>, number: u64, now: Instant, dial: Dial) -> Self {
+        let stage = Stage::Dial(Box::new(dial));
+        Self {
+            session_id,
+            number,
+            opened_at: now,
+            stage,
+            is_queued: false,
+            phase: Phase::Dialling,
+            closed: None,
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// What the client counted; `None` while there is none.
+    pub(crate) fn counters(&self) -> Option<&Counters> {
+        if let Stage::Live(live) = &self.stage { Some(live.client.counters()) } else { None }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Dial(dial) => Some(dial.poll_timeout()),
+            Stage::Live(live) => live.client.poll_timeout(),
+        }
+    }
+
+    /// The transport is up: from here on the client speaks.
+    pub(crate) fn go_live(&mut self, link: Link, client: Client, bench: &mut Bench) {
+        self.stage = Stage::Live(Box::new(Live { link, client }));
+        self.call(bench, |client, _, cx| client.handle_open(cx));
+    }
+
+    /// Reads once; true when there may be more.
+    pub(crate) fn handle_readable(&mut self, bench: &mut Bench) -> bool {
+        let Stage::Live(live) = &mut self.stage else { return false };
+        match live.link.read(&mut bench.buffers) {
+            Ok(taken) => {
+                if !bench.buffers.plain.is_empty() {
+                    self.call(bench, |client, input, cx| client.handle_input(input, cx));
+                }
+                if let Some(end) = taken.end {
+                    self.end(end, bench);
+                }
+                taken.more
+            }
+            Err(ReadError(error)) => {
+                self.end(end_of_tls(&error), bench);
+                false
+            }
+        }
+    }
+
+    pub(crate) fn handle_writable(&mut self, bench: &mut Bench) {
+        let Stage::Live(live) = &mut self.stage else { return };
+        let outcome = live.link.write_unsent();
+        self.after_write(outcome, bench);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_timeout(cx));
+    }
+
+    pub(crate) fn handle_command(&mut self, command: Command, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_command(command, cx));
+    }
+
+    pub(crate) fn handle_store_stalled(&mut self, stalled: bool, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_store_stalled(stalled, cx));
+    }
+
+    pub(crate) fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.on_committed(token, outcome, cx));
+    }
+
+    /// A bug in the client, for tests.
+    #[cfg(test)]
+    pub(crate) fn panic_now(&mut self, bench: &mut Bench) {
+        self.call(bench, |_, _, cx| {
+            cx.out.extend_from_slice(b"half a stanza");
+            panic!("injected");
+        });
+    }
+
+    /// Sends everything that the last calls produced as one run of records and one write.
+    pub(crate) fn flush(&mut self, bench: &mut Bench) {
+        if bench.buffers.out.is_empty() && bench.buffers.wire.is_empty() {
+            return;
+        }
+        if let Stage::Live(live) = &mut self.stage {
+            let outcome = live.link.write(&mut bench.buffers);
+            self.after_write(outcome, bench);
+        }
+        bench.buffers.reset();
+    }
+
+    /// Says goodbye below the client, which is done; the socket is dropped with the connection.
+    pub(crate) fn farewell(&mut self, bench: &mut Bench) {
+        if let Stage::Live(live) = &mut self.stage {
+            live.link.farewell(&mut bench.buffers);
+        }
+        bench.buffers.reset();
+    }
+
+    fn after_write(&mut self, outcome: Result<(), WriteError>, bench: &mut Bench) {
+        match outcome {
+            Ok(()) => {}
+            Err(WriteError::Ended(end)) => self.end(end, bench),
+            Err(WriteError::Stalled) => {
+                self.closed.get_or_insert(Closed::new(CloseReason::OutputStalled, self.phase));
+            }
+        }
+    }
+
+    fn end(&mut self, end: TransportEnd, bench: &mut Bench) {
+        let otherwise = Closed::new(end.reason, self.phase).with_detail(&end.detail);
+        self.call(bench, |client, _, cx| client.handle_transport_end(end, cx));
+        self.closed.get_or_insert(otherwise);
+    }
+
+    /// Calls the client and takes in its effects. Nothing is called after the end.
+    fn call(&mut self, bench: &mut Bench, step: impl FnOnce(&mut Client, &mut [u8], &mut Cx<'_>)) {
+        let Stage::Live(live) = &mut self.stage else { return };
+        if self.closed.is_some() {
+            return;
+        }
+        let Bench { buffers, scratch, entropy, effects, .. } = bench;
+        let mut cx = Cx { now: bench.now, unix_ms: bench.unix_ms, entropy, out: &mut buffers.out, scratch, effects };
+        let caught = catch_unwind(AssertUnwindSafe(|| step(&mut live.client, &mut buffers.plain, &mut cx)));
+        buffers.plain.clear();
+        match caught {
+            Ok(()) => self.take_in_effects(bench),
+            Err(payload) => {
+                bench.buffers = Buffers::default();
+                bench.scratch = session::Buffers::default();
+                bench.effects.clear();
+                bench.panics_total += 1;
+                let closed = Closed::new(CloseReason::SessionPanicked, self.phase);
+                self.closed = Some(closed.with_detail(panic_message(&*payload)));
+            }
+        }
+    }
+
+    fn take_in_effects(&mut self, bench: &mut Bench) {
+        for effect in bench.effects.drain(..) {
+            let event = match effect {
+                Effect::Commit { token, writes } => {
+                    bench.commits.push((token, writes));
+                    continue;
+                }
+                Effect::Event(event) => event,
+            };
+            let kind = match event {
+                runner_client::Event::Phase(phase) if phase <= self.phase => continue,
+                runner_client::Event::Phase(phase) => {
+                    self.phase = phase;
+                    if phase == Phase::Authenticating {
+                        bench.events.push(event_of(&self.session_id, self.number, bench.unix_ms, EventKind::Path));
+                    }
+                    EventKind::Phase(phase)
+                }
+                runner_client::Event::Online { handshake, .. } => {
+                    EventKind::Online { handshake, duration: bench.now - self.opened_at }
+                }
+                runner_client::Event::Probe { probe, healthy, detail } => EventKind::Probe { probe, healthy, detail },
+                runner_client::Event::ClockOffset { offset_ms } => EventKind::ClockOffset { offset_ms },
+                runner_client::Event::ResumeFailed => EventKind::ResumeFailed,
+                runner_client::Event::Closed(closed) => {
+                    self.closed.get_or_insert(closed);
+                    continue;
+                }
+            };
+            bench.events.push(event_of(&self.session_id, self.number, bench.unix_ms, kind));
+        }
+    }
+
+    /// The dial is in another phase.
+    pub(crate) fn enter(&mut self, phase: Phase, bench: &mut Bench) {
+        self.phase = phase;
+        bench.events.push(event_of(&self.session_id, self.number, bench.unix_ms, EventKind::Phase(phase)));
+    }
+}
+
+pub(crate) fn event_of(session_id: &Arc<str>, connection: u64, at_unix_ms: u64, kind: EventKind) -> Event {
+    Event { session_id: Arc::clone(session_id), connection, at_unix_ms, kind }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    match payload.downcast_ref::<String>() {
+        Some(text) => text,
+        None => payload.downcast_ref::<&str>().copied().unwrap_or("a panic without words"),
+    }
+}

@@ -1,0 +1,100 @@
+//! What the engine tells: facts about one connection, or about itself.
+
+use runner_client::Probe;
+use runner_proto::close_reason::Closed;
+use runner_proto::noise::Pattern;
+use runner_proto::phase::Phase;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One event. `connection` is the number given to [`open`](crate::Engine::open); with an empty `session_id` the event
+/// is the engine's own.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Whose it is; empty for the engine's own.
+    pub session_id: Arc<str>,
+    /// Which connection of the session.
+    pub connection: u64,
+    /// The wall clock when it happened, Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum EventKind {
+    /// The connection is in another phase; each phase at most once.
+    Phase(Phase),
+    /// The server said `<success>`.
+    Online {
+        /// How the channel was made.
+        handshake: Pattern,
+        /// From `open` to `<success>`.
+        duration: Duration,
+    },
+    /// The connection is over; its last event, exactly one for each `open`.
+    Closed(Box<Closed>),
+    /// A probe changed its verdict.
+    Probe {
+        /// Which one.
+        probe: Probe,
+        /// The new verdict.
+        healthy: bool,
+        /// What was seen.
+        detail: &'static str,
+    },
+    /// The server's clock minus ours, at each login.
+    ClockOffset {
+        /// Milliseconds; positive when ours is behind.
+        offset_ms: i64,
+    },
+    /// A resumed handshake (IK) failed; it should rest for this endpoint.
+    ResumeFailed,
+    /// The dial reached `authenticating`: the path to the endpoint works.
+    Path,
+    /// The inbox has new rows.
+    Messages,
+    /// The store began or stopped to lag or to fail.
+    Store {
+        /// False while it does.
+        healthy: bool,
+        /// What was seen.
+        detail: Box<str>,
+    },
+    /// Shutdown finished; the last event of all.
+    Stopped,
+}
+
+impl EventKind {
+    /// Whether it must always fit; see [`outbox`](crate::outbox).
+    pub(crate) const fn is_state(&self) -> bool {
+        match self {
+            Self::Phase(_)
+            | Self::Online { .. }
+            | Self::Closed(_)
+            | Self::ResumeFailed
+            | Self::Store { .. }
+            | Self::Messages
+            | Self::Stopped => true,
+            Self::Probe { .. } | Self::ClockOffset { .. } | Self::Path => false,
+        }
+    }
+
+    /// The stable word for the kind.
+    #[must_use]
+    pub const fn slug(&self) -> &'static str {
+        match self {
+            Self::Phase(_) => "phase",
+            Self::Online { .. } => "online",
+            Self::Closed(_) => "closed",
+            Self::Probe { .. } => "probe",
+            Self::ClockOffset { .. } => "clock_offset",
+            Self::ResumeFailed => "resume_failed",
+            Self::Path => "path",
+            Self::Messages => "messages",
+            Self::Store { .. } => "store",
+            Self::Stopped => "stopped",
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Between the words of the client and those of the store, which do not know each other.
+
+use runner_client::{DeviceState, Write};
+use runner_proto::cert::CachedServerKey;
+use runner_proto::counters::Counters;
+use runner_proto::noise::KeyPair;
+use runner_store::{Device, ServerChain};
+
+/// A client's write as the store's.
+pub(crate) fn store_write(write: Write) -> runner_store::Write {
+    match write {
+        Write::Inbox { chat, sender, message_id, stanza, received_unix_ms } => {
+            runner_store::Write::Inbox { chat, sender, message_id, stanza, received_unix_ms }
+        }
+        Write::RoutingInfo(bytes) => runner_store::Write::RoutingInfo(bytes),
+        Write::ServerChain(chain) => runner_store::Write::ServerChain(ServerChain {
+            raw: chain.raw,
+            leaf_key: chain.leaf_key,
+            not_before: chain.not_before,
+            not_after: chain.not_after,
+        }),
+        Write::ForgetServerChain => runner_store::Write::ForgetServerChain,
+        Write::Lid(lid) => runner_store::Write::Lid(lid),
+    }
+}
+
+/// A stored device as a client wants it.
+///
+/// # Errors
+/// The stored JID is not one of a device, in words.
+pub(crate) fn client_device(
+    device: &Device,
+    version: [u32; 3],
+    resume: bool,
+    counters: Counters,
+) -> Result<DeviceState, &'static str> {
+    let credentials = &device.credentials;
+    let (username, number) = login_numbers(&credentials.jid).ok_or("the stored jid is not one of a device")?;
+    let server_key = device.server_chain.as_ref().filter(|_| resume).map(|chain| CachedServerKey {
+        key: chain.leaf_key,
+        not_before: chain.not_before,
+        not_after: chain.not_after,
+    });
+    Ok(DeviceState {
+        noise: KeyPair::from_secret(*credentials.noise_secret.expose()),
+        username,
+        device: number,
+        lid: credentials.lid.clone(),
+        push_name: credentials.push_name.clone(),
+        routing_info: device.routing_info.clone(),
+        server_key,
+        version,
+        counters,
+    })
+}
+
+/// `user[.agent][:device]@server` with a numeric user: user and device.
+fn login_numbers(jid: &str) -> Option<(u64, u32)> {
+    let (local, _) = jid.split_once('@')?;
+    let (user, device) = local.split_once(':').unwrap_or((local, "0"));
+    let user = user.split_once('.').map_or(user, |(user, _)| user);
+    Some((user.parse().ok()?, device.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_login_numbers_come_from_the_jid() {
+        assert_eq!(login_numbers("15550001111:3@s.whatsapp.net"), Some((15_550_001_111, 3)));
+        assert_eq!(login_numbers("15550001111.0:12@s.whatsapp.net"), Some((15_550_001_111, 12)));
+        assert_eq!(login_numbers("15550001111@s.whatsapp.net"), Some((15_550_001_111, 0)));
+        for broken in ["", "x@s.whatsapp.net", "1:x@s.whatsapp.net", "15550001111:3", ":3@x"] {
+            assert_eq!(login_numbers(broken), None, "{broken}");
+        }
+    }
+}
