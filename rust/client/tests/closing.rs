@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, time::Duration};
 use runner_client::{Command, Event, TransportEnd, Write};
 use runner_proto::{
     close_reason::{CloseReason, Source},
-    noise::Pattern,
     node::Node,
+    noise::Pattern,
     phase::Phase,
     ws::{self, Opcode},
 };
@@ -49,7 +49,11 @@ fn each_failure_number_ends_the_login_with_its_reason() {
         let reason = CloseReason::from_failure(Some(number));
         assert_ne!(reason, CloseReason::FailureUnknown);
         assert_closed(&world, reason.slug(), Some(number), Phase::Authenticating);
-        assert!(world.closed().detail.contains(&format!("<failure reason=\"{number}\"")), "{}", world.closed().detail);
+        assert!(
+            world.closed().detail.contains(&format!("<failure reason=\"{number}\"")),
+            "{}",
+            world.closed().detail
+        );
         assert!(!world.events().any(|event| matches!(event, Event::Online { .. })));
     }
 }
@@ -57,8 +61,9 @@ fn each_failure_number_ends_the_login_with_its_reason() {
 #[test]
 fn an_unknown_failure_keeps_its_number_and_the_raw_stanza() {
     let mut world = World::new(device());
-    world.peer.script.login =
-        Some(Node::new("failure").attr("reason", "777").attr("location", "frc\n").attr("token", "x".repeat(2000)));
+    world.peer.script.login = Some(
+        Node::new("failure").attr("reason", "777").attr("location", "frc\n").attr("token", "x".repeat(2000)),
+    );
     world.open();
     assert_closed(&world, "failure_unknown", Some(777), Phase::Authenticating);
     let detail = &world.closed().detail;
@@ -135,7 +140,8 @@ fn the_other_stanzas_that_end_a_stream_do() {
 #[test]
 fn a_refused_upgrade_keeps_the_http_status() {
     let mut world = World::new(device());
-    world.peer.script.upgrade = Some(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec());
+    world.peer.script.upgrade =
+        Some(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec());
     world.open();
     assert_closed(&world, "upgrade_refused", Some(503), Phase::Upgrading);
     assert!(world.peer.closes.is_empty(), "there is no websocket to close");
@@ -173,12 +179,15 @@ fn a_broken_websocket_frame_is_invalid() {
 
 #[test]
 fn each_end_of_the_transport_keeps_its_reason_in_every_phase() {
-    for reason in [CloseReason::ConnectionClosed, CloseReason::ConnectionReset, CloseReason::ConnectionTimedOut] {
+    for reason in
+        [CloseReason::ConnectionClosed, CloseReason::ConnectionReset, CloseReason::ConnectionTimedOut]
+    {
         for phase in [Phase::Upgrading, Phase::Handshaking, Phase::Authenticating, Phase::Online] {
             let mut world = World::new(device());
             world.peer.script.answers_upgrade = phase != Phase::Upgrading;
             world.peer.script.answers_hello = phase != Phase::Handshaking;
-            world.peer.script.login = world.peer.script.login.take().filter(|_| phase != Phase::Authenticating);
+            world.peer.script.login =
+                world.peer.script.login.take().filter(|_| phase != Phase::Authenticating);
             world.open();
             assert_eq!(world.client.phase(), phase);
             let end = TransportEnd { reason, detail: "os error 104".to_owned() };
@@ -353,7 +362,9 @@ fn a_refused_resume_falls_back_and_is_no_failure() {
     let mut world = World::new(resuming_device());
     world.peer.script.resume = Resume::Fallback;
     world.open();
-    assert!(world.events().any(|event| matches!(event, Event::Online { handshake: Pattern::XxFallback, .. })));
+    assert!(
+        world.events().any(|event| matches!(event, Event::Online { handshake: Pattern::XxFallback, .. }))
+    );
     assert!(world.writes().any(|write| matches!(write, Write::ServerChain(_))));
     assert!(!world.events().any(|event| *event == Event::ResumeFailed));
 }
@@ -416,7 +427,8 @@ fn every_reason_that_a_session_can_see_has_a_test_here() {
     for reason in CloseReason::ALL {
         let by_number = reason.source() == Source::Failure && reason.code().is_some();
         let by_source = reason.source() == Source::Request;
-        let by_name = here.contains(&format!("\"{}\"", reason.slug())) || here.contains(&format!("::{reason:?}"));
+        let by_name =
+            here.contains(&format!("\"{}\"", reason.slug())) || here.contains(&format!("::{reason:?}"));
         // 2^32 frames on one connection: tested where the counter can be set, in proto/noise.
         let beyond = *reason == CloseReason::NonceExhausted;
         assert!(

@@ -64,8 +64,11 @@ pub fn device() -> DeviceState {
 /// A device that remembers the peer's key.
 pub fn resuming_device() -> DeviceState {
     let unix_s = START_UNIX_MS / 1000;
-    let server_key =
-        CachedServerKey { key: *peer::static_key().public(), not_before: unix_s - 10, not_after: unix_s + 1_000_000 };
+    let server_key = CachedServerKey {
+        key: *peer::static_key().public(),
+        not_before: unix_s - 10,
+        not_after: unix_s + 1_000_000,
+    };
     DeviceState { server_key: Some(server_key), ..device() }
 }
 
@@ -200,10 +203,13 @@ impl World {
     }
 
     pub fn writes(&self) -> impl Iterator<Item = &Write> {
-        self.effects.iter().filter_map(|effect| match effect {
-            Effect::Commit { writes, .. } => Some(writes),
-            Effect::Event(_) => None,
-        }).flatten()
+        self.effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Commit { writes, .. } => Some(writes),
+                Effect::Event(_) => None,
+            })
+            .flatten()
     }
 
     pub fn probes(&self) -> Vec<(Probe, bool)> {

@@ -188,7 +188,8 @@ impl Peer {
             match &mut self.stage {
                 Stage::Open(transport) => {
                     let plain = transport.open(&mut frame).expect("the client's frame opens");
-                    let stanza = node::decode(plain, &mut Vec::new(), &Limits::default()).expect("a node").to_node();
+                    let stanza =
+                        node::decode(plain, &mut Vec::new(), &Limits::default()).expect("a node").to_node();
                     self.on_stanza(stanza);
                 }
                 _ => self.on_handshake(&frame, unix_s),
@@ -308,10 +309,14 @@ impl Peer {
         let is_ping = is_request && attr("xmlns") == "w:p";
         self.pings += usize::from(is_ping);
         if is_request && if is_ping { self.script.answers_pings } else { self.script.answers_requests } {
-            self.send(&Node::new("iq").attr_jid("from", server()).attr("type", "result").attr("id", attr("id")));
+            self.send(
+                &Node::new("iq").attr_jid("from", server()).attr("type", "result").attr("id", attr("id")),
+            );
         }
         if stanza.tag == "message" && self.script.acknowledges_messages {
-            self.send(&Node::new("ack").attr("class", "message").attr("id", attr("id")).attr("t", "1767225600"));
+            self.send(
+                &Node::new("ack").attr("class", "message").attr("id", attr("id")).attr("t", "1767225600"),
+            );
         }
         if !is_ping {
             self.received.push(stanza);
