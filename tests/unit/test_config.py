@@ -223,7 +223,8 @@ def test_the_data_directory_follows_xdg_and_root(tmp_path: Path, monkeypatch: py
 
 
 def test_settings_load_without_trio_or_a_web_framework() -> None:
-    code = "import sys, runner.config; print({'trio', 'fastapi', 'starlette', 'runner._core'} & set(sys.modules))"
+    heavy = "{'trio', 'fastapi', 'starlette', 'runner._core'}"
+    code = f"import sys, runner.config; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

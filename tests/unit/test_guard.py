@@ -1,0 +1,183 @@
+"""The door of the admin API: each rule, and that it bites."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runner.admin.guard import Access, admit, needed_scope
+from runner.admin.peer import Peer
+from runner.admin.tokens import load_or_create, parse
+from runner.errors import AdminError, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OWN, STRANGER = 1000, 1001
+TOKENS = parse("everything-token-x,reading-token-xx:read,operating-token-x:operate,sending-token-xx:send")
+LOOPBACK = Access(TOKENS, is_loopback=True, own_uid=OWN, hosts=frozenset({"runner.internal"}))
+OPEN = Access(TOKENS, is_loopback=False, own_uid=OWN)
+LOCAL = {"host": "localhost:4001"}
+
+
+def refusal(
+    peer: Peer, headers: dict[str, str], access: Access = LOOPBACK, method: str = "GET"
+) -> tuple[int, str]:
+    with pytest.raises(AdminError) as caught:
+        admit(peer, method, headers, access)
+    return caught.value.status, caught.value.error
+
+
+@pytest.mark.parametrize("uid", [OWN, 0])
+def test_the_runners_user_and_root_pass_without_a_token(uid: int) -> None:
+    assert admit(Peer("tcp", uid), "POST", LOCAL, LOOPBACK) == {"read", "operate", "send", "admin"}
+    assert admit(Peer("unix", uid), "POST", {}, LOOPBACK) == {"read", "operate", "send", "admin"}
+
+
+@pytest.mark.parametrize("uid", [STRANGER, None])
+def test_others_need_a_token_on_loopback(uid: int | None) -> None:
+    assert refusal(Peer("tcp", uid), LOCAL) == (401, "token_missing")
+
+
+def test_everybody_needs_a_token_on_an_open_bind() -> None:
+    assert refusal(Peer("tcp", OWN), LOCAL, OPEN) == (401, "token_missing")
+    assert refusal(Peer("tcp", 0), LOCAL, OPEN) == (401, "token_missing")
+
+
+@pytest.mark.parametrize("uid", [STRANGER, None])
+def test_a_stranger_is_refused_on_the_unix_socket_even_with_a_token(uid: int | None) -> None:
+    assert refusal(Peer("unix", uid), {"x-api-key": "everything-token-x"}) == (403, "peer_refused")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"x-api-key": "everything-token-x"},
+        {"authorization": "Bearer everything-token-x"},
+        {"authorization": "bearer everything-token-x"},
+    ],
+)
+def test_a_token_opens_the_door(header: dict[str, str]) -> None:
+    assert admit(Peer("tcp", STRANGER), "GET", LOCAL | header, LOOPBACK) == {
+        "read",
+        "operate",
+        "send",
+        "admin",
+    }
+    assert admit(Peer("tcp", None), "GET", LOCAL | header, OPEN) == {"read", "operate", "send", "admin"}
+
+
+def test_a_wrong_token_is_refused_even_from_the_runners_user() -> None:
+    assert refusal(Peer("tcp", OWN), LOCAL | {"x-api-key": "everything-token-y"}) == (401, "token_wrong")
+    assert refusal(Peer("tcp", OWN), LOCAL | {"authorization": "Bearer "}) == (401, "token_wrong")
+
+
+@pytest.mark.parametrize(
+    ("token", "scopes"),
+    [
+        ("reading-token-xx", {"read"}),
+        ("operating-token-x", {"operate", "read"}),
+        ("sending-token-xx", {"send"}),
+    ],
+)
+def test_a_token_has_the_scopes_it_was_given(token: str, scopes: set[str]) -> None:
+    assert admit(Peer("tcp"), "GET", LOCAL | {"x-api-key": token}, LOOPBACK) == scopes
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:4001",
+        "127.0.0.1:4001",
+        "[::1]:4001",
+        "10.0.0.7",
+        "runner.internal:4001",
+        "a.localhost",
+    ],
+)
+def test_a_host_header_that_names_this_machine_is_taken(host: str) -> None:
+    assert admit(Peer("tcp", OWN), "GET", {"host": host}, LOOPBACK)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "", "evil.example:4001", "127.0.0.1.evil.example"]
+)
+def test_a_rebound_name_is_refused(host: str) -> None:
+    """A page that points its own name at 127.0.0.1 sends that name as Host."""
+    assert refusal(Peer("tcp", OWN), {"host": host}) == (403, "host_refused")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:3000"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "WEBSOCKET"])
+def test_calls_from_another_page_are_refused(headers: dict[str, str], method: str) -> None:
+    assert refusal(Peer("tcp", OWN), LOCAL | headers, method=method) == (403, "cross_origin")
+
+
+def test_calls_from_our_own_page_and_by_hand_are_taken() -> None:
+    own = LOCAL | {"origin": "http://localhost:4001", "sec-fetch-site": "same-origin"}
+    assert admit(Peer("tcp", OWN), "POST", own, LOOPBACK)
+    assert admit(Peer("tcp", OWN), "GET", LOCAL | {"sec-fetch-site": "none"}, LOOPBACK)
+
+
+def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
+    assert refusal(Peer("tcp", OWN), LOCAL | {"sec-fetch-site": "none"}, method="POST") == (
+        403,
+        "cross_origin",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/metrics", "read"),
+        ("WEBSOCKET", "/ws", "read"),
+        ("POST", "/force-reconnection/x", "operate"),
+        ("POST", "/api/sessions/x/stop", "operate"),
+        ("POST", "/api/sessions/x/logout", "admin"),
+        ("POST", "/api/sessions", "admin"),
+        ("POST", "/api/sessions/", "admin"),
+        ("DELETE", "/api/sessions/x", "admin"),
+        ("PUT", "/whatever", "admin"),
+    ],
+)
+def test_each_route_needs_its_scope(method: str, path: str, scope: str) -> None:
+    assert needed_scope(method, path) == scope
+
+
+def test_a_token_is_made_once_and_only_for_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "admin.token"
+    made = load_or_create(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    token = path.read_text().strip()
+    assert len(token) > 40
+    assert made.scopes(token) == {"read", "operate", "send", "admin"}
+    assert load_or_create(path).scopes(token) is not None
+    assert made.scopes(token[:-1]) is None
+
+
+def test_a_token_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "admin.token"
+    load_or_create(path)
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="can be read by others"):
+        load_or_create(path)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "short"])
+def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "admin.token"
+    path.write_text(content)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="no usable token"):
+        load_or_create(path)

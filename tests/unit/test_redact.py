@@ -1,0 +1,67 @@
+"""What may not be read in a log line."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.redact import redact, redact_text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("15550001111@s.whatsapp.net", "…11@s.whatsapp.net"),
+        ("15550001111:3@s.whatsapp.net", "…11:3@s.whatsapp.net"),
+        ("15550001111_1:3@s.whatsapp.net", "…11_1:3@s.whatsapp.net"),
+        ("123456789012345@lid", "…45@lid"),
+        ("15550001111@c.us", "…11@c.us"),
+        ("15550001111-1600000000@g.us", "…00@g.us"),
+        ("120363025246125486@g.us", "…86@g.us"),
+        ("+15550001111", "…11"),
+        ("call +1 555 000-1111 now", "call …11 now"),
+        ("number 15550001111 was refused", "number …11 was refused"),
+        ("socks5://user:hunter2@10.0.0.1:1080", "socks5://***@10.0.0.1:1080"),
+        ("ab" * 32, "[key]"),
+        ("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=", "[key]"),
+    ],
+)
+def test_numbers_and_keys_are_masked(text: str, shown: str) -> None:
+    assert redact_text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stream_replaced",
+        "port 4001",
+        "code 401",
+        "took 12345678 ns",
+        "2026-11-22T21:56:56.104Z",
+        "2.3000.1045649367",
+        "127.0.0.1:59750",
+        "/var/lib/wa-runner/some/rather/long/path/without/any/secret/in/it",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def test_values_are_judged_by_their_key_and_type() -> None:
+    event = {
+        "session": "15550001111",
+        "token": "x",
+        "noise_secret": b"12",
+        "frame": b"12345",
+        "text": "good morning",
+        "nested": {"15550001111@lid": ["+15550001111", 401, None]},
+        "count": 15550001111,
+    }
+    assert redact(None, "info", dict(event)) == {
+        "session": "15550001111",
+        "token": "***",
+        "noise_secret": "***",
+        "frame": "<5 bytes>",
+        "text": "<12 characters>",
+        "nested": {"…11@lid": ["…11", 401, None]},
+        "count": 15550001111,
+    }
