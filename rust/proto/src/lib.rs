@@ -6,6 +6,8 @@ pub mod close_reason;
 pub mod counters;
 pub mod entropy;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handshake;
 pub mod iq;
 pub mod jid;

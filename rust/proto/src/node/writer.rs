@@ -10,8 +10,8 @@ use super::value::Value;
 use crate::jid::{Form, Jid, JidRef, Server};
 use crate::token::{self, Token};
 
-/// Most attributes that one node can have.
-pub const MAX_ATTRS: usize = (u16::MAX as usize - 1) / 2;
+/// Most attributes that one node can have; tag and content are entries of the same list.
+pub const MAX_ATTRS: usize = (u16::MAX as usize - 2) / 2;
 /// Most children that one node can have.
 pub const MAX_CHILDREN: usize = u16::MAX as usize;
 
