@@ -7,6 +7,7 @@ mod config;
 mod engine;
 mod event;
 mod facts;
+mod sim;
 mod stats;
 mod store;
 
@@ -18,5 +19,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     build_info::register(m)?;
     facts::register(m)?;
     engine::register(m)?;
+    sim::register(m)?;
     store::register(m)
 }
