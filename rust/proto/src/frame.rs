@@ -108,6 +108,12 @@ impl FrameDecoder {
         self.header_have == 0
     }
 
+    /// Bytes of heap held for a frame in progress; none between frames.
+    #[must_use]
+    pub const fn reserved_bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// The slow path of [`next`](Self::next): a frame that began in an earlier input or ends in a later one.
     #[cold]
     fn assemble<'a>(

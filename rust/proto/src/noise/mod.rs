@@ -1,9 +1,10 @@
 //! The Noise channel: handshakes XX, IK and XXfallback, then the transport cipher.
 //!
 //! Theory. Both sides keep a hash `h` of everything said and a chaining key `ck` into which every
-//! Diffie-Hellman result goes; each encrypted part is bound to `h`. WhatsApp's dialect of the Noise
-//! framework, revision 34, differs in nothing but its prologue (`WA`, protocol, dictionary) and in
-//! that the parts of a message travel as protobuf fields rather than concatenated.
+//! Diffie-Hellman result goes; each encrypted part is bound to `h`. WhatsApp speaks the Noise framework,
+//! revision 34, with the prologue `WA`, protocol, dictionary, and two differences: the parts of a message
+//! travel as protobuf fields rather than concatenated, and the hello of XX, which has no payload, does
+//! not hash an empty one.
 //!
 //! - `symmetric`: `h`, `ck` and the cipher of the handshake; both roles are built on it.
 //! - `initiator`: our side of the three patterns.
