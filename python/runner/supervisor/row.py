@@ -65,6 +65,7 @@ class Row:
     version: Version | None = None
     """Client version that the open connection announced."""
     resumed: bool = False
+    dialled_at: float | None = None
     online_at: float | None = None
     stable_since_unix_ms: int | None = None
     retry_at: float | None = None

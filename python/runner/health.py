@@ -1,0 +1,267 @@
+"""Health: what the probes say, what follows from it, and what never does.
+
+`judge` is pure: facts in, findings out. Its rules, each bought with somebody's outage:
+
+- Silence alone is never proof of death; an unanswered probe is. A quiet account is a healthy account.
+- A deaf session (pings answered, but something that must come does not) is rebuilt, and only that one.
+- When much of the fleet looks deaf, or the store or the engine or this very loop lags, the fault is ours:
+  an incident is raised and nothing is rebuilt.
+- At most one action per session and period (`History.may_rebuild`): a watchdog must not be the outage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from runner.session import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from runner.engine import Counters
+    from runner.supervisor import Supervisor
+    from runner.supervisor.row import Row
+
+log = structlog.get_logger()
+
+DEAF_PROBES: Final = frozenset(
+    {"iq_unanswered", "offline_missing", "send_unacked", "stanza_unanswered", "pong_overdue"}
+)
+"""Failing probes that a new connection can mend."""
+TICK_S: Final = 1.0
+DISK_FULL: Final = "disk_full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """From where on something counts as wrong. Seconds, unless the name says otherwise."""
+
+    pong_overdue_s: float = 90.0
+    """The engine ends a connection 32 s after a lost ping; three times that means that the engine did not."""
+    deaf_fleet_ratio: float = 0.05
+    deaf_fleet_min_sessions: int = 3
+    """Below this many, a share of the fleet says nothing: two of ten are two sessions."""
+    loop_lag_s: float = 2.0
+    engine_lag_s: float = 1.0
+    heartbeat_s: float = 5.0
+    store_age_s: float = 5.0
+    stuck_grace_s: float = 60.0
+    """How far past its deadline a state must be before health says that the scheduler forgot it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What health looks at in one session."""
+
+    session_id: str
+    is_open: bool
+    """Online or degraded."""
+    failing: frozenset[str] = frozenset()
+    unanswered_pings: int = 0
+    last_pong_age_s: float | None = None
+    """Since the last answered ping or, before the first, since the login; None: not known."""
+    overdue_s: float = 0.0
+    """How far its state is past the deadline; 0 when it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFacts:
+    """What health looks at beside the sessions."""
+
+    loop_lag_s: float = 0.0
+    engine_lag_s: float = 0.0
+    heartbeat_age_s: float = 0.0
+    store_age_s: float = 0.0
+    disk_full: bool = False
+
+
+class Action(StrEnum):
+    """What a finding asks for."""
+
+    FAIL = "fail"
+    """This probe fails: the session is degraded."""
+    PASS = "pass"
+    REBUILD = "rebuild"
+    KICK = "kick"
+    """The scheduler forgot this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to do about one session."""
+
+    session_id: str
+    action: Action
+    probe: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All that follows from one look."""
+
+    findings: tuple[Finding, ...]
+    incidents: Mapping[str, tuple[str, str]]
+    """Kind -> (severity, text) of everything that is wrong now; kinds of `INCIDENTS` that are absent are over."""
+    deaf: int
+    open: int
+
+
+INCIDENTS: Final = ("event_loop_lag", "engine_lag", "store_lag", DISK_FULL, "deaf_fleet")
+
+
+def judge(fleet: FleetFacts, sessions: Iterable[SessionFacts], limits: Limits) -> Judgement:
+    """What is wrong and what follows. Pure."""
+    incidents = dict(_fleet_incidents(fleet, limits))
+    findings: list[Finding] = []
+    deaf: list[Finding] = []
+    open_sessions = 0
+    for facts in sessions:
+        if facts.overdue_s > limits.stuck_grace_s:
+            findings.append(Finding(facts.session_id, Action.KICK, "overdue"))
+        if not facts.is_open:
+            continue
+        open_sessions += 1
+        failing = set(facts.failing)
+        findings.extend(
+            _probe(facts, failing, "pong_overdue", fails=_is_pong_overdue(facts, incidents, limits))
+        )
+        findings.extend(_probe(facts, failing, DISK_FULL, fails=fleet.disk_full))
+        heard = sorted(failing & DEAF_PROBES)
+        if heard:
+            deaf.append(Finding(facts.session_id, Action.REBUILD, heard[0]))
+    if len(deaf) >= limits.deaf_fleet_min_sessions and len(deaf) > limits.deaf_fleet_ratio * open_sessions:
+        text = (
+            f"{len(deaf)} of {open_sessions} sessions look deaf; the fault is not theirs, nothing is rebuilt"
+        )
+        incidents["deaf_fleet"] = ("critical", text)
+    if not incidents:
+        findings.extend(deaf)
+    return Judgement(tuple(findings), incidents, len(deaf), open_sessions)
+
+
+def _probe(facts: SessionFacts, failing: set[str], probe: str, *, fails: bool) -> Iterable[Finding]:
+    if fails == (probe in failing):
+        return
+    if fails:
+        failing.add(probe)
+        yield Finding(facts.session_id, Action.FAIL, probe)
+    else:
+        failing.discard(probe)
+        yield Finding(facts.session_id, Action.PASS, probe)
+
+
+def _is_pong_overdue(facts: SessionFacts, incidents: Mapping[str, object], limits: Limits) -> bool:
+    """Pings were asked and not answered for long. While our own clockwork lags, it says nothing about the peer."""
+    if incidents or facts.last_pong_age_s is None or facts.unanswered_pings <= 0:
+        return False
+    return facts.last_pong_age_s > limits.pong_overdue_s
+
+
+def _fleet_incidents(fleet: FleetFacts, limits: Limits) -> Iterable[tuple[str, tuple[str, str]]]:
+    if fleet.loop_lag_s > limits.loop_lag_s:
+        yield "event_loop_lag", ("warning", f"the python thread was blocked for {fleet.loop_lag_s:.1f} s")
+    if fleet.heartbeat_age_s > limits.heartbeat_s:
+        yield "engine_lag", ("critical", f"no turn of the engine for {fleet.heartbeat_age_s:.1f} s")
+    elif fleet.engine_lag_s > limits.engine_lag_s:
+        yield "engine_lag", ("critical", f"the engine's timers are {fleet.engine_lag_s:.1f} s late")
+    if fleet.disk_full:
+        yield DISK_FULL, ("critical", "the disk is full: nothing inbound is answered; free some space")
+    elif fleet.store_age_s > limits.store_age_s:
+        yield "store_lag", ("critical", f"the store has not committed for {fleet.store_age_s:.1f} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The last look, for the admin API and the metrics."""
+
+    fleet: FleetFacts
+    deaf: int = 0
+    open: int = 0
+    rebuilt: int = 0
+    looks_total: int = 0
+
+
+class Health:
+    """The loop around `judge`."""
+
+    def __init__(
+        self, supervisor: Supervisor, interval_s: float = 30.0, limits: Limits | None = None
+    ) -> None:
+        self._supervisor = supervisor
+        self.interval_s = interval_s
+        self._limits = limits or Limits()
+        self._lag_s = 0.0
+        self.rebuilt_total = 0
+        self.report = Report(FleetFacts())
+
+    async def run(self) -> None:
+        """Look every interval, until cancelled. The lag of this loop is taken every second in between."""
+        look_at = trio.current_time() + self.interval_s
+        while True:
+            wanted = trio.current_time() + TICK_S
+            await trio.sleep_until(min(wanted, look_at))
+            now = trio.current_time()
+            self._lag_s = max(self._lag_s, now - min(wanted, look_at))
+            if now >= look_at:
+                self.look()
+                self._lag_s = 0.0
+                look_at = now + self.interval_s
+
+    def look(self) -> Report:
+        """One look at everything, and what follows from it."""
+        machine = self._supervisor.machine
+        stats, store = machine.engine.stats(), machine.store.health()
+        fleet = FleetFacts(
+            loop_lag_s=self._lag_s,
+            engine_lag_s=stats.loop_lag_s,
+            heartbeat_age_s=stats.heartbeat_age_s,
+            store_age_s=store.oldest_age_s,
+            disk_full=store.disk_full,
+        )
+        counters = {entry.session_id: entry for entry in machine.engine.counters()}
+        now = machine.now()
+        facts = [self._facts(row, counters.get(row.session_id), now) for row in machine.rows.values()]
+        judgement = judge(fleet, facts, self._limits)
+        for kind in INCIDENTS:
+            if kind in judgement.incidents:
+                machine.raise_incident(kind, "", *judgement.incidents[kind])
+            else:
+                machine.end_incident(kind, "")
+        rebuilt = sum(self._act(finding) for finding in judgement.findings)
+        self.rebuilt_total += rebuilt
+        if judgement.findings:
+            self._supervisor.wake()
+        looks = self.report.looks_total + 1
+        self.report = Report(fleet, judgement.deaf, judgement.open, rebuilt, looks)
+        return self.report
+
+    def _facts(self, row: Row, counters: Counters | None, now: float) -> SessionFacts:
+        is_open = row.state in (State.ONLINE, State.DEGRADED) and row.closing is None
+        unanswered, pong_age_s = 0, None
+        if counters is not None and counters.connection == row.connection and is_open:
+            unanswered = counters.pings_sent - counters.pongs_received
+            pong_age_s = counters.last_pong_age_s
+            if pong_age_s is None:
+                pong_age_s = counters.online_age_s
+        failing = frozenset(row.failing or ())
+        overdue_s = self._supervisor.machine.overdue_s(row, now)
+        return SessionFacts(row.session_id, is_open, failing, unanswered, pong_age_s, overdue_s)
+
+    def _act(self, finding: Finding) -> int:
+        machine = self._supervisor.machine
+        row = machine.rows.get(finding.session_id)
+        if row is None:
+            return 0
+        match finding.action:
+            case Action.FAIL | Action.PASS:
+                machine.mark(row, finding.probe, healthy=finding.action is Action.PASS, now=machine.now())
+            case Action.KICK:
+                machine.kick(row)
+            case Action.REBUILD:
+                return int(machine.rebuild(row, finding.probe))
+        return 0

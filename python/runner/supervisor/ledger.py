@@ -1,0 +1,196 @@
+"""The ledger: every row, its durable copy, the fleet's state, and the one read path."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from runner.errors import UnknownSessionError
+from runner.reconnect.dials import Dials
+from runner.reconnect.fleet import LogoutGuard, MassDrop
+from runner.reconnect.history import to_json
+from runner.reconnect.incidents import Incidents
+from runner.reconnect.path import PathKey
+from runner.session import SessionView, State
+from runner.supervisor.deadlines import Deadlines
+from runner.supervisor.feed import Feed, StatusEvent
+from runner.supervisor.row import Ages, Options, Row, redact_proxy, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from random import Random
+
+    from runner.engine import Engine, Store
+    from runner.reconnect.policy import Policy
+
+log = structlog.get_logger()
+
+AGES_KEPT_S: Final = 1.0
+"""Counters are copied out for all sessions at once; views within this time share one copy."""
+CLOCK_STEP_S: Final = 2.0
+CLOCK_LOOK_S: Final = 10.0
+
+
+class Ledger:
+    """Rows and what is known about them. Decides nothing."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        policy: Policy,
+        options: Options,
+        *,
+        rng: Random,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.engine, self.store, self.policy, self.options = engine, store, policy, options
+        self.rng, self._clock, self._wall = rng, clock, wall
+        now = clock()
+        self.rows: dict[str, Row] = {}
+        self.deadlines = Deadlines()
+        self.dials = Dials(policy, now, rng, options.client_version)
+        self.incidents = Incidents()
+        self.feed = Feed()
+        self.mass = MassDrop(policy)
+        self.logouts = LogoutGuard(policy)
+        self.dirty: set[str] = set()
+        self.slots: set[str] = set()
+        self.fd_waiting: dict[str, None] = {}
+        self.outdated: set[str] = set()
+        self.unarchived: deque[tuple[str, str]] = deque()
+        self.resume_rests_until = float("-inf")
+        self._offset_s = wall() - now
+        self._looked_at_clock = now
+        self._bucket_saved_at = float("-inf")
+        self._ages: dict[str, Ages] = {}
+        self._ages_at = float("-inf")
+        self.is_stopping = False
+        self.engine_stopped = False
+        self.refresh_wanted = False
+        self.stale_events_total = 0
+
+    def now(self) -> float:
+        """The monotonic clock."""
+        return self._clock()
+
+    def unix_ms(self) -> int:
+        return round(self._wall() * 1000)
+
+    def view(self, session_id: str) -> SessionView | None:
+        """One session as it is now, or None."""
+        row = self.rows.get(session_id)
+        return None if row is None or row.is_removed else self._show(row, self._clock(), self.unix_ms())
+
+    def views(self) -> Iterator[SessionView]:
+        """All sessions as they are now."""
+        now, unix_ms = self._clock(), self.unix_ms()
+        return (self._show(row, now, unix_ms) for row in list(self.rows.values()) if not row.is_removed)
+
+    def _show(self, row: Row, now: float, unix_ms: int) -> SessionView:
+        if now - self._ages_at >= AGES_KEPT_S:
+            self._read_ages(now)
+        return show(row, now, unix_ms, self._ages.get(row.session_id), self.next_retry_at(row))
+
+    def _read_ages(self, now: float) -> None:
+        self._ages_at = now
+        self._ages = {
+            entry.session_id: Ages(now, entry.last_data_age_s, entry.last_pong_age_s, entry.pong_rtt_s)
+            for entry in self.engine.counters()
+        }
+
+    def next_retry_at(self, row: Row) -> float | None:
+        if row.state is State.BACKOFF and self.dials.is_held(row.session_id):
+            path = self.dials.path(row.session_id)
+            if path is not None and path.canary_at is not None:
+                return path.canary_at
+        return row.retry_at if row.state in (State.BACKOFF, State.SUSPENDED) else None
+
+    def row(self, session_id: str) -> Row:
+        """The row, or UnknownSessionError."""
+        row = self.rows.get(session_id)
+        if row is None or row.is_removed:
+            raise UnknownSessionError(session_id)
+        return row
+
+    def new_row(self, session_id: str, proxy: str | None) -> Row:
+        """A stopped row of that name, in place of any other."""
+        row = Row(session_id, since_unix_ms=self.unix_ms(), proxy=proxy)
+        row.path = self.path_of(proxy)
+        self.rows[session_id] = row
+        return row
+
+    def path_of(self, proxy: str | None) -> PathKey:
+        return PathKey(self.options.endpoint, redact_proxy(proxy or self.options.proxy))
+
+    def join_path(self, row: Row) -> None:
+        """The row's proxy changed."""
+        row.path = self.path_of(row.proxy)
+        self.dirty.add(row.session_id)
+
+    def mark_dirty(self, row: Row) -> None:
+        """The durable state of the row changed."""
+        self.dirty.add(row.session_id)
+
+    def flush(self) -> None:
+        """Queue the durable state of every row that changed; the store coalesces and commits."""
+        if not self.dirty:
+            return
+        now, unix_ms = self._clock(), self.unix_ms()
+        for session_id in self.dirty:
+            row = self.rows.get(session_id)
+            if row is not None and not row.is_removed:
+                self.store.put_policy(session_id, to_json(row.durable(), now, unix_ms))
+        self.dirty.clear()
+
+    def save_bucket(self, now: float, dialled: int) -> None:
+        if dialled and now - self._bucket_saved_at >= 1.0:
+            self._bucket_saved_at = now
+            self.store.put_meta("limiter", self.dials.limiter.to_json(now, self.unix_ms()))
+
+    def look_at_clock(self, now: float) -> None:
+        """Durable times are written with the wall clock of their moment; when that steps, they are written again."""
+        if now - self._looked_at_clock < CLOCK_LOOK_S:
+            return
+        self._looked_at_clock = now
+        offset_s = self._wall() - now
+        if abs(offset_s - self._offset_s) > CLOCK_STEP_S:
+            log.warning("the wall clock was set", step_s=round(offset_s - self._offset_s, 3))
+            self.dirty.update(self.rows)
+        self._offset_s = offset_s
+
+    def publish(self, name: str, row: Row, **data: object) -> None:
+        """Tell the subscribers, if there are any."""
+        if self.feed.is_heard:
+            now, unix_ms = self._clock(), self.unix_ms()
+            view = show(row, now, unix_ms, self._ages.get(row.session_id), self.next_retry_at(row))
+            self.feed.publish(StatusEvent(name, row.session_id, unix_ms, view, data))
+
+    def raise_incident(self, kind: str, key: str, severity: str, text: str) -> None:
+        """Raise an incident unless it is raised already."""
+        incident = self.incidents.raise_once(kind, key, severity, text, self.unix_ms())
+        if incident is not None:
+            level = log.critical if severity == "critical" else log.warning
+            level("incident opened", incident=kind, about=key, text=text)
+            data = {"kind": kind, "key": key, "severity": severity, "text": text}
+            self.feed.publish(StatusEvent("incident.opened", "", incident.opened_at, None, data))
+
+    def end_incident(self, kind: str, key: str) -> None:
+        """Close an incident if it is open."""
+        incident = self.incidents.close(kind, key, self.unix_ms())
+        if incident is not None and incident.closed_at is not None:
+            log.info("incident closed", incident=kind, about=key)
+            data = {"kind": kind, "key": key, "severity": incident.severity}
+            self.feed.publish(StatusEvent("incident.closed", "", incident.closed_at, None, data))
+
+    def take_unarchived(self) -> tuple[str, str] | None:
+        """The next session whose credentials are to be archived, and why."""
+        return self.unarchived.popleft() if self.unarchived else None
+
+    @property
+    def has_unarchived(self) -> bool:
+        """Whether credentials wait to be archived."""
+        return bool(self.unarchived)
