@@ -1,7 +1,7 @@
 """The Python side of the boundary: what the engine and the store look like from here, and the pump.
 
-Everything above works with the protocols `Engine` and `Store`, so that a fake can stand in; only `open_store`,
-`open_engine` and their like touch the Rust extension, and import it when they are called.
+Everything above works with the protocols `Engine` and `Store`, so that a fake can stand in; only
+`open_store`, `open_engine` and their like touch the Rust extension, and import it when they are called.
 """
 
 from __future__ import annotations

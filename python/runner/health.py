@@ -106,7 +106,7 @@ class Judgement:
 
     findings: tuple[Finding, ...]
     incidents: Mapping[str, tuple[str, str]]
-    """Kind -> (severity, text) of everything that is wrong now; kinds of `INCIDENTS` that are absent are over."""
+    """Kind -> (severity, text) of all that is wrong now; a kind of `INCIDENTS` that is absent is over."""
     deaf: int
     open: int
 
@@ -156,7 +156,7 @@ def _probe(facts: SessionFacts, failing: set[str], probe: str, *, fails: bool) -
 
 
 def _is_pong_overdue(facts: SessionFacts, incidents: Mapping[str, object], limits: Limits) -> bool:
-    """Pings were asked and not answered for long. While our own clockwork lags, it says nothing about the peer."""
+    """Pings stay unanswered for long. While our own clockwork lags, that says nothing about the peer."""
     if incidents or facts.last_pong_age_s is None or facts.unanswered_pings <= 0:
         return False
     return facts.last_pong_age_s > limits.pong_overdue_s

@@ -1,8 +1,8 @@
 """What a session is to its operator: nine states, one table of transitions, one view.
 
 A session is the long-lived intent to keep one device online; a connection is one life of a socket inside it.
-The supervisor drives the table; every surface (API, CLI, dashboard, logs) shows a `SessionView` and nothing else,
-so that no two of them can disagree. docs/states.md is generated from this module.
+The supervisor drives the table; every surface (API, CLI, dashboard, logs) shows a `SessionView` and nothing
+else, so that no two of them can disagree. docs/states.md is generated from this module.
 """
 
 from __future__ import annotations

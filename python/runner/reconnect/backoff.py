@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from random import Random
 
 MAX_DOUBLINGS: Final = 32
-"""2.0**1024 overflows a float, and a session may fail for weeks; 2**32 times any base is above any ceiling."""
+"""2.0**1024 overflows a float and a session may fail for weeks; 2**32 bases are above any ceiling."""
 
 
 def ceiling_s(failures: int, base_s: float, max_s: float) -> float:
@@ -19,8 +19,9 @@ def ceiling_s(failures: int, base_s: float, max_s: float) -> float:
 def delay_s(failures: int, base_s: float, max_s: float, rng: Random) -> float:
     """Delay before the next attempt, in seconds.
 
-    No failure since the last stable connection: 0, the limiter spreads storms. Otherwise uniform between half the
-    ceiling and the ceiling: growth stays visible, a least gap exists, and sessions that failed together part.
+    No failure since the last stable connection: 0, the limiter spreads storms. Otherwise uniform between half
+    the ceiling and the ceiling: growth stays visible, a least gap exists, and sessions that failed together
+    part.
     """
     if failures <= 0:
         return 0.0

@@ -1,8 +1,8 @@
 """The circuit breaker of one session: closed, open, half-open.
 
 Opens on session-specific failures in a row, or on a rate of flapping. Open, it says when it will try again;
-half-open, it lets one attempt through, which counts. There is always a way back without anybody's help, unless
-the operator chose `WHATSAPP_RECONNECTION_EXHAUSTED=park`.
+half-open, it lets one attempt through, which counts. There is always a way back without anybody's help,
+unless the operator chose `WHATSAPP_RECONNECTION_EXHAUSTED=park`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who may dial next: the limiter, the version gate and the path breakers seen as one.
 
-A session that wants a connection calls `want`; `take` hands out one session at a time, whenever all three agree.
-Nothing else starts a dial.
+A session that wants a connection calls `want`; `take` hands out one session at a time, whenever all three
+agree. Nothing else starts a dial.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class MassDrop:
 class LogoutGuard:
     """Stops all confirming logins when too much of the fleet is unlinked together.
 
-    Then the cause is not a user with a phone, and each confirm could cost a number. One canary confirms after the
-    hold: if it gets in, everybody may; if not, the hold doubles.
+    Then the cause is not a user with a phone, and each confirm could cost a number. One canary confirms after
+    the hold: if it gets in, everybody may; if not, the hold doubles.
     """
 
     def __init__(self, policy: Policy) -> None:

@@ -1,8 +1,8 @@
 """What the policy remembers about one session, and how that survives a restart.
 
 In the process all times are on the monotonic clock, so that a step of the wall clock changes nothing. What is
-written down is converted to Unix milliseconds, and read back with bounds: a time in the future is never longer
-away than its kind can be, a time in the past never older than what is remembered.
+written down is converted to Unix milliseconds, and read back with bounds: a time in the future is never
+longer away than its kind can be, a time in the past never older than what is remembered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class History:
     """Attempts in a row that did not end in a stable connection: the exponent of the back-off."""
     breaker: Breaker = field(default_factory=Breaker)
     flaps: tuple[float, ...] = ()
-    """When logged-in connections ended without our asking, the last hour, oldest first, at most FLAPS_KEPT."""
+    """When logged-in connections ended unasked: the last hour, oldest first, at most FLAPS_KEPT."""
     penalty: int = 0
     """Doublings that a 429 put on top of `failures`."""
     penalty_until: float | None = None
@@ -87,7 +87,7 @@ class History:
         return replace(self, penalty=0, penalty_until=None)
 
     def may_rebuild(self, now: float, policy: Policy) -> bool:
-        """Whether health may rebuild this session: one action per period, the period doubling when it did not help."""
+        """Whether health may rebuild this session: once a period, which doubles when that did not help."""
         if self.rebuilt_at is None:
             return True
         period_s = min(policy.watchdog_period_s * 2.0 ** min(self.rebuilds - 1, 16), FLAP_MEMORY_S)
@@ -173,8 +173,8 @@ def to_json(durable: Durable, now: float, unix_ms: int) -> str:
 def from_json(text: str | None, now: float, unix_ms: int, policy: Policy) -> tuple[Durable, str | None]:
     """Read back what `to_json` wrote, whatever has become of it.
 
-    Returns the state and, when something was damaged, one sentence about it. A record that cannot say whether the
-    session was stopped or banned must not dial at once: it waits, `suspended`, for one breaker timeout.
+    Returns the state and, when something was damaged, one sentence about it. A record that cannot say whether
+    the session was stopped or banned must not dial at once: it waits, `suspended`, for one breaker timeout.
     """
     if text is None:
         return Durable(), None

@@ -15,7 +15,7 @@ class Incident:
     """One outage with one cause. Times are Unix milliseconds."""
 
     kind: str
-    """Stable slug: `path_outage`, `fleet_logout`, `client_outdated`, `fd_limit`, `engine_lag`, `store_lag` …"""
+    """Stable slug: `path_outage`, `fleet_logout`, `client_outdated`, `fd_limit`, `engine_lag` …"""
     key: str
     """What it is about (a path, a session id) or empty for the fleet."""
     severity: str

@@ -123,12 +123,12 @@ class Limiter:
             self._slow_until += SLOW_FOR_S
 
     def to_json(self, now: float, unix_ms: int) -> str:
-        """The level of the bucket, so that a process that keeps crashing does not get a full one each time."""
+        """The level of the bucket: a process that keeps crashing must not get a full one each time."""
         self._fill(now)
         return json.dumps({"v": 1, "tokens": round(self._tokens, 3), "at": unix_ms})
 
     def restore(self, text: str | None, now: float, unix_ms: int) -> str | None:
-        """Take back the level of a former life; damage costs the burst, not the start. Returns what was wrong."""
+        """Take back the level of a former life, and say what was wrong with it. Damage costs the burst."""
         if text is None:
             return None
         try:
@@ -146,5 +146,5 @@ class Limiter:
 
 
 TOLERANCE: Final = 1e-4
-"""Of a token. Waiting exactly the missing time must be enough, whatever floating point makes of a long uptime;
-the bucket goes that much below zero instead, so the rate stays what it is."""
+"""Of a token. Waiting exactly the missing time must be enough, whatever floating point makes of a long
+uptime; the bucket goes that much below zero instead, so the rate stays what it is."""

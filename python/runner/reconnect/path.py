@@ -1,8 +1,8 @@
 """The circuit breaker of one egress path: endpoint, proxy and source address.
 
-It opens on failed dials, never on drops of open connections. While it is open all sessions of the path wait, and
-one canary at a time dials; the first dial that gets as far as the login closes it and releases all of them
-through the limiter. One outage is one incident, however many sessions it holds.
+It opens on failed dials, never on drops of open connections. While it is open all sessions of the path wait,
+and one canary at a time dials; the first dial that gets as far as the login closes it and releases all of
+them through the limiter. One outage is one incident, however many sessions it holds.
 """
 
 from __future__ import annotations

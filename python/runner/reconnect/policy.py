@@ -66,9 +66,9 @@ class Policy:
     logout_hold_s: float = 1800.0
 
     version_patience_s: float = 2.0
-    """While a client version is unproven, one more login may start each time this passes without an answer."""
+    """While a client version is unproven, one more login may start after each such time without an answer."""
     version_unproven_max: int = 3
-    """Most logins in flight while the version is unproven, and so the most that one change can see rejected."""
+    """Most logins in flight with an unproven version, and so the most that one change sees rejected."""
     version_cache_s: float = 24 * 3600.0
     version_retry_s: float = 300.0
     version_retry_max_s: float = 3600.0

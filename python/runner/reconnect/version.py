@@ -1,9 +1,9 @@
 """Which client version the fleet announces, and what happens when the server calls it too old (405).
 
-A version is proven by a login that the server accepts. While it is not proven (at start, after a 405, after a drop
-that may have been the server's restart) only a few logins may be under way, so that a changed version costs a few
-rejected logins and not one for each session. On a 405 the fleet stops dialling, the version is read again once,
-one canary logs in, and its success releases everybody through the limiter.
+A version is proven by a login that the server accepts. While it is not proven (at start, after a 405, after a
+drop that may have been the server's restart) only a few logins may be under way, so that a changed version
+costs a few rejected logins and not one for each session. On a 405 the fleet stops dialling, the version is
+read again once, one canary logs in, and its success releases everybody through the limiter.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class GateState(StrEnum):
 
 
 class VersionGate:
-    """Holds the version and says how many logins may be under way. Times are on the caller's monotonic clock."""
+    """Holds the version and says how many logins may be under way. Times are monotonic."""
 
     def __init__(self, policy: Policy, pinned: Version | None = None) -> None:
         self._policy = policy

@@ -44,7 +44,7 @@ def stop(machine: Machine, row: Row) -> None:
 
 
 def force(machine: Machine, row: Row) -> int:
-    """A new connection from whatever state; returns its number. Asking again before it is dialled changes nothing."""
+    """A new connection from whatever state; returns its number. Asking again before it is dialled is free."""
     row.desired, row.hold = True, None
     if row.reserved is not None and row.state is State.BACKOFF:
         return row.reserved

@@ -1,7 +1,7 @@
 """The supervisor: the machine, its tasks, and what operators may ask of it.
 
-`rows`, `view` and `subscribe` are the one read path of every surface. Commands are synchronous where they only
-change the plan, and asynchronous where they wait for the engine or the store.
+`rows`, `view` and `subscribe` are the one read path of every surface. Commands are synchronous where they
+only change the plan, and asynchronous where they wait for the engine or the store.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Supervisor:
         """
         self._refresh_version = refresh_version
         self._wake = trio.Event()
+        self._stopped = trio.Event()
         self.machine = Machine(
             engine, store, policy, options, rng=rng or Random(), clock=clock, wall=wall
         )  # jitter is no secret
@@ -153,7 +154,8 @@ class Supervisor:
 
         Raises:
             UnknownSessionError: there is no such session.
-            RefusedError: the account is banned, locked, unlinked or used elsewhere, and `override` is not set.
+            RefusedError: the account is banned, locked, unlinked or used elsewhere, and `override` is not
+            set.
         """
         row = self.machine.row(session_id)
         blocker = row.reason if row.state not in (State.ONLINE, State.DEGRADED) else None
@@ -247,6 +249,7 @@ class Supervisor:
             task_status.started()
             await pump(machine.engine, machine.route, self.wake, lambda: machine.is_stopping)
             nursery.cancel_scope.cancel()
+        self._stopped.set()
         machine.flush()
         machine.feed.close()
 
@@ -260,8 +263,7 @@ class Supervisor:
         machine.flush()
         machine.engine.shutdown()
         with trio.move_on_after(timeout_s):
-            while not machine.engine_stopped:
-                await trio.sleep(0.01)
+            await self._stopped.wait()
         machine.flush()
         flushed = await trio.to_thread.run_sync(machine.store.flush, timeout_s)
         return machine.engine_stopped and flushed

@@ -20,7 +20,7 @@ _SLACK: Final = 256
 
 
 class Deadlines:
-    """Set, move, clear and pop. Superseded entries stay in the heap until they surface or outnumber the live."""
+    """Set, move, clear, pop. Superseded entries stay in the heap until they surface or outnumber the live."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, str, Kind]] = []

@@ -205,8 +205,8 @@ class Dialling(Ledger):
     def rebuild(self, row: Row, why: str) -> bool:
         """Give one deaf or stuck session a new connection. False when that must not be done now.
 
-        At most one such action per session and period, the period doubling while it does not help; none at all
-        while the engine, the store or a large part of the fleet is in trouble.
+        At most one such action per session and period, the period doubling while it does not help; none at
+        all while the engine, the store or a large part of the fleet is in trouble.
         """
         now = self._clock()
         if (

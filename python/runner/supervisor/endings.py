@@ -29,6 +29,7 @@ from runner.supervisor.dialling import CLOSE_STUCK, Dialling
 
 if TYPE_CHECKING:
     from runner.engine import EngineEvent
+    from runner.reconnect.path import PathKey
     from runner.reconnect.version import Version
     from runner.supervisor.row import Row
 
@@ -74,7 +75,7 @@ class Endings(Dialling):
             log.warning("reconnect: path is down, one canary dials", path=str(outage), reason=ending.reason)
             self.raise_incident("path_outage", str(outage), "critical", f"dials fail: {ending.reason}")
         self.dirty.add(session_id)
-        if row.is_removed:
+        if row.is_removed or (self.is_stopping and reason == "shutdown"):
             self.account_for_fd(row)
             return
         if closing is None or closing.ending is not None or rule_for(ending.reason).refuses_force:
@@ -97,20 +98,21 @@ class Endings(Dialling):
         if row.reserved is not None and row.state is State.BACKOFF:
             self.request_dial(row, Priority.FORCED)
 
+    def _release_delayed(self, path: PathKey, now: float) -> None:
+        """Dial those that still sit out a delay which the outage gave them before it was known as one."""
+        for row in self.rows.values():
+            is_delayed = row.state is State.BACKOFF and not self.dials.is_waiting(row.session_id)
+            if is_delayed and row.path == path and rule_for(row.reason or "").fault is Fault.PATH:
+                self.wait(row, now, row.reason)
+
     def path_is_good(self, row: Row, now: float) -> None:
+        """The dial got through to the server; when that ends an outage, everybody on the path may go."""
         row.phase = "authenticating"
         path = self.dials.reached_login(row.session_id, now)
         if path is not None:
             log.info("reconnect: path is good again", path=str(path))
             self.end_incident("path_outage", str(path))
-            for other in self.rows.values():  # those that still sit out a delay which the outage gave them
-                if (
-                    other.state is State.BACKOFF
-                    and other.path == path
-                    and not self.dials.is_waiting(other.session_id)
-                ):
-                    if rule_for(other.reason or "").fault is Fault.PATH:
-                        self.wait(other, now, other.reason)
+            self._release_delayed(path, now)
 
     def _judge(self, row: Row, ending: Ending, now: float, *, online: bool) -> None:
         """An end that nobody asked for: ask the policy, tell the fleet, move the row."""
@@ -159,7 +161,7 @@ class Endings(Dialling):
                 self.wait(row, now + self.policy.base_delay_s, reason)
 
     def _remember_hold(self, row: Row, reason: str, decision: Decision) -> None:
-        """A stopped session learns of a ban or a parking from its last connection: kept for the next start."""
+        """A stopped session learns of a ban or a parking from its last connection: for the next start."""
         match decision:
             case Suspend(until):
                 row.hold, row.reason = Hold("suspended", until), reason

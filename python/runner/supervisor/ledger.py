@@ -152,7 +152,7 @@ class Ledger:
             self.store.put_meta("limiter", self.dials.limiter.to_json(now, self.unix_ms()))
 
     def look_at_clock(self, now: float) -> None:
-        """Durable times are written with the wall clock of their moment; when that steps, they are written again."""
+        """Durable times are written by the wall clock of their moment; when it steps, they are rewritten."""
         if now - self._looked_at_clock < CLOCK_LOOK_S:
             return
         self._looked_at_clock = now

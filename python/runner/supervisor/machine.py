@@ -1,10 +1,11 @@
 """The supervisor without its tasks: what each deadline and each event of the engine does to the rows.
 
-Synchronous and driven from outside: `route` takes an event, `turn` does what is due and says when to come back.
-The rules that hold whatever races:
+Synchronous and driven from outside: `route` takes an event, `turn` does what is due and says when to come
+back. The rules that hold whatever races:
 
-- A row has at most one live connection. It is opened in `Dialling._dial` only, when no other is live; it stops
-  being live in `Endings.gone` only, on its own `closed` event (or when the counters prove that event lost).
+- A row has at most one live connection. It is opened in `Dialling._dial` only, when no other is live; it
+  stops being live in `Endings.gone` only, on its own `closed` event (or when the counters prove that event
+  lost).
 - An event of another connection than the live one changes nothing.
 - Every dial goes through `Dials.take`. Every state that may not last has a deadline in the heap.
 """
@@ -41,7 +42,7 @@ class Machine(Endings):
     """All sessions of this process. Not thread-safe: one Trio thread owns it."""
 
     def load(self) -> None:
-        """Take over what the store knows: every row, its durable policy state, the limiter's level, the version.
+        """Take over what the store knows: rows with their durable state, the limiter's level, the version.
 
         Blocking (reads the store). The most recently active sessions come first at everything that is scarce.
         """

@@ -40,7 +40,7 @@ class Closing:
     reason: str
     asked_at: float
     ending: Ending | None = None
-    """What the policy is to make of it once it is closed; None when the wish is already in the row's state."""
+    """What the policy is to make of it once closed; None when the wish is already in the row's state."""
 
 
 @dataclass(slots=True, eq=False)
