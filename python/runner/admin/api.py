@@ -16,12 +16,11 @@ import trio
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import StreamingResponse
 
 from runner.admin import events
 from runner.admin.backend import Backend, NewSession
 from runner.admin.guard import Access, Guard, error_body
-from runner.admin.lists import listing, page_of
+from runner.admin.lists import Streamed, listing, page_of
 from runner.errors import (
     AdminError,
     ImportRefusedError,
@@ -128,7 +127,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
 
     @app.get("/api/metrics", summary="the same as /performance-metrics")
     @app.get("/performance-metrics", summary="system metrics, and the six metrics of each session")
-    async def performance_metrics(request: Request) -> StreamingResponse:
+    async def performance_metrics(request: Request) -> Streamed:
         await backend.numbers.refresh()
         head = {"system": backend.numbers.system(), **backend.numbers.details()}
         return listing(head, backend.sessions.rows(), page_of(request), partial(_metrics_row, backend))
@@ -137,7 +136,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
     @app.get(
         "/reconnection-status", summary="what each session's reconnecting is doing, and when it tries next"
     )
-    async def reconnection_status(request: Request) -> StreamingResponse:
+    async def reconnection_status(request: Request) -> Streamed:
         return listing(backend.fleet(), backend.sessions.rows(), page_of(request), _status_row)
 
     for route in app.routes[-4:]:
@@ -174,7 +173,7 @@ def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
 
 def _add_sessions(app: FastAPI, backend: Backend) -> None:
     @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=_PAGED)
-    async def sessions(request: Request) -> StreamingResponse:
+    async def sessions(request: Request) -> Streamed:
         return listing({}, backend.sessions.rows(), page_of(request), _status_row)
 
     @app.get("/api/sessions/{session_id}", responses=_NOT_FOUND, summary="one session")
@@ -310,7 +309,7 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
     @app.get("/api/logs", summary="the last log lines, one JSON object a line; ?follow=true goes on")
     async def logs(tail: Tail = 100, follow: bool = False, session: str | None = None) -> Response:
         lines = _log_lines(backend, tail, session, follow=follow)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        return Streamed(lines, media_type="application/x-ndjson")
 
 
 async def _log_lines(

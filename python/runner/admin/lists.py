@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 import trio
@@ -17,9 +18,10 @@ from runner.errors import AdminError
 from runner.session import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 
     from starlette.requests import Request
+    from starlette.types import Send
 
     from runner.session import SessionView
 
@@ -75,14 +77,22 @@ def _whole(text: str | None, name: str, default: int, most: int) -> int:
     return min(int(text), most) if most else int(text)
 
 
+class Streamed(StreamingResponse):
+    """A streamed answer whose source is closed when the caller leaves, not when it is collected."""
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(cast("AsyncGenerator[bytes]", self.body_iterator)):
+            await super().stream_response(send)
+
+
 def listing(
     head: Mapping[str, object],
     views: Iterable[SessionView],
     page: Page,
     render: Callable[[SessionView], Mapping[str, object]],
-) -> StreamingResponse:
+) -> Streamed:
     """`head`, then `sessions`: the rows of one page; then how many there are and where the next begins."""
-    return StreamingResponse(_encode(head, views, page, render), media_type="application/json")
+    return Streamed(_encode(head, views, page, render), media_type="application/json")
 
 
 async def _encode(

@@ -39,6 +39,8 @@ IDLE_TIMEOUT_S: Final = 75.0
 """Between two reads; WebSockets are pinged more often than this."""
 WEBSOCKET_PING_S: Final = 25.0
 GRACE_S: Final = 1.0
+CLOSE_LINGER_S: Final = 0.5
+"""For the last bytes of a WebSocket that is over to reach the peer."""
 _FILES_FULL_PAUSE_S: Final = 0.1
 
 
@@ -131,10 +133,11 @@ class AdminServer:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer = tcp_peer(plain)
             stream = BoundedStream(await anyio.abc.SocketStream.from_socket(plain), self._send_timeout_s)
-            app = ASGIWrapper(cast("ASGIFramework", _with_peer(self._app, peer)))
             state = cast("LifespanState", ConnectionState({}))
             raw = cast("anyio.abc.SocketStream", stream)  # all that TCPServer asks of it, BoundedStream has
-            await TCPServer(app, self._config, self._context, state, raw).run()
+            with trio.CancelScope() as scope:
+                app = ASGIWrapper(cast("ASGIFramework", _of_connection(self._app, peer, scope)))
+                await TCPServer(app, self._config, self._context, state, raw).run()
         except OSError as error:  # the peer went away before it said anything
             logger().debug("admin connection ended", error=str(error))
         finally:
@@ -166,9 +169,14 @@ def _config() -> Config:
     return config
 
 
-def _with_peer(app: App, peer: Peer) -> App:
+def _of_connection(app: App, peer: Peer, connection: trio.CancelScope) -> App:
+    """The application as one connection sees it."""
+
     async def known(scope: Scope, receive: Receive, send: Send) -> None:
         scope[PEER] = peer
         await app(scope, receive, send)
+        if scope["type"] == "websocket":
+            # anycorn would keep the connection until its next ping is due.
+            connection.deadline = trio.current_time() + CLOSE_LINGER_S
 
     return known

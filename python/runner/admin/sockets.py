@@ -57,9 +57,9 @@ def bind_unix(path: Path) -> socket.socket:
             f"the path of the admin socket is longer than {_LONGEST_PATH} bytes: {path}",
             "set WHATSAPP_ADMIN_SOCKET to a shorter one",
         )
+    _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        _remove_stale(path)
         os.fchmod(
             listener.fileno(), 0o600
         )  # the file gets the mode of its socket: no moment with a wider one

@@ -1,0 +1,384 @@
+"""The admin API on real sockets: binding, peers, caps, slow clients, WebSockets, stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import wsproto
+from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnection, Request, TextMessage
+
+from runner.admin import server as server_module
+from runner.admin.api import application
+from runner.admin.guard import Access
+from runner.admin.server import AdminServer
+from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
+from runner.admin.tokens import parse
+from runner.errors import LeaseHeldError, StartError
+from runner.session import State
+from support.fleet import FakeFleet, FakeNumbers, a_backend, a_view
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from runner.admin.backend import Backend
+
+TOKEN = "a-token-of-the-operator"
+
+
+class Running:
+    """A served fleet and how to reach it."""
+
+    def __init__(self, backend: Backend, fleet: FakeFleet, unix: Path, port: int, admin: AdminServer) -> None:
+        self.backend, self.fleet, self.unix, self.port, self.admin = backend, fleet, unix, port, admin
+
+    async def over_unix(self) -> trio.SocketStream:
+        return await trio.open_unix_socket(str(self.unix))
+
+    async def over_tcp(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+
+@asynccontextmanager
+async def served(
+    tmp_path: Path, *, access: Access | None = None, connections: int = 16, send_timeout_s: float = 30.0
+) -> AsyncIterator[Running]:
+    fleet = FakeFleet(a_view("desk-1"), a_view("desk-2"))
+    backend = a_backend(fleet)
+    app = application(backend, access or Access(parse(TOKEN)))
+    unix, tcp = bind_unix(tmp_path / "admin.sock"), bind_tcp("127.0.0.1", 0)
+    admin = AdminServer(app, connections=connections, send_timeout_s=send_timeout_s)
+    port = tcp.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(admin.serve, [unix, tcp], backend.stopping)
+        yield Running(backend, fleet, tmp_path / "admin.sock", port, admin)
+        backend.stopping.set()
+
+
+async def ask(stream: trio.abc.Stream, request: str, *headers: str) -> tuple[int, dict[str, Any]]:
+    """One HTTP/1.1 request; status and JSON. The connection is closed afterwards."""
+    lines = [f"{request} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    async with stream:
+        await stream.send_all("\r\n".join(lines).encode())
+        raw = b""
+        while piece := await stream.receive_some():
+            raw += piece
+    head, _, body = raw.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head.lower():
+        body = unchunked(body)
+    return int(head.split()[1]), json.loads(body)
+
+
+def unchunked(body: bytes) -> bytes:
+    whole = b""
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        whole, body = whole + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return whole
+
+
+class Receiver:
+    """The client end of a WebSocket."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+        self.pending: list[Any] = []
+
+    async def connect(self, target: str, **headers: str) -> Any:  # noqa: ANN401 - an event
+        extra = [(name.encode(), value.encode()) for name, value in headers.items()]
+        request = Request(host="localhost", target=target, extra_headers=extra)
+        await self.stream.send_all(self.protocol.send(request))
+        return await self.next()
+
+    async def next(self) -> Any:  # noqa: ANN401 - an event
+        while not self.pending:
+            data = await self.stream.receive_some()
+            self.protocol.receive_data(data or None)
+            self.pending = list(self.protocol.events())
+        event = self.pending.pop(0)
+        if isinstance(event, Ping):
+            await self.stream.send_all(self.protocol.send(event.response()))
+            return await self.next()
+        return event
+
+    async def message(self) -> dict[str, Any]:
+        text = ""
+        while True:
+            event = await self.next()
+            assert isinstance(event, TextMessage), event
+            text += event.data
+            if event.message_finished:
+                decoded: dict[str, Any] = json.loads(text)
+                return decoded
+
+
+async def test_one_application_answers_on_both_sockets(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        for stream in (await running.over_unix(), await running.over_tcp()):
+            status, body = await ask(stream, "GET /reconnection-status")
+            assert (status, len(body["sessions"])) == (200, 2)
+
+
+async def test_the_unix_socket_is_for_its_owner_only(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        assert stat.S_IMODE(running.unix.stat().st_mode) == 0o600
+
+
+async def test_a_stranger_on_loopback_is_told_apart_by_the_kernel(tmp_path: Path) -> None:
+    """The runner pretends to be another user: now this process is the stranger."""
+    access = Access(parse(TOKEN), own_uid=os.getuid() + 1)
+    if os.getuid() == 0:
+        pytest.skip("root passes everywhere")
+    async with served(tmp_path, access=access) as running:
+        assert (await ask(await running.over_tcp(), "GET /health"))[0] == 401
+        assert (await ask(await running.over_unix(), "GET /health"))[0] == 403
+        assert (await ask(await running.over_tcp(), "GET /health", f"X-Api-Key: {TOKEN}"))[0] == 200
+
+
+async def test_a_stranger_process_of_another_user_needs_the_token(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root to become another user")
+    async with served(tmp_path) as running:
+        assert await as_nobody(running.port, "") == 401
+        assert await as_nobody(running.port, TOKEN) == 200
+
+
+async def as_nobody(port: int, token: str) -> int:
+    code = (
+        "import os, sys, http.client; 'x'.encode('idna'); os.setuid(65534)\n"
+        f"link = http.client.HTTPConnection('127.0.0.1', {port})\n"
+        f"link.request('GET', '/health', headers={{'X-Api-Key': {token!r}}} if {token!r} else {{}})\n"
+        "print(link.getresponse().status)"
+    )
+    done = await trio.run_process(["python3", "-c", code], capture_stdout=True)
+    return int(done.stdout)
+
+
+async def test_an_open_bind_demands_the_token_from_everybody(tmp_path: Path) -> None:
+    async with served(tmp_path, access=Access(parse(TOKEN), is_loopback=False)) as running:
+        status, body = await ask(await running.over_tcp(), "GET /health")
+        assert (status, body["error"]) == (401, "token_missing")
+        assert (await ask(await running.over_tcp(), "GET /health", f"Authorization: Bearer {TOKEN}"))[
+            0
+        ] == 200
+
+
+async def test_a_body_without_a_length_is_cut_at_the_limit(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        stream = await running.over_tcp()
+        async with stream:
+            head = "POST /api/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            running_access_limit = 64 * 1024 * 1024
+            assert running_access_limit > 0
+            await stream.send_all(head.encode())
+        stream = await running.over_tcp()
+        status, body = await ask(stream, "POST /api/sessions/desk-1/start", "Content-Length: 70000")
+        assert (status, body["error"]) == (413, "body_too_large")
+
+
+async def test_connections_above_the_cap_wait_their_turn(tmp_path: Path) -> None:
+    async with served(tmp_path, connections=3) as running:
+        # Each listener holds one place for the connection it accepts next.
+        first = await running.over_tcp()
+        await first.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        others = [await running.over_tcp() for _ in range(4)]
+        answers: list[int] = []
+
+        async def wait_for_answer(stream: trio.SocketStream) -> None:
+            answers.append((await ask(stream, "GET /health/live"))[0])
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for stream in others:
+                    nursery.start_soon(wait_for_answer, stream)
+        assert answers == [200] * 4
+        await first.aclose()
+
+
+async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
+    async with served(tmp_path, send_timeout_s=0.05) as running:
+        for number in range(20_000):
+            running.fleet.views[f"s{number}"] = a_view(f"s{number}")
+        with socket.socket(socket.AF_UNIX) as lazy:
+            lazy.connect(str(running.unix))
+            lazy.send(b"GET /api/sessions?limit=100000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            with trio.fail_after(10):
+                while running.admin._open or not running.admin._none_open.is_set():  # noqa: ASYNC110 - nothing tells us
+                    await trio.sleep(0.01)
+
+
+async def test_a_websocket_gets_status_events_in_their_envelope(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        receiver = Receiver(stream)
+        assert isinstance(await receiver.connect("/ws?session=desk-1"), AcceptConnection)
+        await subscribed(running)
+        running.fleet.change("desk-2", state=State.BACKOFF)
+        running.fleet.change("desk-1", state=State.BACKOFF, reason="pong_deadline")
+        message = await receiver.message()
+        assert message["id"].startswith("evt_")
+        assert len(message["id"]) == 4 + 26
+        assert (message["event"], message["session"], message["timestamp"]) == (
+            "session.status",
+            "desk-1",
+            1_700_000_003_000,
+        )
+        assert message["payload"]["reason"] == "pong_deadline"
+        assert message["payload"]["previous"] == "online"
+        assert message["environment"] == {"version": "0.1.0"}
+
+
+async def subscribed(running: Running) -> None:
+    with trio.fail_after(5):
+        while not running.fleet.feed.is_heard:  # noqa: ASYNC110 - nothing tells us
+            await trio.sleep(0.001)
+
+
+async def test_a_websocket_gets_metrics_when_it_asks(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        receiver = Receiver(stream)
+        await receiver.connect("/ws?session=desk-1&events=system.metrics&events=session.metrics")
+        await subscribed(running)
+        numbers = running.backend.numbers
+        assert isinstance(numbers, FakeNumbers)
+        await trio.testing.wait_all_tasks_blocked()
+        numbers.sampled.set()
+        first, second = await receiver.message(), await receiver.message()
+        assert (first["event"], first["payload"]["activeConnections"]) == ("system.metrics", 1)
+        assert (second["event"], second["session"], second["payload"]["connectionUptime"]) == (
+            "session.metrics",
+            "desk-1",
+            3.5,
+        )
+
+
+async def test_a_slow_websocket_is_told_what_it_lost(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        receiver = Receiver(stream)
+        await receiver.connect("/ws")
+        await subscribed(running)
+        for _ in range(10):  # the fake's subscribers hold 4
+            running.fleet.change("desk-1", state=State.BACKOFF)
+        told = [await receiver.message() for _ in range(4)]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        running.fleet.change("desk-1", state=State.ONLINE)
+        while told[-1]["event"] == "session.status":
+            told.append(await receiver.message())
+        assert told[-1]["event"] == "stream.lost"
+        assert len(told[:-1]) + told[-1]["payload"]["events"] == 10
+        assert (await receiver.message())["payload"]["state"] == "online"
+
+
+async def test_a_websocket_that_leaves_is_forgotten(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        async with await running.over_tcp() as stream:
+            receiver = Receiver(stream)
+            await receiver.connect("/ws")
+            await subscribed(running)
+        with trio.fail_after(5):
+            while running.admin._open:  # noqa: ASYNC110 - nothing tells us
+                await trio.sleep(0.001)
+        running.fleet.change("desk-1", state=State.BACKOFF)
+        assert not running.fleet.feed.is_heard
+
+
+async def test_a_websocket_from_another_page_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        answer = await Receiver(stream).connect("/ws", origin="https://evil.example")
+        assert isinstance(answer, RejectConnection)
+        assert answer.status_code == 403
+
+
+async def test_stopping_closes_websockets_with_going_away_and_at_once(tmp_path: Path) -> None:
+    """The server alone would leave them open for its grace and then drop them with 1006."""
+    started = trio.current_time()
+    async with served(tmp_path) as running:
+        stream = await running.over_tcp()
+        receiver = Receiver(stream)
+        await receiver.connect("/ws")
+        await subscribed(running)
+        running.backend.stopping.set()
+        closing = await receiver.next()
+        assert isinstance(closing, CloseConnection)
+        assert closing.code == 1001
+        await stream.aclose()
+    assert trio.current_time() - started < server_module.GRACE_S + 1.0
+
+
+async def test_stopping_does_not_wait_for_a_client_that_hangs(tmp_path: Path) -> None:
+    started = trio.current_time()
+    async with served(tmp_path) as running:
+        hanging = await running.over_tcp()
+        await hanging.send_all(b"GET /health HTTP/1.1\r\n")
+        lazy = socket.socket(socket.AF_UNIX)
+        for number in range(20_000):
+            running.fleet.views[f"s{number}"] = a_view(f"s{number}")
+        lazy.connect(str(running.unix))
+        lazy.send(b"GET /api/sessions?limit=100000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await trio.sleep(0.1)
+        running.backend.stopping.set()
+    lazy.close()
+    await hanging.aclose()
+    assert trio.current_time() - started < 2 * server_module.GRACE_S + 2.0
+
+
+async def test_log_lines_are_followed(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_unix() as stream:
+        running.backend.logs.append(b'{"event":"one"}')
+        await stream.send_all(b"GET /api/logs?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        seen = b""
+        while b"one" not in seen:
+            seen += await stream.receive_some()
+        running.backend.logs.append(b'{"event":"two"}')
+        while b"two" not in seen:
+            seen += await stream.receive_some()
+
+
+def test_a_second_holder_of_the_socket_is_refused_by_pid(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    lock = SocketLock(path)
+    with pytest.raises(LeaseHeldError, match=f"pid {os.getpid()}"):
+        SocketLock(path)
+    lock.close()
+    SocketLock(path).close()
+
+
+def test_a_socket_left_behind_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    bind_unix(path).close()
+    assert path.exists()
+    bind_unix(path).close()
+
+
+def test_a_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    path.write_text("precious")
+    with pytest.raises(StartError, match="is not a socket"):
+        bind_unix(path)
+    assert path.read_text() == "precious"
+
+
+def test_a_path_that_is_too_long_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="longer than 107 bytes") as caught:
+        bind_unix(tmp_path / ("x" * 120))
+    assert "WHATSAPP_ADMIN_SOCKET" in caught.value.remedy
+
+
+def test_a_taken_port_is_explained() -> None:
+    with bind_tcp("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"port {port}") as caught:
+            bind_tcp("127.0.0.1", port)
+        assert "WHATSAPP_ADMIN_PORT" in caught.value.remedy
+
+
+def test_a_host_that_is_none_is_explained() -> None:
+    with pytest.raises(StartError, match="WHATSAPP_ADMIN_HOST"):
+        bind_tcp("not a host", 0)
