@@ -9,7 +9,7 @@ use runner_proto::{
     iq::Pending,
     jid::{Jid, Server},
     node::NodeRef,
-    noise::Pattern,
+    noise::{Pattern, Transport},
     phase::Phase,
     session::{self, Identity, Io, Request, Secured, Session},
     time::Instant,
@@ -128,6 +128,14 @@ impl Client {
         }
     }
 
+    /// The same with its handshake already over: fuzzing begins behind it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn opened(mut self, transport: Transport, cx: &mut Cx<'_>) -> Self {
+        self.session = self.session.opened(transport, &mut io(cx));
+        self
+    }
+
     /// Begins; call once.
     pub fn handle_open(&mut self, cx: &mut Cx<'_>) {
         self.opened_at = cx.now;
@@ -158,7 +166,7 @@ impl Client {
             }
             self.tell_phase(cx.effects);
         }
-        if !self.session.is_silent() {
+        if self.session.closed().is_none() && !self.session.is_silent() {
             self.health.set(Probe::Pong, true, "bytes from the server again", cx.effects);
         }
         self.tell(cx);
@@ -196,17 +204,17 @@ impl Client {
             return None;
         }
         let config = &self.config;
-        [
-            self.session.poll_timeout(),
-            self.stalled_since.map(|since| since + config.store_stall),
-            self.probe_at,
-            self.backlog.poll_timeout(),
-            self.sends.poll_timeout(config.send_ack_timeout, config.send_timeout),
-            self.stanza_deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let always =
+            [self.session.poll_timeout(), self.stalled_since.map(|since| since + config.store_stall)];
+        let online = (self.session.phase() == Phase::Online).then(|| {
+            [
+                self.probe_at,
+                self.backlog.poll_timeout(),
+                self.sends.poll_timeout(config.send_ack_timeout, config.send_timeout),
+                self.stanza_deadline(),
+            ]
+        });
+        always.into_iter().chain(online.into_iter().flatten()).flatten().min()
     }
 
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout

@@ -9,6 +9,8 @@ mod backlog;
 mod client;
 mod config;
 mod effect;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod inbox;
 mod sends;

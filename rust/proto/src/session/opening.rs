@@ -5,8 +5,9 @@ use crate::{
     cert::{CachedServerKey, CertError, VerifiedChain},
     close_reason::{CloseReason, Closed},
     frame,
+    iq::Ids,
     keepalive::Clock,
-    noise::{Initiator, KeyPair, NoiseError, Pattern},
+    noise::{Initiator, KeyPair, NoiseError, Pattern, Transport},
     payload::login_payload,
     phase::Phase,
     ws::{UpgradeError, UpgradeRequest, UpgradeResponse},
@@ -61,6 +62,24 @@ impl Opening {
 }
 
 impl Session {
+    /// The same with its handshake already over: fuzzing begins behind it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn opened(mut self, transport: Transport, io: &mut Io<'_>) -> Self {
+        self.ids = Ids::new(io.entropy);
+        self.begin_login(transport, Pattern::Xx, io);
+        self
+    }
+
+    fn begin_login(&mut self, transport: Transport, pattern: Pattern, io: &mut Io<'_>) {
+        self.channel = Channel::Open { transport, pattern };
+        self.phase = Phase::Authenticating;
+        self.deadline = Some(io.now + self.config.login_timeout);
+        let mut clock = Clock::new(&self.config.keepalive, io.now, io.entropy);
+        clock.on_send(io.now);
+        self.clock = Some(clock);
+    }
+
     pub(super) fn begin_upgrade(&mut self, io: &mut Io<'_>) {
         let Channel::Opening(opening) = &mut self.channel else { return };
         let mut key = [0; 16];
@@ -136,12 +155,7 @@ impl Session {
         if let Some(finish) = established.finish {
             self.send_message(io, |out| frame::write(out, &finish));
         }
-        self.channel = Channel::Open { transport: established.transport, pattern: established.pattern };
-        self.phase = Phase::Authenticating;
-        self.deadline = Some(io.now + self.config.login_timeout);
-        let mut clock = Clock::new(&self.config.keepalive, io.now, io.entropy);
-        clock.on_send(io.now);
-        self.clock = Some(clock);
+        self.begin_login(established.transport, established.pattern, io);
         Event::Secured(Secured { pattern: established.pattern, chain: established.chain })
     }
 }
