@@ -28,6 +28,7 @@ from runner.client_version import read_version
 from runner.data_dir import open_store, prepare
 from runner.engine import open_engine
 from runner.errors import ConfigError, EngineFailedError, RunnerError, StartError
+from runner.health import INCIDENTS, FleetFacts, Health, Limits, judge
 from runner.limits import raise_fd_limit, sessions_that_fit
 from runner.logs import Logs, logger
 from runner.metrics import Metrics
@@ -53,7 +54,9 @@ HARD_STOP_S: Final = 9.5
 _HOW_TO_FILL: Final = "python -m runner import DIR --id NAME; to try it: python -m runner run --simulator 25"
 HOUSEKEEPING_S: Final = 10.0
 HEARTBEAT_DEAD_S: Final = 30.0
-STORE_LAG_S: Final = 20.0
+"""Without a turn of the engine for this long the process is not worth keeping."""
+NOT_READY: Final = frozenset({"engine_lag", "store_lag", "disk_full"})
+"""Incidents during which the runner cannot do its work; the others are shown and change nothing here."""
 
 
 def main(environ: Mapping[str, str], simulated: int | None = None) -> int:
@@ -203,10 +206,12 @@ class Process:
         self._stopping = trio.Event()
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
+        self._health = Health(self._supervisor, self.settings.health_check_interval_s)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey_signals)
             await nursery.start(self._supervisor.run)
             nursery.start_soon(self._metrics.run)
+            nursery.start_soon(self._health.run)
             nursery.start_soon(self._housekeep)
             nursery.start_soon(self._serve_admin)
             logger().info("runner started", endpoint=self.settings.endpoint_host, pid=os.getpid())
@@ -296,6 +301,7 @@ class Process:
         if "WHATSAPP_CLIENT_VERSION" in changed:
             self._supervisor.set_version(parse_version(self.settings.client_version))
         self._metrics.monitoring = self.settings.performance_monitoring
+        self._health.interval_s = self.settings.health_check_interval_s
         if self._admin is not None:
             self._admin.reload(self.settings, self._tokens())
         log.info("settings reloaded", changed=changed, need_restart=waiting)
@@ -324,21 +330,28 @@ class Process:
             self._metrics,
             self._store,
             self._logs.buffer,
-            self._health,
+            self._report,
             self._stopping,
         )
 
-    def _health(self) -> HealthReport:
+    def _report(self) -> HealthReport:
         from runner.admin.backend import Check, HealthReport
 
         stats, store = self._engine.stats(), self._store.health()
-        alive = Check(
-            "engine", stats.heartbeat_age_s < HEARTBEAT_DEAD_S, f"last turn {stats.heartbeat_age_s:.1f} s ago"
+        now = FleetFacts(
+            engine_lag_s=stats.loop_lag_s,
+            heartbeat_age_s=stats.heartbeat_age_s,
+            store_age_s=store.oldest_age_s,
+            disk_full=store.disk_full,
         )
-        commits = Check("store", store.oldest_age_s < STORE_LAG_S, f"oldest batch {store.oldest_age_s:.1f} s")
-        disk = Check("disk", not store.disk_full, store.last_error or "" if store.disk_full else "")
-        checks = (alive, commits, disk)
-        return HealthReport(live=alive.healthy, ready=all(check.healthy for check in checks), checks=checks)
+        wrong = {incident.kind: incident.text for incident in self._supervisor.incidents()}
+        wrong |= {kind: text for kind, (_, text) in judge(now, (), Limits()).incidents.items()}
+        names = dict.fromkeys((*INCIDENTS, *wrong))
+        return HealthReport(
+            live=stats.heartbeat_age_s < HEARTBEAT_DEAD_S,
+            ready=not wrong.keys() & NOT_READY,
+            checks=tuple(Check(name, name not in wrong, wrong.get(name, "")) for name in names),
+        )
 
 
 class _Sources:

@@ -53,6 +53,7 @@ def cli(context: click.Context) -> None:
     metavar="N",
     help="Run against an embedded simulator with N sessions instead of WhatsApp.",
 )
+@ends_well
 def run(simulated: int | None = None) -> None:
     """Keep the sessions connected until SIGTERM.
 
