@@ -16,7 +16,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 const TAKE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most rows that one `prune` removes, so that it does not hold up a group.
-const PRUNE_MAX_ROWS: i64 = 2_000;
+pub(crate) const PRUNE_MAX_ROWS: usize = 2_000;
 
 /// Applies one batch; returns the number of new inbox rows.
 ///
@@ -44,7 +44,12 @@ pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write])
                         received_unix_ms.cast_signed(),
                         name
                     ])?;
-                new_rows += u32::from(inserted > 0);
+                if inserted > 0 {
+                    connection
+                        .prepare_cached("INSERT INTO pending (seq) VALUES (?1)")?
+                        .execute([connection.last_insert_rowid()])?;
+                    new_rows += 1;
+                }
             }
             Write::RoutingInfo(routing_info) => {
                 sessions::set_routing_info(connection, session_id, routing_info)?;
@@ -61,7 +66,7 @@ pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write])
 pub(crate) fn take(connection: &Connection, after_seq: u64, n: usize) -> Result<Vec<InboxMessage>> {
     let mut statement = connection.prepare_cached(
         "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms
-         FROM inbox INDEXED BY inbox_pending WHERE seq > ?1 AND done_unix_ms IS NULL ORDER BY seq LIMIT ?2",
+         FROM pending CROSS JOIN inbox USING (seq) WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?;
     let mut rows = statement
         .query(params![i64::try_from(after_seq).unwrap_or(i64::MAX), i64::try_from(n).unwrap_or(i64::MAX)])?;
@@ -87,32 +92,41 @@ pub(crate) fn take(connection: &Connection, after_seq: u64, n: usize) -> Result<
 
 /// Confirms messages; returns how many were waiting. Unknown and confirmed ones count nothing.
 pub(crate) fn done(connection: &Connection, seqs: &[u64], now_unix_ms: u64) -> Result<u64> {
-    let mut statement = connection
-        .prepare_cached("UPDATE inbox SET done_unix_ms = ?2 WHERE seq = ?1 AND done_unix_ms IS NULL")?;
+    let mut leave = connection.prepare_cached("DELETE FROM pending WHERE seq = ?1")?;
+    let mut enter = connection.prepare_cached("INSERT INTO confirmed (done_unix_ms, seq) VALUES (?1, ?2)")?;
     let mut confirmed = 0;
     for seq in seqs {
         let Ok(seq) = i64::try_from(*seq) else { continue };
-        confirmed += statement.execute(params![seq, now_unix_ms.cast_signed()])? as u64;
+        if leave.execute([seq])? > 0 {
+            enter.execute([now_unix_ms.cast_signed(), seq])?;
+            confirmed += 1;
+        }
     }
     Ok(confirmed)
 }
 
-/// Removes rows confirmed before `before_unix_ms`, oldest first, a bounded number; returns how many.
+/// Removes messages confirmed before `before_unix_ms`, oldest first, a bounded number; returns how many.
 pub(crate) fn prune(connection: &Connection, before_unix_ms: u64) -> Result<usize> {
-    Ok(connection
+    let old: Vec<(i64, i64)> = connection
         .prepare_cached(
-            "DELETE FROM inbox WHERE seq IN (SELECT seq FROM inbox INDEXED BY inbox_done
-             WHERE done_unix_ms IS NOT NULL AND done_unix_ms < ?1 ORDER BY done_unix_ms LIMIT ?2)",
+            "SELECT done_unix_ms, seq FROM confirmed WHERE done_unix_ms < ?1
+             ORDER BY done_unix_ms, seq LIMIT ?2",
         )?
-        .execute(params![before_unix_ms.cast_signed(), PRUNE_MAX_ROWS])?)
+        .query_map([before_unix_ms.cast_signed(), PRUNE_MAX_ROWS as i64], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut message = connection.prepare_cached("DELETE FROM inbox WHERE seq = ?1")?;
+    let mut mark = connection.prepare_cached("DELETE FROM confirmed WHERE done_unix_ms = ?1 AND seq = ?2")?;
+    for (done_unix_ms, seq) in &old {
+        message.execute([seq])?;
+        mark.execute([done_unix_ms, seq])?;
+    }
+    Ok(old.len())
 }
 
 /// Unconfirmed messages.
 pub(crate) fn pending(connection: &Connection) -> Result<u64> {
-    let count: i64 = connection.query_row(
-        "SELECT count(*) FROM inbox INDEXED BY inbox_pending WHERE done_unix_ms IS NULL",
-        [],
-        |row| row.get(0),
-    )?;
+    let count: i64 = connection.query_row("SELECT count(*) FROM pending", [], |row| row.get(0))?;
     Ok(count.cast_unsigned())
 }

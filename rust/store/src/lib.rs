@@ -19,11 +19,13 @@ mod open;
 mod options;
 mod queue;
 mod record;
+mod salvage;
 mod schema;
 mod secret;
 mod sessions;
 mod shared;
 mod store;
+mod wal;
 mod writer;
 
 pub use error::{DeviceError, ErrorKind, StoreError};

@@ -11,7 +11,14 @@ use crate::{ErrorKind, StoreError};
 /// without a holder does not lock anyone out.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said explicitly: a child that was just forked holds a copy of the descriptor until it executes.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -47,6 +54,6 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(|e| StoreError::io(&doing("write"), &e))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }

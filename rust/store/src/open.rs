@@ -11,7 +11,7 @@ use crate::lock::Lock;
 use crate::record::OpenReport;
 use crate::schema::{STEPS, migrate};
 use crate::shared::now_unix_ms;
-use crate::{ErrorKind, Options, StoreError, sessions};
+use crate::{ErrorKind, Options, StoreError, salvage, sessions};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -28,7 +28,16 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Opened> {
     create_directory(path)?;
     let lock = Lock::acquire(&with_suffix(path, ".lock"))?;
     let mut report = OpenReport::default();
+    if salvage::finish_interrupted(path)? {
+        report.lines.push("an interrupted salvage was finished".into());
+    }
     prepare_file(path, &mut report)?;
+    if let Some(line) = salvage::keep_damaged_log(path)? {
+        report.lines.push(line);
+    }
+    if let Some(why) = salvage::damage(path)? {
+        report.lines.extend(salvage::salvage(path, &why)?);
+    }
     let mut writer = connect(path)?;
     configure(&writer, options)?;
     let from = migrate(&mut writer, STEPS)?;

@@ -203,3 +203,81 @@ impl Queue {
         oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Write;
+
+    fn queue() -> Queue {
+        Queue::new(&Options::default())
+    }
+
+    fn job(token: u64) -> Job {
+        Job::Batch(Batch { token, session_id: "s".into(), writes: vec![Write::ForgetServerChain] })
+    }
+
+    fn tokens(jobs: &[Job]) -> Vec<u64> {
+        jobs.iter().map(|job| if let Job::Batch(batch) = job { batch.token } else { 0 }).collect()
+    }
+
+    #[test]
+    fn age_is_that_of_the_oldest_until_it_is_on_disk() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut queue = queue();
+        assert_eq!(queue.oldest_age(at(9)), Duration::ZERO);
+        queue.push(job(1), at(0)).map_err(|(_, e)| e).unwrap();
+        queue.push(job(2), at(1)).map_err(|(_, e)| e).unwrap();
+        assert_eq!(queue.oldest_age(at(3)), Duration::from_secs(3));
+        let group = queue.take_group();
+        assert_eq!((tokens(&group.jobs), queue.depth()), (vec![1, 2], 2));
+        queue.push(job(3), at(4)).map_err(|(_, e)| e).unwrap();
+        assert_eq!(queue.oldest_age(at(5)), Duration::from_secs(5), "in flight counts");
+        queue.committed();
+        assert_eq!((queue.oldest_age(at(5)), queue.depth()), (Duration::from_secs(1), 1));
+    }
+
+    #[test]
+    fn failure_gives_back_what_came_behind_and_keeps_the_newest_values() {
+        let now = Instant::now();
+        let mut queue = queue();
+        queue.put_policy("a".into(), "old".into(), now);
+        queue.put_policy("b".into(), "old".into(), now);
+        queue.push(job(1), now).map_err(|(_, e)| e).unwrap();
+        let group = queue.take_group();
+        queue.put_policy("a".into(), "new".into(), now);
+        queue.push(job(2), now).map_err(|(_, e)| e).unwrap();
+        assert_eq!(tokens(&queue.failed(group.latest, now)), [2]);
+        assert_eq!((queue.depth(), queue.has_jobs()), (0, false));
+        let policies: Vec<_> = queue.take_group().latest.policies.into_iter().collect();
+        assert_eq!(policies, [("a".into(), "new".into()), ("b".into(), "old".into())]);
+    }
+
+    #[test]
+    fn space_is_free_again_after_taking_and_after_failing() {
+        let now = Instant::now();
+        let mut queue = Queue::new(&Options { max_queued_writes: 2, ..Options::default() });
+        for _ in 0..2 {
+            assert!(queue.push(job(1), now).is_ok());
+            assert!(queue.push(job(2), now).is_ok());
+            assert!(queue.push(job(3), now).is_err());
+            queue.take_group();
+            queue.committed();
+            assert!(queue.push(job(4), now).is_ok());
+            queue.failed(Latest::default(), now);
+        }
+    }
+
+    #[test]
+    fn group_is_bounded_and_keeps_the_order() {
+        let now = Instant::now();
+        let mut queue = queue();
+        for token in 0..GROUP_MAX_WRITES as u64 + 3 {
+            assert!(queue.push(job(token), now).is_ok());
+        }
+        assert!(queue.group_is_full());
+        assert_eq!(queue.take_group().jobs.len(), GROUP_MAX_WRITES);
+        assert_eq!(tokens(&queue.take_group().jobs), [8192, 8193, 8194]);
+    }
+}

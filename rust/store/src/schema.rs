@@ -14,7 +14,8 @@ pub(crate) const APPLICATION_ID: i32 = 0x726e_6e72;
 pub(crate) const STEPS: &[&str] = &[V1];
 
 /// `device` never changes after import: what a connection learns is in `connection_state`, so that a routing
-/// change does not rewrite keys. `inbox` outlives its session: an answered message is the consumer's.
+/// change does not rewrite keys. `inbox` outlives its session: an answered message is the consumer's. Every inbox
+/// row is in `pending` or in `confirmed`, so that confirming a message moves a number and does not rewrite it.
 const V1: &str = "
 CREATE TABLE session (
     session_id TEXT PRIMARY KEY,
@@ -78,13 +79,20 @@ CREATE TABLE inbox (
     chat TEXT NOT NULL,
     sender TEXT NOT NULL,
     message_id TEXT NOT NULL,
-    stanza BLOB NOT NULL,
     received_unix_ms INTEGER NOT NULL,
-    done_unix_ms INTEGER,
-    name BLOB NOT NULL UNIQUE
+    name BLOB NOT NULL UNIQUE,
+    stanza BLOB NOT NULL
 ) STRICT;
-CREATE INDEX inbox_pending ON inbox (seq) WHERE done_unix_ms IS NULL;
-CREATE INDEX inbox_done ON inbox (done_unix_ms) WHERE done_unix_ms IS NOT NULL;
+
+CREATE TABLE pending (
+    seq INTEGER PRIMARY KEY
+) STRICT;
+
+CREATE TABLE confirmed (
+    done_unix_ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (done_unix_ms, seq)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE archive (
     archive_id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -171,4 +179,44 @@ pub(crate) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<usi
         transaction.commit()?;
     }
     Ok(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP_1: &str = "CREATE TABLE t (a); INSERT INTO t VALUES (1);";
+    const STEP_2: &str = "ALTER TABLE t ADD COLUMN b DEFAULT 2;";
+    const BROKEN: &str = "UPDATE t SET a = 9; CREATE TABLE t (a);";
+
+    fn version(connection: &Connection) -> i64 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    fn sum(connection: &Connection, column: &str) -> i64 {
+        connection.query_row(&format!("SELECT sum({column}) FROM t"), [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn new_file_gets_all_steps_and_an_older_one_only_the_rest() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert_eq!(migrate(&mut connection, &[STEP_1]), Ok(0));
+        assert_eq!(migrate(&mut connection, &[STEP_1, STEP_2]), Ok(1));
+        assert_eq!(migrate(&mut connection, &[STEP_1, STEP_2]), Ok(2));
+        assert_eq!((version(&connection), sum(&connection, "a + b")), (2, 3));
+    }
+
+    #[test]
+    fn failing_step_is_undone_whole_and_earlier_ones_stay() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert!(migrate(&mut connection, &[STEP_1, STEP_2, BROKEN]).is_err());
+        assert_eq!((version(&connection), sum(&connection, "a")), (2, 1));
+    }
+
+    #[test]
+    fn newer_version_is_refused_at_the_first_unknown_step() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[STEP_1, STEP_2]).unwrap();
+        assert_eq!(migrate(&mut connection, &[STEP_1]).unwrap_err().kind, ErrorKind::NewerSchema);
+    }
 }

@@ -16,9 +16,6 @@ use crate::record::{Completion, Device};
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::{DeviceError, ErrorKind, Options, StoreError, inbox, sessions};
 
-/// Between two tries to write after a failure, when nobody submits anything.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
-
 /// Between two searches for confirmed messages to remove.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
@@ -115,7 +112,10 @@ impl Writer {
             }
             Err(error) => {
                 meters.on_error(&error);
-                self.retry_at = Some(Instant::now() + RETRY_EVERY);
+                self.retry_at = Some(Instant::now() + self.options.retry_every);
+                if error.kind == ErrorKind::DiskFull {
+                    self.prune_at = Instant::now(); // confirmed messages make room first
+                }
                 let latest = if closing { Latest::default() } else { group.latest };
                 let behind = lock(&self.shared.queue).failed(latest, Instant::now());
                 group.jobs.extend(behind);
@@ -223,13 +223,21 @@ impl Writer {
     /// Removes messages confirmed long ago, a bounded number at a time.
     fn prune(&mut self) {
         let now = Instant::now();
-        if now < self.prune_at || self.retry_at.is_some() {
+        if now < self.prune_at || self.shared.meters.damaged.load(Ordering::Relaxed) {
             return;
         }
         self.prune_at = now + PRUNE_EVERY;
         let keep_ms = u64::try_from(self.options.keep_done.as_millis()).unwrap_or(u64::MAX);
-        let pruned = inbox::prune(&self.connection, now_unix_ms().saturating_sub(keep_ms))
-            .and_then(|_| Ok(self.connection.execute("DELETE FROM probe", [])?));
+        let before_unix_ms = now_unix_ms().saturating_sub(keep_ms);
+        let mut removed = 0;
+        let pruned = in_savepoint(&self.connection, |connection| {
+            removed = inbox::prune(connection, before_unix_ms)?;
+            connection.execute("DELETE FROM probe", [])?;
+            Ok(())
+        });
+        if removed == inbox::PRUNE_MAX_ROWS {
+            self.prune_at = now; // there may be more
+        }
         if let Err(error) = pruned {
             self.shared.meters.on_error(&error);
         }

@@ -1,0 +1,11 @@
+//! The store through its public face, on real files.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test crate; a failed unwrap is a failed test")]
+
+mod batches;
+mod crash;
+mod damage;
+mod inbox;
+mod model;
+mod opening;
+mod sessions;
+mod support;
