@@ -340,6 +340,13 @@ def _add_errors(app: FastAPI) -> None:
         known = AdminError(error.status_code, slug, said, "see /openapi.json for what there is")
         return Json(error_body(known), known.status, error.headers)
 
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, _error: Exception) -> Json:
+        # Starlette raises it again afterwards; the guard writes it down.
+        return Json(
+            error_body(AdminError(500, "internal_error", "the runner failed here; its log says why")), 500
+        )
+
     @app.exception_handler(RequestValidationError)
     async def validation_error(_request: Request, error: RequestValidationError) -> Json:
         said = "; ".join(f"{wrong['loc'][-1]}: {str(wrong['msg']).lower()}" for wrong in error.errors())

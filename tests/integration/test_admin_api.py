@@ -1,0 +1,332 @@
+"""The admin API over its ASGI application, with a fleet that needs no engine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+import trio
+
+from runner.admin.api import application
+from runner.admin.guard import PEER, Access
+from runner.admin.peer import Peer
+from runner.admin.tokens import parse
+from runner.session import State
+from support.fleet import FakeFleet, a_backend, a_view
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from runner.admin.backend import Backend
+    from runner.admin.guard import App
+
+OWN_UID = 1000
+TOKEN = "a-token-of-the-operator"
+
+
+@pytest.fixture
+def fleet() -> FakeFleet:
+    return FakeFleet(
+        a_view("desk-1"),
+        a_view("desk-2", State.BACKOFF, "pong_deadline"),
+        a_view("shop", State.PARKED, "stream_replaced_code"),
+    )
+
+
+@pytest.fixture
+def backend(fleet: FakeFleet) -> Backend:
+    return a_backend(fleet)
+
+
+def from_peer(app: App, peer: Peer) -> App:
+    async def known(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        scope[PEER] = peer
+        await app(scope, receive, send)
+
+    return known
+
+
+def a_client(backend: Backend, peer: Peer | None = None, access: Access | None = None) -> httpx2.AsyncClient:
+    app = application(backend, access or Access(parse(TOKEN), own_uid=OWN_UID))
+    transport = httpx2.ASGITransport(from_peer(app, peer or Peer("unix", OWN_UID)))  # type: ignore[arg-type]
+    return httpx2.AsyncClient(transport=transport, base_url="http://localhost:4001")
+
+
+@pytest.fixture
+async def client(backend: Backend) -> AsyncIterator[httpx2.AsyncClient]:
+    async with a_client(backend) as client:
+        yield client
+
+
+async def test_reconnection_status_shows_every_session(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/reconnection-status")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert [row["id"] for row in body["sessions"]] == ["desk-1", "desk-2", "shop"]
+    assert body["sessions"][1]["reason"] == "pong_deadline"
+    assert (body["total"], body["matched"], body["next"]) == (3, 3, None)
+    assert body["states"] == {"online": 3}
+
+
+async def test_performance_metrics_has_the_system_and_every_session(client: httpx2.AsyncClient) -> None:
+    body = (await client.get("/performance-metrics")).json()
+    assert {"totalMemory", "usedMemory", "cpuUsage", "activeConnections", "errorRate"} <= body[
+        "system"
+    ].keys()
+    assert {
+        "id",
+        "connectionUptime",
+        "messagesProcessed",
+        "messagesPerMinute",
+        "averageResponseTime",
+        "errorCount",
+        "reconnectCount",
+    } <= body["sessions"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("brief", "alias"),
+    [("/performance-metrics", "/api/metrics"), ("/reconnection-status", "/api/reconnections")],
+)
+async def test_the_aliases_say_the_same(client: httpx2.AsyncClient, brief: str, alias: str) -> None:
+    assert (await client.get(brief)).json() == (await client.get(alias)).json()
+
+
+@pytest.mark.pain(17)
+@pytest.mark.parametrize("path", ["/force-reconnection/desk-1", "/api/sessions/desk-1/reconnect"])
+async def test_force_reconnection_answers_with_the_new_connection(
+    client: httpx2.AsyncClient, fleet: FakeFleet, path: str
+) -> None:
+    answer = await client.post(path)
+    assert (answer.status_code, answer.json()["connection"]) == (202, 2)
+    assert fleet.called == [("reconnect", "desk-1", False)]
+
+
+async def test_a_risky_reconnect_is_refused_with_the_reason(
+    client: httpx2.AsyncClient, fleet: FakeFleet
+) -> None:
+    answer = await client.post("/force-reconnection/shop")
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "error": "refused",
+        "message": "shop ended with stream_replaced_code",
+        "reason": "stream_replaced_code",
+        "remedy": "add ?override=true",
+    }
+    assert not fleet.called
+    assert (await client.post("/force-reconnection/shop?override=true")).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/reset-circuit-breaker/desk-2", "/api/sessions/desk-2/breaker/reset"])
+async def test_the_breaker_is_reset_and_the_penalty_only_when_told(
+    client: httpx2.AsyncClient, fleet: FakeFleet, path: str
+) -> None:
+    assert (await client.post(path)).json()["breaker"]["state"] == "closed"
+    assert (await client.post(f"{path}?penalty=true")).status_code == 200
+    assert fleet.called == [("reset_breaker", "desk-2", False), ("reset_breaker", "desk-2", True)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [("start", "connecting"), ("stop", "stopped"), ("restart", "connecting"), ("logout", "logged_out")],
+)
+async def test_a_command_answers_with_the_session(client: httpx2.AsyncClient, verb: str, state: str) -> None:
+    answer = await client.post(f"/api/sessions/desk-1/{verb}")
+    assert (answer.status_code, answer.json()["state"]) == (200, state)
+
+
+async def test_a_session_is_created_from_uploaded_files(client: httpx2.AsyncClient) -> None:
+    body = {"id": "new", "files": {"creds.json": "{}"}, "binary": {"session-1.json": "AAE="}}
+    answer = await client.post("/api/sessions", json=body)
+    assert (answer.status_code, answer.json()["id"]) == (201, "new")
+    assert answer.json()["warnings"] == ["stop the old program first"]
+    again = await client.post("/api/sessions", json=body)
+    assert (again.status_code, again.json()["reason"]) == (409, "exists")
+    damaged = await client.post("/api/sessions", json={"id": "x", "files": {}})
+    assert (damaged.status_code, damaged.json()["reason"]) == (422, "creds_missing")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"id": 1}', b'{"id": "x", "files": {}, "more": 1}'])
+async def test_a_wrong_body_is_explained(client: httpx2.AsyncClient, body: bytes) -> None:
+    answer = await client.post("/api/sessions", content=body)
+    assert (answer.status_code, answer.json()["error"]) == (422, "body_wrong")
+
+
+async def test_a_session_is_deleted(client: httpx2.AsyncClient, fleet: FakeFleet) -> None:
+    assert (await client.delete("/api/sessions/desk-1")).json() == {"id": "desk-1", "deleted": True}
+    assert (await client.get("/api/sessions/desk-1")).status_code == 404
+    assert fleet.called == [("remove", "desk-1")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/sessions/none"),
+        ("GET", "/api/sessions/none/metrics"),
+        ("POST", "/force-reconnection/none"),
+        ("POST", "/reset-circuit-breaker/none"),
+        ("POST", "/api/sessions/none/start"),
+        ("DELETE", "/api/sessions/none"),
+    ],
+)
+async def test_an_unknown_session_is_a_404_with_a_remedy(
+    client: httpx2.AsyncClient, method: str, path: str
+) -> None:
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.json()["error"]) == (404, "unknown_session")
+    assert "python -m runner sessions" in answer.json()["remedy"]
+
+
+async def test_what_is_not_there_or_not_allowed_is_json_too(client: httpx2.AsyncClient) -> None:
+    missing, wrong = await client.get("/nope"), await client.delete("/health")
+    assert (missing.status_code, missing.json()["error"]) == (404, "not_found")
+    assert (wrong.status_code, wrong.json()["error"], wrong.headers["allow"]) == (
+        405,
+        "method_not_allowed",
+        "GET",
+    )
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=x", "limit=-1", "offset=1.5", "state=sleeping", "limit=99999999999999999999"]
+)
+async def test_a_wrong_parameter_is_named(client: httpx2.AsyncClient, query: str) -> None:
+    answer = await client.get(f"/api/sessions?{query}")
+    assert (answer.status_code, answer.json()["error"]) == (422, "parameter_wrong")
+    assert query.split("=")[0] in answer.json()["message"]
+
+
+async def test_a_wrong_flag_is_named(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/force-reconnection/desk-1?override=perhaps")
+    assert (answer.status_code, answer.json()["error"]) == (422, "parameter_wrong")
+    assert answer.json()["message"].startswith("override:")
+
+
+async def test_lists_are_paged_and_filtered(client: httpx2.AsyncClient) -> None:
+    first = (await client.get("/api/sessions?limit=2")).json()
+    assert ([row["id"] for row in first["sessions"]], first["next"], first["matched"]) == (
+        ["desk-1", "desk-2"],
+        2,
+        3,
+    )
+    second = (await client.get("/api/sessions?limit=2&offset=2")).json()
+    assert ([row["id"] for row in second["sessions"]], second["next"]) == (["shop"], None)
+    desks = (await client.get("/api/sessions?q=desk&state=backoff,parked")).json()
+    assert ([row["id"] for row in desks["sessions"]], desks["matched"], desks["total"]) == (["desk-2"], 1, 3)
+    by_reason = (await client.get("/api/sessions?reason=stream_replaced_code")).json()
+    assert [row["id"] for row in by_reason["sessions"]] == ["shop"]
+    assert (await client.get("/api/sessions?limit=0")).json()["sessions"] == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 250])
+async def test_a_page_is_valid_json_at_every_chunk_border(rows: int) -> None:
+    fleet = FakeFleet(*(a_view(f"s{number:04}") for number in range(rows)))
+    async with a_client(a_backend(fleet)) as client:
+        for offset in (0, 1, 99, 100, 150):
+            body = (await client.get(f"/reconnection-status?offset={offset}&limit=100")).json()
+            assert [row["id"] for row in body["sessions"]] == [
+                f"s{number:04}" for number in range(offset, min(offset + 100, rows))
+            ]
+
+
+async def test_health_says_ready_by_its_status(fleet: FakeFleet) -> None:
+    async with a_client(a_backend(fleet)) as client:
+        assert (await client.get("/health")).status_code == 200
+    async with a_client(a_backend(fleet, healthy=False)) as client:
+        answer = await client.get("/health")
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
+        assert answer.json()["checks"] == [{"name": "store", "healthy": False, "detail": ""}]
+        assert (await client.get("/health/live")).status_code == 200
+        assert (await client.get("/health/ready")).status_code == 503
+
+
+async def test_prometheus_text_has_its_type(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.text.startswith("runner_sessions")
+
+
+async def test_log_lines_are_given_as_json_lines(client: httpx2.AsyncClient, backend: Backend) -> None:
+    for number in range(5):
+        backend.logs.append(
+            json.dumps({"event": f"e{number}", "session": f"s{number}"}, separators=(",", ":")).encode()
+        )
+    lines = [json.loads(line) for line in (await client.get("/api/logs?tail=2")).text.splitlines()]
+    assert [line["event"] for line in lines] == ["e3", "e4"]
+    assert (await client.get("/api/logs?session=s1")).text.count("\n") == 1
+
+
+async def test_a_bug_of_ours_is_a_500_that_tells_nothing(
+    client: httpx2.AsyncClient, fleet: FakeFleet
+) -> None:
+    fleet.broken = True
+    answer = await client.get("/api/sessions")
+    assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
+    assert "bug of ours" not in answer.text
+    fleet.broken = False
+    assert (await client.get("/api/sessions")).status_code == 200
+
+
+async def test_a_scope_that_is_missing_is_named(backend: Backend) -> None:
+    access = Access(parse("reading-token-xx:read"), own_uid=OWN_UID)
+    async with a_client(backend, Peer("tcp"), access) as client:
+        client.headers["x-api-key"] = "reading-token-xx"
+        assert (await client.get("/api/sessions")).status_code == 200
+        answer = await client.post("/force-reconnection/desk-1")
+        assert (answer.status_code, answer.json()["error"]) == (403, "scope_missing")
+
+
+async def test_a_refused_caller_is_told_how_to_come_in(backend: Backend) -> None:
+    async with a_client(backend, Peer("tcp", OWN_UID + 1)) as client:
+        answer = await client.get("/reconnection-status")
+        assert (answer.status_code, answer.json()["error"]) == (401, "token_missing")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "X-Api-Key" in answer.json()["remedy"]
+        assert (await client.get("/openapi.json")).status_code == 401
+
+
+async def test_a_body_beyond_the_limit_is_refused(backend: Backend) -> None:
+    access = Access(parse(TOKEN), own_uid=OWN_UID, import_limit=1000)
+    async with a_client(backend, access=access) as client:
+        small = await client.post("/force-reconnection/desk-1", content=b"x" * 70_000)
+        large = await client.post("/api/sessions", content=b"x" * 1001)
+        assert [answer.status_code for answer in (small, large)] == [413, 413]
+
+
+async def test_answers_are_not_cached_or_sniffed(client: httpx2.AsyncClient) -> None:
+    for path in ("/health", "/nope", "/reconnection-status"):
+        headers = (await client.get(path)).headers
+        assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
+
+
+async def test_the_description_names_every_endpoint_of_the_brief(client: httpx2.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert {
+        "/performance-metrics": ["get"],
+        "/reconnection-status": ["get"],
+        "/force-reconnection/{session_id}": ["post"],
+        "/reset-circuit-breaker/{session_id}": ["post"],
+    }.items() <= {path: list(verbs) for path, verbs in paths.items()}.items()
+
+
+@pytest.mark.parametrize("path", ["/reconnection-status", "/performance-metrics", "/api/sessions"])
+async def test_ten_thousand_rows_let_others_have_their_turns(path: str) -> None:
+    """The Trio thread decides for every session: a list must not stop it. Turns of another task are counted,
+    since wall time on a shared machine proves nothing."""
+    fleet = FakeFleet(*(a_view(f"session-{number}") for number in range(10_000)))
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with a_client(a_backend(fleet)) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        body = (await client.get(f"{path}?limit=10000")).json()
+        nursery.cancel_scope.cancel()
+    assert len(body["sessions"]) == 10_000
+    assert turns >= 100
