@@ -173,9 +173,11 @@ impl Initiator {
 pub(super) struct Context<'a> {
     pub(super) client: &'a KeyPair,
     pub(super) payload: &'a [u8],
-    /// Judges the certificate chain for a static key.
-    pub(super) verify: &'a dyn Fn(&[u8], &[u8; KEY_LEN]) -> Result<VerifiedChain, CertError>,
+    pub(super) verify: &'a Verify<'a>,
 }
+
+/// Judges a certificate chain for a static key.
+type Verify<'a> = dyn Fn(&[u8], &[u8; KEY_LEN]) -> Result<VerifiedChain, CertError> + 'a;
 
 /// A server hello with the lengths checked.
 struct Answer {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are part of it")]
 
 mod cert;
+mod corpora;
 mod frame;
 mod handshake;
 mod payload;
