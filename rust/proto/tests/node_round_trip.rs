@@ -111,3 +111,15 @@ fn every_byte_of_every_vector_can_be_flipped() {
     }
     assert!(flipped > 100_000, "{flipped}");
 }
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test reads files, the library does not")]
+fn the_corpus_of_the_fuzz_target_passes() {
+    let folder = format!("{}/../fuzz/corpus/node", env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        fuzz::node(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 100, "{count}");
+}

@@ -3,6 +3,8 @@
 // Each test crate uses its own part of this.
 #![allow(dead_code)]
 
+pub mod shapes;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use runner_proto::jid::Jid;
@@ -13,6 +15,7 @@ use serde_json::{Map, Value};
 /// One line of the file.
 pub struct Vector {
     pub id: String,
+    pub category: String,
     pub node: Option<Value>,
     /// What decoding gives; `Some(Null)` when Baileys cannot read back what it wrote.
     pub decoded: Option<Value>,
@@ -41,6 +44,7 @@ fn parse(line: &str) -> Vector {
     let hex = json["hex"].as_str().expect("hex").to_owned();
     Vector {
         id: json["id"].as_str().expect("id").to_owned(),
+        category: json["cat"].as_str().expect("cat").to_owned(),
         node: json.remove("node").filter(|node| !node.is_null()),
         bytes: (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect(),
         decoded: json.remove("decoded"),
