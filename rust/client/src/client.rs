@@ -188,7 +188,7 @@ impl Client {
             self.on_expired(pending, cx);
         }
         self.check_store(cx);
-        if self.session.phase() == Phase::Online {
+        if self.is_judging() {
             self.check_probe(cx);
             self.check_backlog(cx);
             self.check_sends(cx);
@@ -206,7 +206,7 @@ impl Client {
         let config = &self.config;
         let always =
             [self.session.poll_timeout(), self.stalled_since.map(|since| since + config.store_stall)];
-        let online = (self.session.phase() == Phase::Online).then(|| {
+        let judging = self.is_judging().then(|| {
             [
                 self.probe_at,
                 self.backlog.poll_timeout(),
@@ -214,7 +214,7 @@ impl Client {
                 self.stanza_deadline(),
             ]
         });
-        always.into_iter().chain(online.into_iter().flatten()).flatten().min()
+        always.into_iter().chain(judging.into_iter().flatten()).flatten().min()
     }
 
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
@@ -521,9 +521,15 @@ impl Client {
         }
     }
 
-    /// When a waiting stanza becomes a verdict; none while the store stalls, which has a clock of its own.
+    /// Whether what is overdue says something about the server: not while nothing is read, and not before or after
+    /// being online.
+    fn is_judging(&self) -> bool {
+        self.session.phase() == Phase::Online && self.stalled_since.is_none()
+    }
+
+    /// When a waiting stanza becomes a verdict, counted from the end of the store's last stall.
     fn stanza_deadline(&self) -> Option<Instant> {
-        if self.stalled_since.is_some() || self.health.is_failing(Probe::StanzaUnanswered) {
+        if self.health.is_failing(Probe::StanzaUnanswered) {
             return None;
         }
         Some(self.inbox.oldest()?.max(self.stanza_grace) + self.config.stanza_answer_timeout)

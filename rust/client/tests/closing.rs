@@ -332,7 +332,7 @@ fn a_logout_ends_as_one_however_the_server_takes_it() {
     };
     let mut world = silent();
     world.push(&stream_error(Some("401"), conflict("device_removed")));
-    assert_closed(&world, "logged_out_by_request", None, Phase::Closing);
+    assert_closed(&world, "logged_out_by_request", Some(401), Phase::Closing);
     assert!(world.closed().detail.starts_with("stream_device_removed"), "{}", world.closed().detail);
 
     let mut world = silent();

@@ -206,6 +206,20 @@ fn a_stalled_store_makes_no_stanza_deaf_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn an_acknowledgement_that_nobody_could_read_is_not_missing() {
+    let mut world = World::online();
+    world.peer.script.acknowledges_messages = false;
+    send(&mut world, "A");
+    world.advance(50 * SECOND);
+    world.call(|client, cx| client.handle_store_stalled(true, cx));
+    world.advance(15 * SECOND);
+    world.call(|client, cx| client.handle_store_stalled(false, cx));
+    world.push(&Node::new("ack").attr("class", "message").attr("id", "A"));
+    world.advance(60 * SECOND);
+    assert_eq!(world.probes(), []);
+}
+
+#[test]
 fn pings_go_out_while_the_store_stalls_and_nobody_dies_of_it() {
     let mut config = support::config();
     config.store_stall = 3600 * SECOND;

@@ -10,6 +10,7 @@ use runner_proto::node::{self, Node};
 use support::{jid, message, peer};
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test reads files, what it tests does not")]
 fn the_corpus_of_the_fuzz_target_is_survived() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/session_ops");
     let mut inputs = 0;

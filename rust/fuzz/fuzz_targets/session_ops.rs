@@ -1,4 +1,4 @@
 #![no_main]
-//! Any bytes as frames; the body is in `runner_proto::fuzz`.
+//! Any bytes as operations on a logged-in client; the body is in `runner_client::fuzz`.
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| runner_client::fuzz::session_ops(data));

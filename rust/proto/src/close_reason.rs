@@ -267,6 +267,13 @@ impl Closed {
         self
     }
 
+    /// The same end under another reason; the first one is kept in the detail.
+    #[must_use]
+    pub fn renamed(self, reason: CloseReason) -> Self {
+        let detail = bounded(format_args!("{}: {}", self.reason, self.detail));
+        Self { reason, detail, ..self }
+    }
+
     /// With the number that the peer gave, if it gave one.
     #[must_use]
     pub const fn with_code(mut self, code: Option<u32>) -> Self {

@@ -249,12 +249,7 @@ impl Session {
     /// A transport that breaks off between our IK hello and its answer may only mean that the server does not resume.
     fn interrupted(&self, closed: Closed) -> Closed {
         match &self.channel {
-            Channel::Opening(opening) if opening.asks_resume() => Closed {
-                reason: CloseReason::ResumeFailed,
-                code: closed.code,
-                detail: format!("{}: {}", closed.reason.slug(), closed.detail),
-                ..closed
-            },
+            Channel::Opening(opening) if opening.asks_resume() => closed.renamed(CloseReason::ResumeFailed),
             _ => closed,
         }
     }
@@ -275,10 +270,7 @@ impl Session {
             self.counters.bytes_sent += (io.out.len() - start) as u64;
         }
         let closed = match self.farewell.take() {
-            Some(farewell) if farewell != closed.reason => {
-                let detail = format!("{}: {}", closed.reason.slug(), closed.detail);
-                Closed::new(farewell, closed.phase).with_detail(detail)
-            }
+            Some(farewell) if farewell != closed.reason => closed.renamed(farewell),
             _ => closed,
         };
         self.phase = Phase::Closed;
