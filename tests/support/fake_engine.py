@@ -178,7 +178,11 @@ class FakeEngine:
         values["phase"] = connection.phase
         if connection.online_at is not None:
             age_s = now - connection.online_at
-            values |= {"online_age_s": age_s, "last_pong_age_s": min(age_s, 5.0), "last_data_age_s": min(age_s, 5.0)}
+            values |= {
+                "online_age_s": age_s,
+                "last_pong_age_s": min(age_s, 5.0),
+                "last_data_age_s": min(age_s, 5.0),
+            }
             values["pong_rtt_s"] = 0.04
         return FakeCounters(**{**values, **self.counter_overrides.get(session_id, {})})  # type: ignore[arg-type]
 
@@ -204,7 +208,9 @@ class FakeEngine:
     def online(self) -> set[str]:
         return {who for who, it in self._connections.items() if it.phase == "online"}
 
-    def drop(self, session_id: str, reason: str = "connection_closed", code: int | None = None, **facts: object) -> bool:
+    def drop(
+        self, session_id: str, reason: str = "connection_closed", code: int | None = None, **facts: object
+    ) -> bool:
         """End an open connection now, as the server or the network would. False when there is none."""
         connection = self._connections.get(session_id)
         if connection is None:

@@ -41,11 +41,11 @@ class Breaker:
     """When one attempt will be let through; set exactly while open."""
 
     def failed(self, now: float, policy: Policy, rng: Random) -> Breaker:
-        """One more session-specific failure. Opens at the threshold, and again when half-open."""
+        """One more session-specific failure. Opens at the threshold, and again when it was not closed."""
         counted = replace(self, failures=min(self.failures + 1, MAX_COUNT))
-        if self.state is BreakerState.HALF_OPEN:
+        if self.state is not BreakerState.CLOSED:
             return counted.opened(self.why or "failures", now, policy, rng)
-        if self.state is BreakerState.CLOSED and counted.failures >= policy.breaker_threshold:
+        if counted.failures >= policy.breaker_threshold:
             return counted.opened("failures", now, policy, rng)
         return counted
 

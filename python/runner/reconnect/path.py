@@ -106,9 +106,10 @@ class PathBreaker:
 
     def _should_open(self, sessions: int, now: float) -> bool:
         least = self._policy.path_min_sessions
-        if sessions < least:
-            # A small fleet cannot fill the window: there it is enough that nobody gets through.
-            return len(self._failed_since_success) >= max(1, sessions)
+        # Nobody gets through: a small fleet cannot fill the window, and neither can dials that each take 20 s
+        # to fail while few may be under way.
+        if len(self._failed_since_success) >= min(least, max(1, sessions)):
+            return True
         window = [(who, well) for at, who, well in self._results if now - at < self._policy.path_window_s]
         failures = [who for who, well in window if not well]
         return len(set(failures)) >= least and len(failures) >= self._policy.path_min_ratio * len(window)

@@ -31,7 +31,7 @@ class Policy:
 
     flap_5m_limit: int = 6
     """Unrequested ends of a logged-in connection in 5 min that open the breaker."""
-    flap_60m_limit: int = 20
+    flap_60m_limit: int = 16
     """The same in 60 min: a session that drops every three minutes is not healthy either."""
 
     confirm_delay_s: float = 60.0

@@ -1,0 +1,5 @@
+"""Fixtures of the unit tests."""
+
+from support.quiet import quiet_logs
+
+__all__ = ["quiet_logs"]
