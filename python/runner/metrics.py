@@ -131,11 +131,11 @@ class _History:
         oldest = self._columns[0] if self._columns else None
         return value - (oldest[slot] if oldest is not None and slot < len(oldest) else 0.0)
 
-    def clear(self, slot: int) -> None:
-        """A new session takes over `slot`: its past is zero."""
+    def begin(self, slot: int, value: float) -> None:
+        """Another session takes over `slot`, and counts on from `value`."""
         for column in self._columns:
-            if slot < len(column):
-                column[slot] = 0.0
+            column.extend([0.0] * (slot + 1 - len(column)))
+            column[slot] = value
 
 
 class Metrics:
@@ -167,6 +167,7 @@ class Metrics:
         self._clock = clock
         self._rows: dict[str, _Row] = {}
         self._free_slots: list[int] = []
+        self._gone: dict[str, tuple[float, ...]] = {}
         self._last_buckets = array("Q")
         self._messages = _History(round(MESSAGES_WINDOW_S / SAMPLE_S) + 1)
         self._responses = _History(round(RATE_WINDOW_S / SAMPLE_S))
@@ -191,16 +192,20 @@ class Metrics:
     def _count_close(self, event: EngineEvent) -> None:
         reason = event.reason or "unknown"
         self.closes[reason] += 1
-        if reason in WANTED_CLOSES:
+        if reason in WANTED_CLOSES or event.session_id in self._gone:
             return
         self._row(event.session_id).errors += 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
 
     def forget(self, session_id: str) -> None:
-        """A session was removed: give its place to the next one. What it counted stays in the totals."""
+        """A session was removed: give its place to the next one. What it counted stays in the totals.
+
+        The engine goes on listing it; should one of that name come back, it counts on from there.
+        """
         if (row := self._rows.pop(session_id, None)) is not None:
             self._free_slots.append(row.slot)
+            self._gone[session_id] = row.last
 
     async def run(self) -> None:
         """Sample for ever, every `SAMPLE_S`, while monitoring is on."""
@@ -235,6 +240,8 @@ class Metrics:
                 self._keep()
 
     def _add_up(self, entry: Counters, now: float) -> None:
+        if entry.session_id in self._gone:
+            return
         row = self._row(entry.session_id)
         age = entry.online_age_s
         row.online_at = None if age is None else now - age
@@ -281,13 +288,15 @@ class Metrics:
             width = len(self.buckets)
             if self._free_slots:
                 slot = self._free_slots.pop()
-                for history in (self._messages, self._responses, self._response_s):
-                    history.clear(slot)
                 self._last_buckets[slot * width : (slot + 1) * width] = array("Q", bytes(8 * width))
             else:
                 slot = len(self._rows)
                 self._last_buckets.extend([0] * width)
             row = self._rows[session_id] = _Row(slot)
+            row.last = self._gone.pop(session_id, row.last)
+            self._messages.begin(slot, row.last[_MESSAGES])
+            self._responses.begin(slot, row.last[_RESPONSES])
+            self._response_s.begin(slot, row.last[_RESPONSE_S])
         return row
 
     def _operations_so_far(self) -> tuple[float, float]:

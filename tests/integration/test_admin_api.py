@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+import structlog
 import trio
 
 from runner.admin.api import application
@@ -262,7 +263,9 @@ async def test_a_bug_of_ours_is_a_500_that_tells_nothing(
     client: httpx2.AsyncClient, fleet: FakeFleet
 ) -> None:
     fleet.broken = True
-    answer = await client.get("/api/sessions")
+    with structlog.testing.capture_logs() as written:
+        answer = await client.get("/api/sessions")
+    assert [(line["event"], line["path"]) for line in written] == [("admin request failed", "/api/sessions")]
     assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
     assert "bug of ours" not in answer.text
     fleet.broken = False
