@@ -234,7 +234,7 @@ pub enum LoginFault {
         #[serde(default)]
         instead: bool,
     },
-    /// `<success>` never comes.
+    /// Nothing is answered any more, `<success>` included.
     Silent {
         /// How deaf.
         #[serde(default)]
@@ -243,6 +243,8 @@ pub enum LoginFault {
         #[serde(default)]
         after_success: bool,
     },
+    /// `<success>` never comes; everything else is answered.
+    Ignore,
     /// Every answer is late, `<success>` included.
     Delay {
         /// Milliseconds.

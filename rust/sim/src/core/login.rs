@@ -118,6 +118,7 @@ impl Peer {
                 self.end(if *hard { Ending::Reset } else { Ending::Clean(1000) }, cx);
             }
             LoginFault::Silent { level, after_success: false } => self.set_silence(Some(*level), cx.unix_ms),
+            LoginFault::Ignore => {}
             LoginFault::Delay { ms } => {
                 self.delay = Duration::from_millis(*ms);
                 return false;

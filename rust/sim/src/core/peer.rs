@@ -12,10 +12,11 @@ use runner_proto::frame::{self, FrameDecoder};
 use runner_proto::node::{Node, Writer, encode};
 use runner_proto::noise::Transport;
 use runner_proto::time::Instant;
-use runner_proto::ws::{self, Message, Opcode, RequestTarget};
+use runner_proto::ws::{self, Message, Opcode};
 use serde_json::{Value, json};
 
-use super::command::{Ending, Malformed, Refusal, Shape, Silence};
+use super::command::{Ending, Malformed, Shape, Silence};
+use super::intro;
 use super::malformed::{self, Wrong};
 use super::owed::{Debt, Owed, class_of};
 use super::responder::AwaitFinish;
@@ -28,8 +29,6 @@ const GRACE: Duration = Duration::from_millis(50);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Ping times kept per connection.
 const MAX_PINGS: usize = 512;
-/// The intro of a connection: edge routing and prologue.
-const MAX_INTRO: usize = 64 * 1024;
 
 /// How far a connection has come.
 #[derive(Debug)]
@@ -202,70 +201,6 @@ impl Peer {
         self.read_messages(rest, world, cx);
     }
 
-    fn read_request(&mut self, input: &mut &mut [u8], world: &mut World, cx: &Cx<'_>) {
-        let refusal = world.refusal(cx.now);
-        let Stage::Http(head) = &mut self.stage else { return };
-        let before = head.len();
-        head.extend_from_slice(input);
-        if refusal.is_some_and(|refusing| refusing.mode == Refusal::Hang) {
-            head.truncate(ws::MAX_HEAD);
-            return;
-        }
-        let head = std::mem::take(head);
-        let request = match ws::parse_request(&head) {
-            Ok(None) => {
-                self.stage = Stage::Http(head);
-                return;
-            }
-            Ok(Some(request)) => request,
-            Err(error) => {
-                self.protocol_error(&error.to_string(), world, cx);
-                ws::write_response(
-                    &mut self.out,
-                    error.status(),
-                    "Refused",
-                    "text/plain",
-                    error.to_string().as_bytes(),
-                );
-                self.end(Ending::Fin, cx);
-                return;
-            }
-        };
-        let used = request.len.saturating_sub(before);
-        let RequestTarget::WebSocket { accept } = request.target else {
-            self.serve_document(request.path, world);
-            self.end(Ending::Fin, cx);
-            return;
-        };
-        if let Some(refusing) = refusal.filter(|refusing| refusing.mode == Refusal::Status) {
-            world.counters.refused += 1;
-            world.note(cx.unix_ms, "upgrade-refused", self.id, None, &[("status", json!(refusing.status))]);
-            ws::write_response(&mut self.out, refusing.status, "Refused", "text/plain", b"");
-            self.end(Ending::Fin, cx);
-            return;
-        }
-        ws::write_switching_protocols(&mut self.out, &accept);
-        self.stage = Stage::Intro(Vec::new());
-        let bytes = std::mem::take(input);
-        *input = bytes.get_mut(used..).unwrap_or_default();
-    }
-
-    /// What is not a WebSocket: the service worker that tells clients the current revision.
-    fn serve_document(&mut self, path: &str, world: &World) {
-        let path = path.split('?').next().unwrap_or(path);
-        if path == "/sw.js" {
-            // The two spellings that the real file has been seen with: a JSON text inside a string, and a plain one.
-            let revision = world.settings.client_revision;
-            let body = format!(
-                "/* service worker */\nself.__config=JSON.parse(\"{{\\\"client_revision\\\":{revision},\\\"push_phase\\\":\\\"C3\\\"}}\");\n\
-                 self.__spin={{\"server_revision\":{revision},\"client_revision\":{revision}}};\n"
-            );
-            ws::write_response(&mut self.out, 200, "OK", "application/javascript", body.as_bytes());
-        } else {
-            ws::write_response(&mut self.out, 404, "Not Found", "text/plain", b"not here\n");
-        }
-    }
-
     fn read_messages(&mut self, mut input: &mut [u8], world: &mut World, cx: &mut Cx<'_>) {
         // The decoder lends out parts of the input while the peer works on them.
         let mut decoder = std::mem::replace(&mut self.ws, ws::Decoder::new(ws::Role::Server));
@@ -303,13 +238,13 @@ impl Peer {
     fn read_piece(&mut self, piece: &mut [u8], world: &mut World, cx: &mut Cx<'_>) {
         let mut intro_rest;
         let mut piece: &mut [u8] = piece;
-        if let Stage::Intro(intro) = &mut self.stage {
-            intro.extend_from_slice(piece);
-            match read_intro(intro) {
+        if let Stage::Intro(intro_bytes) = &mut self.stage {
+            intro_bytes.extend_from_slice(piece);
+            match intro::read(intro_bytes) {
                 Ok(None) => return,
-                Ok(Some((routing_info, len))) => {
-                    intro_rest = intro.split_off(len);
-                    self.routing_info = routing_info;
+                Ok(Some(whole)) => {
+                    intro_rest = intro_bytes.split_off(whole.len);
+                    self.routing_info = whole.routing_info;
                     self.stage = Stage::Hello;
                     piece = &mut intro_rest[..];
                 }
@@ -613,47 +548,4 @@ impl Peer {
 /// How long an answer may take.
 fn answer_limit(world: &World) -> Duration {
     Duration::try_from_secs_f64(world.settings.answer_seconds).unwrap_or(Duration::MAX)
-}
-
-/// Reads what comes before the first frame: routing info, if any, and the length of it all.
-fn read_intro(bytes: &[u8]) -> Result<Option<(Option<Box<[u8]>>, usize)>, &'static str> {
-    let (routing_info, at) = match bytes.strip_prefix(&frame::EDGE_ROUTING[..]) {
-        Some(rest) => {
-            let Some((&[a, b, c], rest)) = rest.split_first_chunk::<3>() else { return Ok(None) };
-            let len = u32::from_be_bytes([0, a, b, c]) as usize;
-            if len > MAX_INTRO {
-                return Err("routing info is too long");
-            }
-            let Some(info) = rest.get(..len) else { return Ok(None) };
-            (Some(info.into()), 7 + len)
-        }
-        None if frame::EDGE_ROUTING.starts_with(bytes) => return Ok(None),
-        None => (None, 0),
-    };
-    match bytes.get(at..) {
-        Some(rest) if rest.starts_with(&frame::PROLOGUE) => {
-            Ok(Some((routing_info, at + frame::PROLOGUE.len())))
-        }
-        Some(rest) if frame::PROLOGUE.starts_with(rest) => Ok(None),
-        _ => Err("not the prologue"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_intro_is_read_with_and_without_routing_info_however_it_is_cut() {
-        let plain = b"WA\x06\x03\x00\x00\x01x";
-        let routed = b"ED\x00\x01\x00\x00\x04\x08\x02\x08\x05WA\x06\x03\x00";
-        for (bytes, info, len) in [(&plain[..], None, 4), (&routed[..], Some(&[8, 2, 8, 5][..]), 15)] {
-            for cut in 0..bytes.len() {
-                let read = read_intro(&bytes[..cut]);
-                assert_eq!(read, Ok((cut >= len).then(|| (info.map(Into::into), len))), "cut at {cut}");
-            }
-        }
-        assert!(read_intro(b"GET /").is_err());
-        assert!(read_intro(b"ED\x00\x01\xff\xff\xff").is_err());
-    }
 }

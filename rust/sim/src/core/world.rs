@@ -52,21 +52,21 @@ impl std::fmt::Debug for Cx<'_> {
 
 /// A device that may log in.
 #[derive(Debug)]
-pub struct Account {
+pub(super) struct Account {
     /// Its Noise static key; `None` accepts any (a server that takes anybody).
-    pub noise_public: Option<[u8; 32]>,
+    pub(super) noise_public: Option<[u8; 32]>,
     /// It was unlinked: logins fail with 401.
-    pub unlinked: bool,
+    pub(super) unlinked: bool,
     /// Its connection, from login until either side ended it.
-    pub live: Option<ConnectionId>,
+    pub(super) live: Option<ConnectionId>,
     /// The client has hung up on the live connection, and the server has not read that yet.
-    pub hung_up: bool,
+    pub(super) hung_up: bool,
     /// When its last connection ended.
-    pub ended_at: Option<Instant>,
+    pub(super) ended_at: Option<Instant>,
     /// Stanzas that wait for it, encoded with the flag byte.
-    pub offline: VecDeque<Box<[u8]>>,
+    pub(super) offline: VecDeque<Box<[u8]>>,
     /// Logins that succeeded.
-    pub logins: u64,
+    pub(super) logins: u64,
 }
 
 impl Account {

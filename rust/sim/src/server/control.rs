@@ -28,7 +28,7 @@ pub(super) struct ControlConnection {
 pub(super) enum Served {
     Nothing,
     Gone,
-    Command(Command),
+    Command(Box<Command>),
 }
 
 /// A whole request at the front of the input.
@@ -58,15 +58,12 @@ impl ControlConnection {
             if self.busy || self.closing {
                 return Served::Nothing;
             }
-            let request = match self.next_request() {
-                None => return Served::Nothing,
-                Some(request) => request,
-            };
+            let Some(request) = self.next_request() else { return Served::Nothing };
             self.input.drain(..request.len.min(self.input.len()));
             self.busy = true;
             self.closing = !request.keep_alive;
             match request.command {
-                Ok(command) => return Served::Command(command),
+                Ok(command) => return Served::Command(Box::new(command)),
                 Err((status, detail)) => self.respond(status, &json!({ "error": detail })),
             }
         }

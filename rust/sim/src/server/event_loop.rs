@@ -329,7 +329,7 @@ impl EventLoop {
     /// Stops or resumes listening, as the hub says.
     fn obey_listening(&mut self) {
         let wanted = self.hub.is_listening();
-        if wanted == !self.listeners.is_empty() {
+        if wanted != self.listeners.is_empty() {
             return;
         }
         if !wanted {
@@ -374,7 +374,7 @@ impl EventLoop {
                 }
                 Served::Command(command) => {
                     let mut cx = cx!(self);
-                    match self.hub.command(command, &mut cx) {
+                    match self.hub.command(*command, &mut cx) {
                         Reply::Now(answer) => self.reply(Waiter::Control(id), answer),
                         Reply::Later(job) => {
                             self.waiting.insert(job, Waiter::Control(id));
