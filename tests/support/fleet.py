@@ -137,7 +137,7 @@ class FakeNumbers:
         }
 
     def details(self) -> dict[str, object]:
-        return {"process": {"rss": 1}}
+        return {"process": {"rss": 1}, "states": {"online": 3, "parked": 1}}
 
     def prometheus(self) -> bytes:
         return b'runner_sessions{state="online"} 1\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,14 @@ COLOURS: Final = {
     "logged_out": "red",
     "stopped": "dim",
 }
+
+
+_UNCUT: Final = 1000
+"""Columns for a pipe or a file: nothing that `grep` looks for is cut off."""
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _UNCUT)
 
 
 def duration(seconds: float | None) -> str:
@@ -99,7 +108,7 @@ def sessions(rows: Iterable[Session]) -> None:
             "-" if rtt is None else f"{rtt:.0f}ms",
             row["breaker"]["state"],
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def pairs(values: Mapping[str, object], title: str | None = None) -> None:
@@ -109,7 +118,7 @@ def pairs(values: Mapping[str, object], title: str | None = None) -> None:
     table.add_column(overflow="fold")
     for name, value in _flat(values):
         table.add_row(name, escape(value))
-    Console().print(table)
+    _console().print(table)
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -129,7 +138,7 @@ def status(
     states: Mapping[str, int],
 ) -> None:
     """The whole system at a glance."""
-    console = Console()
+    console = _console()
     verdict = "[green]ready[/]" if health["live"] and health["ready"] else "[red]not ready[/]"
     console.print(f"runner {version.get('version', '')}  {verdict}")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -172,8 +181,8 @@ def metrics(answer: Mapping[str, Any]) -> None:
             str(row["errorCount"]),
             str(row["reconnectCount"]),
         )
-    Console().print(table)
+    _console().print(table)
     if answer["next"] is not None:
-        Console().print(
+        _console().print(
             f"… {answer['matched'] - len(answer['sessions'])} more; --json shows all", style="dim"
         )

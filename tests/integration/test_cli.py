@@ -1,0 +1,308 @@
+"""The commands against a served fleet, and what they do without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from runner.admin.api import application
+from runner.admin.client import Client
+from runner.admin.guard import Access
+from runner.admin.server import AdminServer
+from runner.admin.sockets import bind_unix
+from runner.admin.tokens import parse
+from runner.cli import tables
+from runner.cli.main import cli
+from runner.errors import AdminError, NotRunningError
+from runner.session import State
+from support.fleet import FakeFleet, a_backend, a_view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runner.admin.backend import Backend
+
+
+ROOT = Path(__file__).parents[2]
+
+
+class Served:
+    """A runner's admin API on a thread of its own, as the blocking client meets it."""
+
+    def __init__(self, socket_path: Path, views: int = 3) -> None:
+        self.path = socket_path
+        self.fleet: FakeFleet
+        self.backend: Backend
+        self._views = views
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._serve,))
+
+    async def _serve(self) -> None:
+        views = [a_view(f"desk-{number}") for number in range(1, self._views + 1)]
+        views.append(a_view("shop", State.PARKED, "stream_replaced_code"))
+        self.fleet = FakeFleet(*views)
+        self.backend = a_backend(self.fleet)
+        self._token = trio.lowlevel.current_trio_token()
+        server = AdminServer(application(self.backend, Access(parse("a-token-of-the-operator"))))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, [bind_unix(self.path)], self.backend.stopping)
+            self._ready.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        self._token.run_sync_soon(self.backend.stopping.set)
+        self._thread.join(10)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setenv("WHATSAPP_DATA_DIR", str(tmp_path))
+    with Served(tmp_path / "admin.sock") as served:
+        yield served
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WHATSAPP_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def auth_dir(tmp_path: Path) -> Path:
+    """A directory that Baileys made."""
+    return Path(shutil.copytree(ROOT / "tests" / "vectors" / "baileys_auth" / "one", tmp_path / "auth"))
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(cli, args)
+
+
+def said(result: Result) -> Any:  # noqa: ANN401 - JSON
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_sessions_as_json_are_objects_with_the_promised_names(served: Served) -> None:
+    rows = said(run("sessions", "--json"))
+    assert [row["id"] for row in rows] == ["desk-1", "desk-2", "desk-3", "shop"]
+    assert {
+        "id", "state", "reason", "connection", "since", "attempt", "nextRetryAt", "lastDataReceivedAt",
+        "lastPongAt", "pongRttMs", "breaker",
+    } <= rows[0].keys()  # fmt: skip
+
+
+def test_sessions_as_a_table_show_ids_and_states(served: Served) -> None:
+    shown = run("sessions", "--state", "parked").stdout
+    assert "shop" in shown
+    assert "stream_replaced_code" in shown
+    assert "desk-1" not in shown
+
+
+def test_status_shows_the_system(served: Served) -> None:
+    assert "online" in run("status").stdout
+    answer = said(run("status", "--json"))
+    assert (answer["health"]["ready"], answer["system"]["activeConnections"]) == (True, 1)
+
+
+def test_show_has_state_and_metrics(served: Served) -> None:
+    assert said(run("show", "desk-1", "--json"))["metrics"]["averageResponseTime"] == 12.5
+    assert "metrics.connectionUptime" in run("show", "desk-1").stdout
+
+
+def test_reconnect_prints_the_new_connection(served: Served) -> None:
+    assert said(run("reconnect", "desk-1", "--json")) == {
+        "id": "desk-1",
+        "connection": 2,
+        "state": "connecting",
+    }
+    assert "connection 3" in run("reconnect", "desk-1").stdout
+
+
+def test_a_refused_reconnect_has_its_own_exit_code(served: Served) -> None:
+    refused = run("reconnect", "shop")
+    assert refused.exit_code == 5
+    assert refused.stderr == "error: shop ended with stream_replaced_code\nremedy: add ?override=true\n"
+    as_json = run("reconnect", "shop", "--json")
+    assert json.loads(as_json.stderr)["reason"] == "stream_replaced_code"
+    assert run("reconnect", "shop", "--override").exit_code == 0
+
+
+def test_an_unknown_session_has_its_own_exit_code(served: Served) -> None:
+    assert run("show", "none").exit_code == 4
+    assert run("reset-breaker", "none").exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "called"),
+    [
+        (["start", "desk-1"], ("start", "desk-1")),
+        (["stop", "desk-1"], ("stop", "desk-1")),
+        (["restart", "desk-1"], ("restart", "desk-1")),
+        (["logout", "desk-1"], ("logout", "desk-1")),
+        (["delete", "desk-1", "--yes"], ("remove", "desk-1")),
+        (["reset-breaker", "desk-1"], ("reset_breaker", "desk-1", False)),
+        (["reset-breaker", "desk-1", "--penalty"], ("reset_breaker", "desk-1", True)),
+    ],
+)
+def test_each_command_calls_its_one_thing(
+    served: Served, command: list[str], called: tuple[object, ...]
+) -> None:
+    assert run(*command).exit_code == 0
+    assert served.fleet.called == [called]
+
+
+def test_delete_asks_first(served: Served) -> None:
+    assert CliRunner().invoke(cli, ["delete", "desk-1"], input="n\n").exit_code == 1
+    assert not served.fleet.called
+
+
+def test_metrics_as_table_json_and_text(served: Served) -> None:
+    assert "desk-1" in run("metrics").stdout
+    assert said(run("metrics", "--json"))["system"]["cpuUsage"] == 0.1
+    assert run("metrics", "--prometheus").stdout == 'runner_sessions{state="online"} 1\n'
+
+
+def test_logs_are_printed_for_people_and_for_programs(served: Served) -> None:
+    served.backend.logs.append(b'{"ts":"t","level":"info","event":"reconnect scheduled","session":"desk-1"}')
+    assert run("logs").stdout == "t info     reconnect scheduled session=desk-1\n"
+    assert said(run("logs", "--json"))["event"] == "reconnect scheduled"
+    assert run("logs", "--session", "desk-2").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["sessions"], ["show", "x"], ["reconnect", "x"], ["metrics"], ["logs"], ["start", "x"]],
+)
+def test_without_a_runner_every_command_says_so(alone: Path, command: list[str]) -> None:
+    result = run(*command)
+    assert result.exit_code == 3
+    assert str(alone / "admin.sock") in result.stderr
+    assert "python -m runner" in result.stderr
+
+
+def test_wrong_settings_are_a_line_each_and_exit_code_two(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHATSAPP_IK", "perhaps")
+    monkeypatch.setenv("WHATSAPP_CONECT_RATE", "1")
+    for command in (["sessions"], ["run"], [], ["config", "print"], ["config", "check"]):
+        result = run(*command)
+        assert result.exit_code == 2, command
+        assert len(result.stderr.splitlines()) == 2
+        assert "Traceback" not in result.output
+
+
+def test_config_print_shows_what_is_set_and_masks_secrets(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHATSAPP_PROXY", "http://user:hunter2@proxy:3128")
+    monkeypatch.setenv("WHATSAPP_CONNECT_RATE", "3")
+    shown = run("config", "print").stdout
+    assert "WHATSAPP_CONNECT_RATE=3\n" in shown
+    assert "WHATSAPP_PROXY=***\n" in shown
+    assert "QUERY_TIMEOUT" not in shown
+    assert "WHATSAPP_QUERY_TIMEOUT=60000\n" in run("config", "print", "--effective").stdout
+
+
+def test_import_uploads_to_a_live_runner(served: Served, tmp_path: Path, auth_dir: Path) -> None:
+    result = said(run("import", str(auth_dir), "--id", "new", "--json"))
+    assert result == [
+        {"id": "new", "source": str(auth_dir), "imported": True, "warnings": ["stop the old program first"]}
+    ]
+    assert "new" in served.fleet.views
+    again = run("import", str(auth_dir), "--id", "desk-1")
+    assert again.exit_code == 1
+    assert "desk-1 is taken" in again.stderr
+
+
+def test_import_says_what_is_damaged_before_it_uploads(served: Served, auth_dir: Path) -> None:
+    (auth_dir / "creds.json").write_text('{"noiseKey": ')
+    result = run("import", str(auth_dir), "--id", "new")
+    assert result.exit_code == 1
+    assert str(auth_dir / "creds.json") in result.stderr
+    assert "new" not in served.fleet.views
+
+
+def test_import_of_one_and_of_many_exclude_each_other(alone: Path) -> None:
+    assert run("import", "--all", str(alone), "--id", "x").exit_code == 2
+
+
+def test_the_client_pages_through_a_large_fleet(tmp_path: Path) -> None:
+    with Served(tmp_path / "t", views=2500), Client(tmp_path / "t") as client:
+        assert len(list(client.sessions())) == 2501
+        assert [row["id"] for row in client.sessions(state="parked")] == ["shop"]
+
+
+def test_the_client_raises_typed_errors(served: Served, tmp_path: Path) -> None:
+    with Client(served.path) as client:
+        assert client.is_running()
+        with pytest.raises(AdminError) as caught:
+            client.reconnect("shop")
+        assert (caught.value.status, caught.value.reason) == (409, "stream_replaced_code")
+        with pytest.raises(AdminError, match="no session"):
+            client.session("b?c")
+    with Client(tmp_path / "nothing") as client, pytest.raises(NotRunningError):
+        client.system()
+
+
+def test_ids_that_need_quoting_reach_the_runner(served: Served) -> None:
+    with Client(served.path) as client:
+        assert client.session("desk-1")["id"] == "desk-1"
+        with pytest.raises(AdminError, match="'a b#c'"):
+            client.session("a b#c")
+
+
+HEAVY = ("trio", "fastapi", "starlette", "anycorn", "msgspec", "structlog", "runner._core", "rich", "psutil")
+
+
+@pytest.mark.parametrize("command", [["sessions", "--json"], ["reconnect", "x"], ["logs"], ["--help"]])
+def test_client_commands_import_nothing_heavy(alone: Path, command: list[str]) -> None:
+    """What a command costs is what it imports; a stopwatch on a shared machine proves nothing."""
+    code = (
+        f"import sys; sys.argv = ['runner', *{command!r}]\n"
+        "from runner.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_help_has_examples_and_exit_codes() -> None:
+    assert "Exit codes:" in run("--help").stdout
+    for command in cli.commands.values():
+        if not command.hidden and command.name not in {"version", "config"}:
+            shown = run(str(command.name), "--help").stdout
+            assert "Example" in shown, command.name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "-"), (0, "0s"), (59.9, "59s"), (60, "1m00s"), (3600, "1h00m"), (90_000, "1d01h"), (-5, "0s")],
+)
+def test_durations_are_short(seconds: float | None, shown: str) -> None:
+    assert tables.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(None, "-"), (512, "512 B"), (1536, "1.5 KiB"), (3 * 2**40, "3.0 TiB")]
+)
+def test_sizes_are_short(count: float | None, shown: str) -> None:
+    assert tables.size(count) == shown
