@@ -102,14 +102,14 @@ def _run(
     try:
         trio.run(process.run)
     except BaseExceptionGroup as group:
-        _raise_one_of(group, EngineFailedError, RunnerError)
+        raise_one_of(group, EngineFailedError, RunnerError)
         raise
     finally:
         process.end_engine()
     return 0
 
 
-def _raise_one_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseException]) -> None:
+def raise_one_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseException]) -> None:
     """Out of a nursery, the error that says what happened; the others follow from it."""
     for kind in kinds:
         found: BaseException | None = group.subgroup(kind)

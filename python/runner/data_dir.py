@@ -44,4 +44,4 @@ def open_store(data_dir: Path) -> _core.Store:
         slug, message = error.args[0], str(error.args[-1])
         if slug == "locked":
             raise LeaseHeldError(str(path)) from error
-        raise StartError(f"the store {path} cannot be opened: {message}") from error
+        raise StartError(f"the store cannot be opened: {message}") from error

@@ -1,0 +1,105 @@
+"""Taking a Baileys directory into a store, and what is refused at the door."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runner.data_dir import open_store, prepare
+from runner.errors import ImportRefusedError, LeaseHeldError, StartError
+from runner.intake import Intake, checked_id, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runner import _core
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "baileys_auth"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[_core.Store]:
+    opened = open_store(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_a_directory_is_taken_over_with_its_keys(store: _core.Store) -> None:
+    warnings = Intake(store).take_over("desk-1", VECTORS / "one")
+    (session,) = store.sessions()
+    assert session.session_id == "desk-1"
+    files = [path for path in (VECTORS / "one").glob("*.json") if path.name != "creds.json"]
+    assert len(store.signal_keys("desk-1")) == len(files)
+    assert "stop the program" in warnings[-1]
+
+
+def test_an_id_that_is_taken_is_refused(store: _core.Store) -> None:
+    intake = Intake(store)
+    intake.take_over("desk-1", VECTORS / "one")
+    with pytest.raises(ImportRefusedError) as caught:
+        intake.take_over("desk-1", VECTORS / "two")
+    assert caught.value.kind == "exists"
+    assert len(store.sessions()) == 1
+
+
+def test_a_device_that_is_here_already_is_refused(store: _core.Store) -> None:
+    Intake(store).take_over("desk-1", VECTORS / "one")
+    with pytest.raises(ImportRefusedError, match="'desk-1'") as caught:
+        Intake(store).take_over("desk-2", VECTORS / "one")
+    assert caught.value.kind == "same_device"
+
+
+@pytest.mark.parametrize("name", ["a", "Desk-1", "15550001111", "a.b_c-d", "x" * 64])
+def test_an_id_that_fits_a_url_a_label_and_a_log_line_is_taken(name: str) -> None:
+    assert checked_id(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "a b", "a/b", "ä", "x" * 65, "a\n", '"'])
+def test_an_id_that_does_not_is_refused(name: str) -> None:
+    with pytest.raises(ImportRefusedError) as caught:
+        checked_id(name)
+    assert caught.value.kind == "id_wrong"
+
+
+def test_uploaded_files_are_private_and_gone_afterwards(tmp_path: Path) -> None:
+    with unpacked({"creds.json": b"{}"}, tmp_path) as folder:
+        assert (folder / "creds.json").read_bytes() == b"{}"
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["../creds.json", "a/b", "..", ".", "", "a\0b", "x" * 256])
+def test_a_file_name_that_would_leave_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImportRefusedError), unpacked({name: b""}, tmp_path):
+        pytest.fail("nothing may be unpacked")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_has_one_owner(store: _core.Store, tmp_path: Path) -> None:
+    with pytest.raises(LeaseHeldError) as caught:
+        open_store(tmp_path)
+    assert "WHATSAPP_DATA_DIR" in caught.value.remedy
+
+
+def test_the_data_directory_is_private(tmp_path: Path) -> None:
+    prepare(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_data_directory_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartError) as caught:
+        prepare(tmp_path / "file" / "below")
+    assert "WHATSAPP_DATA_DIR" in caught.value.remedy
+
+
+def test_a_store_that_is_damaged_is_explained_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "runner.db"
+    shutil.copy(VECTORS / "one" / "creds.json", path)
+    before = path.read_bytes()
+    with pytest.raises(StartError, match="runner.db is damaged"):
+        open_store(tmp_path)
+    assert path.read_bytes() == before
