@@ -1,6 +1,6 @@
 //! The account logic of one connection, sans-IO: stanzas in; stanzas, events and effects as data out.
 //!
-//! - `client`: the driver's grammar, and what an account does on top of a session.
+//! - `client`: the driver's grammar; below it `account` (what stanzas lead to) and `verdicts` (what is overdue).
 //! - `backlog`, `inbox`, `sends`: what waited at the server, what waits for our store, what waits for the server.
 //! - `health`: the verdicts of the probes. They are facts; whether a session is rebuilt is decided elsewhere.
 //! - `stanza`: what is read from stanzas and written into them.

@@ -1,0 +1,226 @@
+//! The account's business while online: what is said after the login, and what stanzas and answers lead to.
+
+use runner_proto::{
+    close_reason::{CloseReason, Closed},
+    iq::Pending,
+    node::NodeRef,
+    session::{Io, Request},
+    time::Instant,
+};
+
+use super::{Client, io};
+use crate::{Cx, Effect, Event, Probe, Write, backlog, stanza};
+
+/// The requests of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Ask {
+    /// How many pre-keys the server has: part of the login, and the passive probe.
+    Count,
+    /// Begin live delivery.
+    Active,
+    /// Server-side settings.
+    Props,
+    Blocklist,
+    Privacy,
+    /// Unlink this device.
+    Logout,
+}
+
+impl Ask {
+    /// What is asked again when it goes unanswered: without an answer to these the session does not work.
+    pub(super) const VITAL: [Self; 2] = [Self::Count, Self::Active];
+
+    pub(super) const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+impl Client {
+    pub(super) fn on_success(&mut self, success: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
+        self.tell_phase(effects);
+        let login_ms = u64::try_from((io.now - self.opened_at).as_millis()).unwrap_or(u64::MAX);
+        effects.push(Effect::Event(Event::Online { handshake: self.pattern, login_ms }));
+
+        let server_s = success.attr("t").and_then(|t| t.parse_u64()).and_then(|t| i64::try_from(t).ok());
+        let offset_ms = server_s.map_or(0, |server_s| {
+            server_s.saturating_mul(1000).saturating_sub(i64::try_from(io.unix_ms).unwrap_or(i64::MAX))
+        });
+        if server_s.is_some() {
+            effects.push(Effect::Event(Event::ClockOffset { offset_ms }));
+        }
+
+        let mut writes = Vec::new();
+        if let Some(chain) = self.chain.take() {
+            writes.push(Write::ServerChain(*chain));
+        }
+        let lid = success.attr("lid").map(|lid| lid.to_string());
+        if let Some(lid) = lid.filter(|lid| self.device.lid.as_deref() != Some(lid)) {
+            writes.push(Write::Lid(lid));
+        }
+        // Neither is needed again on this connection.
+        self.device.lid = None;
+        commit(writes, effects);
+
+        self.backlog.on_online(io.now, self.config.offline_timeout);
+        self.schedule_probe(io);
+        self.greet(offset_ms, io);
+    }
+
+    /// What a web client says first. docs/protocol.md, "What each client sends after success".
+    ///
+    /// Both requests go out at once: nothing in the first one's answer changes the second.
+    pub(super) fn greet(&mut self, offset_ms: i64, io: &mut Io<'_>) {
+        for ask in Ask::VITAL {
+            self.ask(ask, io);
+        }
+        let id = stanza::unified_session_id(io.unix_ms, offset_ms);
+        self.session.send(io, |writer| {
+            writer.node("ib", 0, true);
+            writer.children(1);
+            writer.node("unified_session", 1, false);
+            writer.attr_u64("id", id);
+        });
+        if let Some(name) = self.device.push_name.take() {
+            // The web client drops '@', which would make it look like an address.
+            let name = name.replace('@', "");
+            self.session.send(io, |writer| {
+                writer.node("presence", 2, false);
+                writer.attr("type", "available");
+                writer.attr("name", &name);
+            });
+        }
+    }
+
+    /// What a web client asks once the backlog is through. Nothing here reads the answers yet; a client that never
+    /// asks would look like no other, and the three cost less than one login.
+    pub(super) fn ask_settings(&mut self, io: &mut Io<'_>) {
+        for ask in [Ask::Props, Ask::Blocklist, Ask::Privacy] {
+            self.ask(ask, io);
+        }
+    }
+
+    pub(super) fn ask(&mut self, ask: Ask, io: &mut Io<'_>) {
+        let (xmlns, is_set, child) = match ask {
+            Ask::Count => ("encrypt", false, Some("count")),
+            Ask::Active => ("passive", true, Some("active")),
+            Ask::Props => ("abt", false, Some("props")),
+            Ask::Blocklist => ("blocklist", false, None),
+            Ask::Privacy => ("privacy", false, Some("privacy")),
+            Ask::Logout => return,
+        };
+        let request = Request { xmlns, is_set, purpose: ask as u8 };
+        self.session.request(io, request, usize::from(child.is_some()), |writer| {
+            if let Some(child) = child {
+                let is_props = ask == Ask::Props;
+                writer.node(child, usize::from(is_props), false);
+                if is_props {
+                    writer.attr("protocol", "1");
+                }
+            }
+        });
+    }
+
+    pub(super) fn on_response(
+        &mut self,
+        pending: Pending,
+        is_error: bool,
+        io: &mut Io<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if pending.purpose == Ask::Logout as u8 {
+            let detail = if is_error { "the server refused to unlink the device" } else { "" };
+            let closed =
+                Closed::new(CloseReason::LoggedOutByRequest, self.session.phase()).with_detail(detail);
+            return self.session.close_with(closed, io);
+        }
+        self.unanswered_asks &= !(1 << pending.purpose);
+        if self.unanswered_asks == 0 {
+            self.health.set(Probe::IqUnanswered, true, "requests are answered", effects);
+        }
+    }
+
+    /// A request went unanswered. The vital ones are asked again at once; the second time in a row is a verdict.
+    pub(super) fn on_expired(&mut self, pending: Pending, cx: &mut Cx<'_>) {
+        let Some(ask) = Ask::VITAL.into_iter().find(|ask| *ask as u8 == pending.purpose) else { return };
+        if self.unanswered_asks & ask.bit() != 0 {
+            self.health.set(Probe::IqUnanswered, false, "a request was not answered, twice", cx.effects);
+        }
+        self.unanswered_asks |= ask.bit();
+        self.ask(ask, &mut io(cx));
+    }
+
+    pub(super) fn on_message(&mut self, message: NodeRef<'_>, io: &Io<'_>, effects: &mut Vec<Effect>) {
+        self.note_backlog(message, io.now);
+        let Some(row) = stanza::inbox_row(message, io.unix_ms) else { return };
+        let ack = stanza::message_ack(message, &self.own_jid());
+        let token = self.inbox.push(ack, io.now);
+        self.count_unanswered();
+        effects.push(Effect::Commit { token, writes: vec![row] });
+    }
+
+    pub(super) fn on_stanza(&mut self, stanza: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
+        let tag = stanza.tag();
+        if tag == "ib" {
+            self.on_ib(stanza, io, effects);
+        } else if tag == "ack" {
+            self.on_ack(stanza, io, effects);
+        } else {
+            self.note_backlog(stanza, io.now);
+        }
+    }
+
+    pub(super) fn on_ib(&mut self, ib: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
+        for child in ib.children() {
+            let tag = child.tag();
+            if tag == "offline_preview" {
+                let count = child.attr("count").and_then(|count| count.parse_u64()).unwrap_or(0);
+                if self.backlog.on_preview(count) {
+                    self.ask_batch(io);
+                }
+            } else if tag == "offline" {
+                let is_first = self.backlog.on_end();
+                self.health.set(Probe::OfflineMissing, true, "the backlog ended", effects);
+                if is_first {
+                    self.ask_settings(io);
+                }
+            } else if tag == "edge_routing"
+                && let Some(info) = child.child("routing_info").and_then(|info| info.bytes())
+            {
+                commit(vec![Write::RoutingInfo(info.to_vec())], effects);
+            }
+        }
+    }
+
+    pub(super) fn ask_batch(&mut self, io: &mut Io<'_>) {
+        self.session.send(io, |writer| {
+            writer.node("ib", 0, true);
+            writer.children(1);
+            writer.node("offline_batch", 1, false);
+            writer.attr_u64("count", backlog::BATCH);
+        });
+    }
+
+    pub(super) fn on_ack(&mut self, ack: NodeRef<'_>, io: &Io<'_>, effects: &mut Vec<Effect>) {
+        if self.sends.is_empty() || ack.attr("class").is_none_or(|class| class != *"message") {
+            return;
+        }
+        let Some(id) = ack.attr("id") else { return };
+        let Some(took) = self.sends.acknowledge(|sent| id == *sent, io.now) else { return };
+        self.session.counters_mut().responses.record(took);
+        self.health.set(Probe::SendUnacked, true, "the server acknowledges sends", effects);
+    }
+
+    pub(super) fn note_backlog(&mut self, stanza: NodeRef<'_>, now: Instant) {
+        if stanza.attr("offline").is_some() {
+            self.backlog.on_stanza(now, self.config.offline_timeout);
+        }
+    }
+}
+
+/// Writes that nobody waits for.
+pub(super) fn commit(writes: Vec<Write>, effects: &mut Vec<Effect>) {
+    if !writes.is_empty() {
+        effects.push(Effect::Commit { token: 0, writes });
+    }
+}

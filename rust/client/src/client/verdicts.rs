@@ -1,0 +1,79 @@
+//! What is overdue, and what that says about the server or about our store.
+
+use std::time::Duration;
+
+use runner_proto::{close_reason::CloseReason, phase::Phase, session::Io, time::Instant};
+
+use super::{Client, account::Ask, io};
+use crate::{Cx, Probe, sends::Overdue};
+
+impl Client {
+    pub(super) fn check_store(&mut self, cx: &mut Cx<'_>) {
+        if self.stalled_since.is_some_and(|since| since + self.config.store_stall <= cx.now) {
+            self.stalled_since = None;
+            self.session.close(CloseReason::StoreStalled, &mut io(cx));
+        }
+    }
+
+    pub(super) fn check_probe(&mut self, cx: &mut Cx<'_>) {
+        if self.probe_at.is_some_and(|at| at <= cx.now) {
+            let io = &mut io(cx);
+            self.schedule_probe(io);
+            // While it goes unanswered it is asked again by itself.
+            if self.unanswered_asks & Ask::Count.bit() == 0 {
+                self.ask(Ask::Count, io);
+            }
+        }
+    }
+
+    /// The next probe is an interval away, give or take a tenth, so that the fleet's probes spread.
+    pub(super) fn schedule_probe(&mut self, io: &mut Io<'_>) {
+        let interval = self.config.probe_interval;
+        let spread = u32::try_from((interval / 5).as_micros()).unwrap_or(u32::MAX);
+        let jitter = Duration::from_micros(u64::from(io.entropy.below(spread)));
+        self.probe_at = Some(io.now + interval.saturating_sub(interval / 10) + jitter);
+    }
+
+    pub(super) fn check_backlog(&mut self, cx: &mut Cx<'_>) {
+        if self.backlog.poll_ask(cx.now, self.inbox.unanswered()) {
+            self.ask_batch(&mut io(cx));
+        }
+        if self.backlog.poll_missing(cx.now) {
+            self.health.set(Probe::OfflineMissing, false, "the backlog did not end", cx.effects);
+        }
+    }
+
+    pub(super) fn check_sends(&mut self, cx: &mut Cx<'_>) {
+        let (ack, give_up) = (self.config.send_ack_timeout, self.config.send_timeout);
+        while let Some(overdue) = self.sends.poll_overdue(cx.now, ack, give_up) {
+            if overdue == Overdue::Unacknowledged {
+                self.health.set(Probe::SendUnacked, false, "a send was not acknowledged", cx.effects);
+            }
+        }
+    }
+
+    pub(super) fn check_inbox(&mut self, cx: &mut Cx<'_>) {
+        if self.stanza_deadline().is_some_and(|at| at <= cx.now) {
+            self.health.set(
+                Probe::StanzaUnanswered,
+                false,
+                "a stanza waits although the store commits",
+                cx.effects,
+            );
+        }
+    }
+
+    /// Whether what is overdue says something about the server: not while nothing is read, and not before or after
+    /// being online.
+    pub(super) fn is_judging(&self) -> bool {
+        self.session.phase() == Phase::Online && self.stalled_since.is_none()
+    }
+
+    /// When a waiting stanza becomes a verdict, counted from the end of the store's last stall.
+    pub(super) fn stanza_deadline(&self) -> Option<Instant> {
+        if self.health.is_failing(Probe::StanzaUnanswered) {
+            return None;
+        }
+        Some(self.inbox.oldest()?.max(self.stanza_grace) + self.config.stanza_answer_timeout)
+    }
+}
