@@ -57,9 +57,10 @@ impl Engine {
     }
 
     fn close(&self, session_id: &str, connection: u64, reason: &str) -> PyResult<()> {
-        let reason = CloseReason::from_slug(reason)
-            .filter(|reason| reason.source() == Source::Request)
-            .ok_or_else(|| PyValueError::new_err(format!("reason: {reason:?} is not one of the request reasons")))?;
+        let reason =
+            CloseReason::from_slug(reason).filter(|reason| reason.source() == Source::Request).ok_or_else(
+                || PyValueError::new_err(format!("reason: {reason:?} is not one of the request reasons")),
+            )?;
         ignore_stopped(self.0.close(session_id, connection, reason))
     }
 

@@ -100,7 +100,11 @@ impl Event {
 
     #[getter]
     fn clock_offset_s(&self) -> Option<f64> {
-        if let EventKind::ClockOffset { offset_ms } = self.0.kind { Some(offset_ms as f64 / 1000.0) } else { None }
+        if let EventKind::ClockOffset { offset_ms } = self.0.kind {
+            Some(offset_ms as f64 / 1000.0)
+        } else {
+            None
+        }
     }
 
     fn __repr__(&self) -> String {

@@ -30,9 +30,8 @@ impl Simulator {
         directory: PathBuf,
     ) -> PyResult<Self> {
         let options = Options { port, control_port, sessions, tls, ..Options::new(directory) };
-        let running = py
-            .detach(|| Running::start(options))
-            .map_err(|error| PyOSError::new_err(error.to_string()))?;
+        let running =
+            py.detach(|| Running::start(options)).map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(Self {
             url: running.url().to_owned(),
             control: running.control().to_owned(),

@@ -11,19 +11,35 @@ const MAX_SENDS: usize = 65_536;
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(Box<Open>),
-    Close { session_id: Arc<str>, connection: u64, reason: CloseReason },
-    Logout { session_id: Arc<str>, connection: u64 },
-    Send { session_id: Arc<str>, connection: u64, node: Vec<u8> },
+    Close {
+        session_id: Arc<str>,
+        connection: u64,
+        reason: CloseReason,
+    },
+    Logout {
+        session_id: Arc<str>,
+        connection: u64,
+    },
+    Send {
+        session_id: Arc<str>,
+        connection: u64,
+        node: Vec<u8>,
+    },
     /// Copy the counters of all sessions out.
     Counters,
     /// Drop what is remembered of a session without a connection.
-    Forget { session_id: Arc<str> },
+    Forget {
+        session_id: Arc<str>,
+    },
     /// Close all, then end the thread.
     Shutdown,
     /// End the thread now.
     Halt,
     #[cfg(test)]
-    Panic { session_id: Arc<str>, connection: u64 },
+    Panic {
+        session_id: Arc<str>,
+        connection: u64,
+    },
 }
 
 /// What to dial for.

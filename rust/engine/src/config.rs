@@ -51,7 +51,8 @@ impl Endpoint {
             return Err(EndpointError::Path);
         }
         let (host, port) = host_and_port(authority).map_err(|_: ProxyUrlError| EndpointError::Host)?;
-        let endpoint = Self { secure, host: host.into(), port: port.unwrap_or(default_port), path: path.into() };
+        let endpoint =
+            Self { secure, host: host.into(), port: port.unwrap_or(default_port), path: path.into() };
         if !secure && !endpoint.is_loopback() {
             return Err(EndpointError::PlainToElsewhere);
         }
@@ -123,7 +124,8 @@ mod tests {
         for url in ["ws://localhost:1/", "ws://127.9.9.9/", "ws://[::1]/", "ws://LOCALHOST/"] {
             assert!(Endpoint::parse(url).is_ok(), "{url}");
         }
-        for url in ["ws://web.whatsapp.com/", "ws://10.0.0.1/", "ws://localhost.evil.example/", "ws://[::2]/"] {
+        for url in ["ws://web.whatsapp.com/", "ws://10.0.0.1/", "ws://localhost.evil.example/", "ws://[::2]/"]
+        {
             assert_eq!(Endpoint::parse(url), Err(EndpointError::PlainToElsewhere), "{url}");
         }
     }
@@ -144,8 +146,11 @@ mod tests {
 
     #[test]
     fn whatsapp_is_known_by_its_domains_and_not_by_lookalikes() {
-        let is_whatsapp = |host: &str| Endpoint::parse(&format!("wss://{host}/")).expect("valid").is_whatsapp();
-        assert!(is_whatsapp("WEB.WhatsApp.com") && is_whatsapp("whatsapp.com.") && is_whatsapp("g.whatsapp.net"));
+        let is_whatsapp =
+            |host: &str| Endpoint::parse(&format!("wss://{host}/")).expect("valid").is_whatsapp();
+        assert!(
+            is_whatsapp("WEB.WhatsApp.com") && is_whatsapp("whatsapp.com.") && is_whatsapp("g.whatsapp.net")
+        );
         assert!(!is_whatsapp("notwhatsapp.com") && !is_whatsapp("whatsapp.com.example"));
     }
 }

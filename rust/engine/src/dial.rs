@@ -129,7 +129,10 @@ impl Dial {
         let port = self.proxy.as_ref().map_or(cx.target.endpoint.port, Proxy::port);
         let addresses: Vec<SocketAddr> = addresses.iter().map(|&ip| SocketAddr::new(ip, port)).collect();
         if !cx.target.endpoint.secure && !addresses.iter().all(|address| address.ip().is_loopback()) {
-            return self.failed(CloseReason::ResolveFailed, "ws:// is for loopback only, and this name is elsewhere");
+            return self.failed(
+                CloseReason::ResolveFailed,
+                "ws:// is for loopback only, and this name is elsewhere",
+            );
         }
         if addresses.is_empty() {
             return self.failed(self.unless_proxy(CloseReason::ResolveFailed), "the name has no address");
@@ -256,7 +259,6 @@ impl Dial {
             let taken = match link.read(cx.buffers) {
                 Ok(taken) => taken,
                 Err(ReadError(error)) => {
-                    link.farewell(cx.buffers);
                     let reason = match &error {
                         rustls::Error::InvalidCertificate(_) => CloseReason::TlsCertificateInvalid,
                         _ => CloseReason::TlsFailed,
@@ -319,7 +321,9 @@ impl Dial {
 
     /// The socket is empty: sends what the last bytes asked for.
     fn flushed(&mut self, reason: CloseReason, cx: &mut DialCx<'_>) -> Step {
-        let (State::Tunnelling { link, .. } | State::Securing { link }) = &mut self.state else { return Step::Wait };
+        let (State::Tunnelling { link, .. } | State::Securing { link }) = &mut self.state else {
+            return Step::Wait;
+        };
         match link.write(cx.buffers) {
             Ok(()) => Step::Wait,
             Err(error) => self.broken(reason, &error),
@@ -340,7 +344,9 @@ impl Dial {
 
     fn broken(&self, reason: CloseReason, error: &WriteError) -> Step {
         match error {
-            WriteError::Ended(end) => self.failed(reason, format_args!("the connection ended: {}", end.detail)),
+            WriteError::Ended(end) => {
+                self.failed(reason, format_args!("the connection ended: {}", end.detail))
+            }
             WriteError::Stalled => self.failed(reason, "the peer does not read"),
         }
     }
@@ -365,5 +371,6 @@ fn connected(socket: &TcpStream) -> io::Result<bool> {
 
 fn is_fd_exhausted(error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    code == Some(rustix::io::Errno::MFILE.raw_os_error()) || code == Some(rustix::io::Errno::NFILE.raw_os_error())
+    code == Some(rustix::io::Errno::MFILE.raw_os_error())
+        || code == Some(rustix::io::Errno::NFILE.raw_os_error())
 }

@@ -1,8 +1,8 @@
 //! One connection: first a dial, then a link with a client on it.
 //!
-//! The client is called in one place, `Connection::call`, which also catches its panics: a client holds no lock and
-//! shares nothing but the thread's scratch buffers, and these are thrown away, so that after a panic only its own state is in
-//! doubt, and that is dropped with the connection (docs/decisions/0005).
+//! The code of one connection (its client, its TLS, its proxy) runs under `Bench::guard`, which catches panics: it
+//! holds no lock across calls and shares nothing but the thread's scratch buffers, and these are thrown away. After a
+//! panic only the connection's own state is in doubt, and that is dropped with it (docs/decisions/0005).
 
 use crate::dial::Dial;
 use crate::event::{Event, EventKind};
@@ -46,6 +46,18 @@ impl Bench {
             commits: Vec::new(),
             panics_total: 0,
         }
+    }
+
+    /// Runs one connection's code. When it panics, what it may have left half-done in the shared buffers is thrown
+    /// away, and the connection's end is returned.
+    pub(crate) fn guard<T>(&mut self, phase: Phase, step: impl FnOnce(&mut Self) -> T) -> Result<T, Closed> {
+        catch_unwind(AssertUnwindSafe(|| step(&mut *self))).map_err(|payload| {
+            self.buffers = Buffers::default();
+            self.scratch = session::Buffers::default();
+            self.effects.clear();
+            self.panics_total += 1;
+            Closed::new(CloseReason::SessionPanicked, phase).with_detail(panic_message(&*payload))
+        })
     }
 }
 
@@ -121,7 +133,14 @@ impl Connection {
     /// Reads once; true when there may be more.
     pub(crate) fn handle_readable(&mut self, bench: &mut Bench) -> bool {
         let Stage::Live(live) = &mut self.stage else { return false };
-        match live.link.read(&mut bench.buffers) {
+        let read = match bench.guard(self.phase, |bench| live.link.read(&mut bench.buffers)) {
+            Ok(read) => read,
+            Err(panicked) => {
+                self.closed.get_or_insert(panicked);
+                return false;
+            }
+        };
+        match read {
             Ok(taken) => {
                 if !bench.buffers.plain.is_empty() {
                     self.call(bench, |client, input, cx| client.handle_input(input, cx));
@@ -141,7 +160,7 @@ impl Connection {
     pub(crate) fn handle_writable(&mut self, bench: &mut Bench) {
         let Stage::Live(live) = &mut self.stage else { return };
         let outcome = live.link.write_unsent();
-        self.after_write(outcome, bench);
+        self.after_write(Ok(outcome), bench);
     }
 
     pub(crate) fn handle_timeout(&mut self, bench: &mut Bench) {
@@ -175,7 +194,7 @@ impl Connection {
             return;
         }
         if let Stage::Live(live) = &mut self.stage {
-            let outcome = live.link.write(&mut bench.buffers);
+            let outcome = bench.guard(self.phase, |bench| live.link.write(&mut bench.buffers));
             self.after_write(outcome, bench);
         }
         bench.buffers.reset();
@@ -184,16 +203,20 @@ impl Connection {
     /// Says goodbye below the client, which is done; the socket is dropped with the connection.
     pub(crate) fn farewell(&mut self, bench: &mut Bench) {
         if let Stage::Live(live) = &mut self.stage {
-            live.link.farewell(&mut bench.buffers);
+            // A panic is counted; the connection is at its end already.
+            let _ = bench.guard(self.phase, |bench| live.link.farewell(&mut bench.buffers));
         }
         bench.buffers.reset();
     }
 
-    fn after_write(&mut self, outcome: Result<(), WriteError>, bench: &mut Bench) {
+    fn after_write(&mut self, outcome: Result<Result<(), WriteError>, Closed>, bench: &mut Bench) {
         match outcome {
-            Ok(()) => {}
-            Err(WriteError::Ended(end)) => self.end(end, bench),
-            Err(WriteError::Stalled) => {
+            Ok(Ok(())) => {}
+            Err(panicked) => {
+                self.closed.get_or_insert(panicked);
+            }
+            Ok(Err(WriteError::Ended(end))) => self.end(end, bench),
+            Ok(Err(WriteError::Stalled)) => {
                 self.closed.get_or_insert(Closed::new(CloseReason::OutputStalled, self.phase));
             }
         }
@@ -211,20 +234,16 @@ impl Connection {
         if self.closed.is_some() {
             return;
         }
-        let Bench { buffers, scratch, entropy, effects, .. } = bench;
-        let mut cx = Cx { now: bench.now, unix_ms: bench.unix_ms, entropy, out: &mut buffers.out, scratch, effects };
-        let caught = catch_unwind(AssertUnwindSafe(|| step(&mut live.client, &mut buffers.plain, &mut cx)));
-        buffers.plain.clear();
-        match caught {
+        let called = bench.guard(self.phase, |bench| {
+            let Bench { now, unix_ms, buffers, scratch, entropy, effects, .. } = bench;
+            let Buffers { plain, out, .. } = buffers;
+            let mut cx = Cx { now: *now, unix_ms: *unix_ms, entropy, out, scratch, effects };
+            step(&mut live.client, plain, &mut cx);
+            plain.clear();
+        });
+        match called {
             Ok(()) => self.take_in_effects(bench),
-            Err(payload) => {
-                bench.buffers = Buffers::default();
-                bench.scratch = session::Buffers::default();
-                bench.effects.clear();
-                bench.panics_total += 1;
-                let closed = Closed::new(CloseReason::SessionPanicked, self.phase);
-                self.closed = Some(closed.with_detail(panic_message(&*payload)));
-            }
+            Err(panicked) => self.closed = Some(panicked),
         }
     }
 
@@ -242,14 +261,21 @@ impl Connection {
                 runner_client::Event::Phase(phase) => {
                     self.phase = phase;
                     if phase == Phase::Authenticating {
-                        bench.events.push(event_of(&self.session_id, self.number, bench.unix_ms, EventKind::Path));
+                        bench.events.push(event_of(
+                            &self.session_id,
+                            self.number,
+                            bench.unix_ms,
+                            EventKind::Path,
+                        ));
                     }
                     EventKind::Phase(phase)
                 }
                 runner_client::Event::Online { handshake, .. } => {
                     EventKind::Online { handshake, duration: bench.now - self.opened_at }
                 }
-                runner_client::Event::Probe { probe, healthy, detail } => EventKind::Probe { probe, healthy, detail },
+                runner_client::Event::Probe { probe, healthy, detail } => {
+                    EventKind::Probe { probe, healthy, detail }
+                }
                 runner_client::Event::ClockOffset { offset_ms } => EventKind::ClockOffset { offset_ms },
                 runner_client::Event::ResumeFailed => EventKind::ResumeFailed,
                 runner_client::Event::Closed(closed) => {

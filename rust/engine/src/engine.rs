@@ -116,7 +116,8 @@ impl Engine {
         let reactor = Reactor::new(poll, Arc::clone(&shared), store.clone(), config, clock)?;
         let for_store = Arc::clone(&shared);
         store.set_notify(Box::new(move || for_store.wake()));
-        let thread = std::thread::Builder::new().name("runner-io".into()).spawn(move || reactor.run_or_abort())?;
+        let thread =
+            std::thread::Builder::new().name("runner-io".into()).spawn(move || reactor.run_or_abort())?;
         Ok(Self { shared, store, thread: Some(thread) })
     }
 

@@ -21,9 +21,13 @@ struct Asked {
 
 #[derive(Debug, PartialEq, Eq)]
 enum What {
-    Commit { client_token: u64 },
+    Commit {
+        client_token: u64,
+    },
     /// A commit that the store did not take; its client learns that in its turn.
-    Failed { client_token: u64 },
+    Failed {
+        client_token: u64,
+    },
     Device,
 }
 

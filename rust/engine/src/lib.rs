@@ -23,6 +23,12 @@ mod store_link;
 mod timers;
 mod tls;
 
+// The integration tests' support is used by one test in here as well.
+#[cfg(test)]
+extern crate self as runner_engine;
+#[cfg(test)]
+mod tests;
+
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Endpoint, EndpointError};
 pub use engine::{Engine, OpenRequest, Refused, StartError};

@@ -74,7 +74,9 @@ impl Link {
         let count = match read_once(&mut self.socket, room) {
             Ok(0) => return Ok(Taken { more: false, end: Some(end(CloseReason::ConnectionClosed, "")) }),
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Taken { more: false, end: None }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(Taken { more: false, end: None });
+            }
             Err(error) => return Ok(Taken { more: false, end: Some(end_of(&error)) }),
         };
         let mut taken = Taken { more: count == READ_BUDGET || self.is_ending, end: None };

@@ -158,7 +158,11 @@ pub(crate) struct Authority<'a>(pub(crate) &'a str, pub(crate) u16);
 
 impl fmt::Display for Authority<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.contains(':') { write!(f, "[{}]:{}", self.0, self.1) } else { write!(f, "{}:{}", self.0, self.1) }
+        if self.0.contains(':') {
+            write!(f, "[{}]:{}", self.0, self.1)
+        } else {
+            write!(f, "{}:{}", self.0, self.1)
+        }
     }
 }
 
@@ -221,7 +225,11 @@ impl Conversation {
     }
 
     /// Takes what the proxy sent; `Ok(Some(rest))` when the tunnel is open, `rest` being the endpoint's first bytes.
-    pub(crate) fn handle_input(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Option<Vec<u8>>, ProxyError> {
+    pub(crate) fn handle_input(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, ProxyError> {
         self.input.extend_from_slice(input);
         loop {
             let Some(used) = self.step(out)? else {
@@ -260,8 +268,10 @@ impl Conversation {
                         self.state = State::SocksAuth;
                     }
                     (5, 0xff, _) => {
-                        let (reason, detail) =
-                            (CloseReason::ProxyAuthFailed, "the proxy accepts none of our ways to authenticate");
+                        let (reason, detail) = (
+                            CloseReason::ProxyAuthFailed,
+                            "the proxy accepts none of our ways to authenticate",
+                        );
                         return Err(ProxyError { reason, code: None, detail });
                     }
                     _ => return Err(failed("the proxy does not speak SOCKS5")),
@@ -272,14 +282,17 @@ impl Conversation {
                 // RFC 1929: any status but 0 is a failure; the version is not checked, servers differ.
                 let Some(&[_, status]) = self.input.first_chunk() else { return Ok(None) };
                 if status != 0 {
-                    let (reason, detail) = (CloseReason::ProxyAuthFailed, "the proxy refused user and password");
+                    let (reason, detail) =
+                        (CloseReason::ProxyAuthFailed, "the proxy refused user and password");
                     return Err(ProxyError { reason, code: Some(status.into()), detail });
                 }
                 self.socks_connect(out);
                 Ok(Some(2))
             }
             State::SocksReply => {
-                let Some(&[version, reply, _, kind, first]) = self.input.first_chunk() else { return Ok(None) };
+                let Some(&[version, reply, _, kind, first]) = self.input.first_chunk() else {
+                    return Ok(None);
+                };
                 if version != 5 {
                     return Err(failed("the proxy does not speak SOCKS5"));
                 }
@@ -386,7 +399,11 @@ mod tests {
     }
 
     /// Feeds `answers` in chunks of `chunk`, returning everything sent and the outcome.
-    fn converse(url: &str, answers: &[&[u8]], chunk: usize) -> (Vec<u8>, Result<Option<Vec<u8>>, ProxyError>) {
+    fn converse(
+        url: &str,
+        answers: &[&[u8]],
+        chunk: usize,
+    ) -> (Vec<u8>, Result<Option<Vec<u8>>, ProxyError>) {
         let mut out = Vec::new();
         let mut conversation = Conversation::start(proxy(url), "web.whatsapp.com", 443, &mut out);
         let mut rest = None;

@@ -198,8 +198,9 @@ impl<C: Clock> Reactor<C> {
         self.fire_timers();
         self.check_store();
         self.check_shutdown();
-        self.shared.outbox.append(&mut self.bench.events);
+        // Before the events, so that whoever has seen one finds the numbers that go with it.
         self.publish(!events.is_empty());
+        self.shared.outbox.append(&mut self.bench.events);
     }
 
     fn on_socket(&mut self, key: Key, is_writable: bool, is_ending: bool) {
@@ -395,14 +396,11 @@ impl<C: Clock> Reactor<C> {
     fn with_dial(&mut self, key: Key, step: impl FnOnce(&mut Dial, &mut DialCx<'_>) -> Step) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Dial(dial) = &mut connection.stage else { return };
-        let mut cx = DialCx {
-            now: self.bench.now,
-            target: &self.target,
-            registry: self.poll.registry(),
-            token: key.to_token(),
-            buffers: &mut self.bench.buffers,
-        };
-        let step = step(dial, &mut cx);
+        let (target, registry, token) = (&self.target, self.poll.registry(), key.to_token());
+        let step = self.bench.guard(dial.phase(), |bench| {
+            step(dial, &mut DialCx { now: bench.now, target, registry, token, buffers: &mut bench.buffers })
+        });
+        let step = step.unwrap_or_else(Step::Failed);
         self.bench.buffers.reset();
         match step {
             Step::Wait => {
@@ -437,7 +435,8 @@ impl<C: Clock> Reactor<C> {
         if link.tls.as_ref().is_some_and(|tls| tls.is_resumed()) {
             self.shared.meters.tls_resumed_total.fetch_add(1, Ordering::Relaxed);
         }
-        let totals = self.sessions.get(&connection.session_id).map(|session| session.totals).unwrap_or_default();
+        let totals =
+            self.sessions.get(&connection.session_id).map(|session| session.totals).unwrap_or_default();
         match client_device(device, dial.version, dial.resume, totals) {
             Ok(state) => {
                 let client = Client::new(Arc::clone(&self.client_config), state, self.bench.now);
@@ -449,7 +448,10 @@ impl<C: Clock> Reactor<C> {
                 self.queue(key);
             }
             Err(why) => {
-                self.close_with(key, Closed::new(CloseReason::DeviceQuarantined, Phase::Dialling).with_detail(why));
+                self.close_with(
+                    key,
+                    Closed::new(CloseReason::DeviceQuarantined, Phase::Dialling).with_detail(why),
+                );
             }
         }
     }
@@ -537,7 +539,10 @@ impl<C: Clock> Reactor<C> {
         self.store_stalled = stalled;
         self.shared.meters.store_stalled.store(stalled, Ordering::Relaxed);
         if stalled {
-            self.store_event(false, &format!("lagging: the oldest write waits for {:.1} s", age.as_secs_f64()));
+            self.store_event(
+                false,
+                &format!("lagging: the oldest write waits for {:.1} s", age.as_secs_f64()),
+            );
         } else {
             self.store_event(true, "the store has caught up");
             self.ready.extend(self.held.drain(..));
@@ -578,7 +583,9 @@ impl<C: Clock> Reactor<C> {
         if self.bench.now >= until {
             let keys: Vec<Key> = self.connections.keys().collect();
             for key in keys {
-                let Some(phase) = self.connections.get_mut(key).map(|connection| connection.phase()) else { continue };
+                let Some(phase) = self.connections.get_mut(key).map(|connection| connection.phase()) else {
+                    continue;
+                };
                 self.close_with(key, Closed::new(CloseReason::Shutdown, phase));
             }
         }
@@ -588,11 +595,10 @@ impl<C: Clock> Reactor<C> {
     fn publish(&mut self, woken: bool) {
         let meters = &self.shared.meters;
         let (mut dialling, mut online) = (0, 0);
-        // A pass over all connections costs 10 µs at 10,000 of them; once a turn is too often, once a tenth second is not.
+        // A pass over all connections is too much for every turn of a busy thread, and little ten times a second.
         let beat = self.bench.unix_ms / 100;
-        if meters.heartbeat_unix_ms.swap(self.bench.unix_ms, Ordering::Relaxed) / 100 != beat
-            || self.connections.len() < 64
-        {
+        let last_beat = meters.heartbeat_unix_ms.swap(self.bench.unix_ms, Ordering::Relaxed) / 100;
+        if last_beat != beat || self.connections.len() < 64 {
             for connection in self.connections.iter() {
                 match connection.phase() {
                     Phase::Dialling | Phase::Securing => dialling += 1,

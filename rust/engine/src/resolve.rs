@@ -81,7 +81,8 @@ impl Resolver {
         drop(queues);
         if !enough && self.threads.len() < MAX_THREADS {
             let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new().name("runner-resolve".into()).spawn(move || shared.run());
+            let thread =
+                std::thread::Builder::new().name("runner-resolve".into()).spawn(move || shared.run());
             // Without a thread the name waits for an older one, or for the dial's deadline.
             self.threads.extend(thread.ok());
         }
@@ -126,7 +127,8 @@ impl Shared {
         while !queues.closed {
             if let Some(host) = queues.wanted.pop_front() {
                 drop(queues);
-                let answer = (self.lookup)(&host).map(Arc::from).map_err(|error| Arc::from(error.to_string()));
+                let answer =
+                    (self.lookup)(&host).map(Arc::from).map_err(|error| Arc::from(error.to_string()));
                 queues = self.lock();
                 queues.found.push((host, answer));
                 (self.wake)();

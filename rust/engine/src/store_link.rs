@@ -35,7 +35,8 @@ pub(crate) fn client_device(
     counters: Counters,
 ) -> Result<DeviceState, &'static str> {
     let credentials = &device.credentials;
-    let (username, number) = login_numbers(&credentials.jid).ok_or("the stored jid is not one of a device")?;
+    let (username, number) =
+        login_numbers(&credentials.jid).ok_or("the stored jid is not one of a device")?;
     let server_key = device.server_chain.as_ref().filter(|_| resume).map(|chain| CachedServerKey {
         key: chain.leaf_key,
         not_before: chain.not_before,

@@ -5,12 +5,15 @@
 
 use crate::config::{Config, Endpoint};
 use rustls::client::{
-    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue, UnbufferedClientConnection,
+    ClientConnectionData, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+    UnbufferedClientConnection,
 };
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,7 +70,7 @@ impl Connector {
 
     pub(crate) fn connect(&self) -> Result<Tls, rustls::Error> {
         let conn = UnbufferedClientConnection::new(Arc::clone(&self.config), self.name.clone())?;
-        Ok(Tls { conn, partial: Box::default(), is_open: false })
+        Ok(Tls { conn, partial: Box::default(), is_open: false, is_broken: false })
     }
 }
 
@@ -77,6 +80,8 @@ pub(crate) struct Tls {
     /// The beginning of a record whose rest has not come; empty, and then unallocated, between records.
     partial: Box<[u8]>,
     is_open: bool,
+    /// The peer broke TLS; nothing more goes through.
+    is_broken: bool,
 }
 
 /// What [`Tls::handle_input`] found beside application data.
@@ -118,11 +123,7 @@ impl Tls {
                     None
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(out, 512, |room| match data.encode(room) {
-                        Ok(written) => Ok(written),
-                        Err(EncodeError::InsufficientSize(needed)) => Err(Some(needed.required_size)),
-                        Err(EncodeError::AlreadyEncoded) => Err(None),
-                    })?;
+                    encode(&mut data, out)?;
                     None
                 }
                 Ok(ConnectionState::TransmitTlsData(sent)) => {
@@ -136,7 +137,9 @@ impl Tls {
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(TlsProgress::PeerClosed),
                 Ok(_) => Some(TlsProgress::Handshaking),
                 Err(error) => {
-                    self.alert(out);
+                    // rustls must not be asked again after an error, not even for its alert: it would deframe the same
+                    // record once more, which its debug assertions forbid. The peer sees the connection close.
+                    self.is_broken = true;
                     return Err(error);
                 }
             };
@@ -147,17 +150,6 @@ impl Tls {
         };
         self.partial = records.get(at..).unwrap_or_default().into();
         Ok(progress)
-    }
-
-    /// Appends the alert that an error left behind, so that the peer learns why; best effort.
-    fn alert(&mut self, out: &mut Vec<u8>) {
-        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
-            self.conn.process_tls_records(&mut [])
-        {
-            let mut room = [0; 64];
-            let Ok(written) = data.encode(&mut room) else { return };
-            out.extend_from_slice(room.get(..written).unwrap_or_default());
-        }
     }
 
     /// Whether the handshake is over.
@@ -198,26 +190,47 @@ impl Tls {
     fn with_write_traffic(
         &mut self,
         out: &mut Vec<u8>,
-        write: impl FnOnce(
-            &mut rustls::unbuffered::WriteTraffic<'_, rustls::client::ClientConnectionData>,
-            &mut Vec<u8>,
-        ) -> Result<(), rustls::Error>,
+        write: impl FnOnce(&mut WriteTraffic<'_, ClientConnectionData>, &mut Vec<u8>) -> Result<(), rustls::Error>,
     ) -> Result<(), rustls::Error> {
-        loop {
-            match self.conn.process_tls_records(&mut []).state? {
-                ConnectionState::WriteTraffic(mut traffic) => return write(&mut traffic, out),
-                // A key update of TLS' own goes first.
-                ConnectionState::EncodeTlsData(mut data) => append(out, 512, |room| match data.encode(room) {
-                    Ok(written) => Ok(written),
-                    Err(EncodeError::InsufficientSize(needed)) => Err(Some(needed.required_size)),
-                    Err(EncodeError::AlreadyEncoded) => Err(None),
-                })?,
-                ConnectionState::TransmitTlsData(sent) => sent.done(),
-                ConnectionState::PeerClosed => {}
-                _ => return Err(rustls::Error::HandshakeNotComplete),
-            }
+        if self.is_broken {
+            return Err(rustls::Error::HandshakeNotComplete);
         }
+        // rustls remembers where in the held bytes a split handshake message lies, so it must see them each time.
+        let mut held = std::mem::take(&mut self.partial);
+        let mut at = 0;
+        let outcome = loop {
+            let UnbufferedStatus { discard, state } =
+                self.conn.process_tls_records(held.get_mut(at..).unwrap_or_default());
+            at += discard;
+            match state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => break write(&mut traffic, out),
+                // A key update of TLS' own goes first.
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    if let Err(error) = encode(&mut data, out) {
+                        break Err(error);
+                    }
+                }
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+                Ok(ConnectionState::PeerClosed) => {}
+                Ok(_) => break Err(rustls::Error::HandshakeNotComplete),
+                Err(error) => break Err(error),
+            }
+        };
+        self.partial = if at == 0 { held } else { held.get(at..).unwrap_or_default().into() };
+        outcome
     }
+}
+
+/// Appends a record of TLS' own.
+fn encode(
+    data: &mut EncodeTlsData<'_, ClientConnectionData>,
+    out: &mut Vec<u8>,
+) -> Result<(), rustls::Error> {
+    append(out, 512, |room| match data.encode(room) {
+        Ok(written) => Ok(written),
+        Err(EncodeError::InsufficientSize(needed)) => Err(Some(needed.required_size)),
+        Err(EncodeError::AlreadyEncoded) => Err(None),
+    })
 }
 
 /// Appends what `fill` writes, with `room` bytes at first and with as many as it asks for then.

@@ -1,0 +1,34 @@
+//! A panic in one session's code, which only a test can cause.
+
+#[path = "../tests/it/support.rs"]
+mod support;
+
+use self::support::World;
+use crate::command::Command;
+use runner_proto::close_reason::CloseReason;
+use runner_proto::phase::Phase;
+use std::sync::Arc;
+
+/// Pain #20.
+#[test]
+fn a_panic_ends_its_session_and_no_other() {
+    let world = World::plain(3);
+    for session_id in ["s0", "s1", "s2"] {
+        world.bench.open(session_id, 1);
+        world.bench.wait_online(session_id, 1);
+    }
+    world.bench.engine.push(Command::Panic { session_id: Arc::from("s1"), connection: 1 }).expect("running");
+    let closed = world.bench.wait_closed("s1", 1);
+    assert_eq!((closed.reason, closed.phase), (CloseReason::SessionPanicked, Phase::Online));
+    assert_eq!(closed.detail, "injected");
+    let stats = world.bench.engine.stats();
+    assert_eq!((stats.panics_total, stats.online), (1, 2));
+    // The thread and its shared buffers serve on, for the same device too.
+    world.bench.open("s1", 2);
+    world.bench.wait_online("s1", 2);
+    let before = world.bench.totals("s0").stanzas_received;
+    world.post("/push", &serde_json::json!({ "all": true, "template": "receipt", "n": 10 }));
+    while world.bench.totals("s0").stanzas_received < before + 10 {
+        assert!(!world.bench.engine.is_stopped());
+    }
+}

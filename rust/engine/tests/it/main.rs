@@ -1,0 +1,10 @@
+//! The engine on real sockets, against the simulator and against servers that misbehave below it.
+//!
+//! Nothing sleeps: a test waits for an event with a ceiling of real time, and turns the engine's clock by hand.
+
+mod closing;
+mod dialling;
+mod login;
+mod store_lag;
+mod support;
+mod undrained;

@@ -1,0 +1,81 @@
+//! The store hangs: reading pauses for all, pings go on, and after a while the connections end as our fault.
+
+use crate::support::World;
+use runner_engine::EventKind;
+use runner_proto::close_reason::CloseReason;
+use rusqlite::Connection;
+use serde_json::json;
+use std::time::Duration;
+
+/// Takes the database's write lock, as a backup tool that misbehaves would: the writer thread waits for it.
+fn hold_the_store(world: &World) -> Connection {
+    let path = world.bench.folder.path().join("store.db");
+    let other = Connection::open(path).expect("the same file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+    other
+}
+
+fn push_message(world: &World, index: u32) {
+    let mut push = World::target(index);
+    push["template"] = json!("message");
+    world.post("/push", &push);
+}
+
+fn wait_store(world: &World, is_healthy: bool) {
+    world.bench.wait(
+        "a store event",
+        |event| matches!(&event.kind, EventKind::Store { healthy, .. } if *healthy == is_healthy),
+    );
+}
+
+/// Both online, one message waiting for the held store, and the engine aware of it.
+fn lagging(world: &World) -> Connection {
+    for session_id in ["s0", "s1"] {
+        world.bench.open(session_id, 1);
+        world.bench.wait_online(session_id, 1);
+    }
+    assert!(world.bench.store.flush(Duration::from_secs(10)));
+    let lock = hold_the_store(world);
+    push_message(world, 0);
+    let start = std::time::Instant::now();
+    while world.bench.store.health().queued == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "the message reaches the store");
+        std::thread::yield_now();
+    }
+    world.bench.advance(Duration::from_millis(1500));
+    wait_store(world, false);
+    assert!(world.bench.engine.stats().store_stalled);
+    lock
+}
+
+#[test]
+fn reading_pauses_for_all_while_the_store_lags_and_goes_on_after() {
+    let world = World::plain(2);
+    let lock = lagging(&world);
+    let before = world.bench.totals("s1").stanzas_received;
+    let mut push = World::target(1);
+    push["template"] = json!("receipt");
+    push["n"] = json!(5);
+    world.post("/push", &push);
+    world.bench.advance(Duration::from_secs(5));
+    assert_eq!(world.bench.totals("s1").stanzas_received, before, "nothing is read");
+    lock.execute_batch("COMMIT").expect("the lock is given back");
+    wait_store(&world, true);
+    let start = std::time::Instant::now();
+    while world.bench.totals("s1").stanzas_received < before + 5 {
+        assert!(start.elapsed() < Duration::from_secs(20), "what waited is read");
+    }
+    assert_eq!(world.bench.store.take(0, 10).expect("readable").len(), 1);
+}
+
+#[test]
+fn a_store_that_hangs_ends_the_connections_as_store_stalled_and_nothing_else() {
+    let world = World::plain(2);
+    let _lock = lagging(&world);
+    world.bench.advance(Duration::from_secs(15));
+    assert_eq!(world.bench.engine.stats().online, 2, "the dead-socket clock stands still");
+    world.bench.advance(Duration::from_secs(6));
+    for session_id in ["s0", "s1"] {
+        assert_eq!(world.bench.wait_closed(session_id, 1).reason, CloseReason::StoreStalled);
+    }
+}
