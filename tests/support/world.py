@@ -49,6 +49,7 @@ class World:
         self.engine = FakeEngine(lambda: self.now, server)
         self.newest = newest
         self.refreshes = 0
+        self._options = options
         chosen = {"client_version": None if newest else PINNED, "endpoint": ENDPOINT, **options}
         self.machine = Machine(
             self.engine,
@@ -159,6 +160,8 @@ class World:
             server=self.server,
             start=5.0,
             unix_s=self.now + self.unix_offset_s + off_s,
+            newest=self.newest,
+            **self._options,
         )
 
 

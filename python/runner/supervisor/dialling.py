@@ -131,7 +131,7 @@ class Dialling(Ledger):
                 )
                 return
             self.slots.add(session_id)
-        row.history = replace(row.history, breaker=row.history.breaker.attempted())
+        self.lift(row, replace(row.history, breaker=row.history.breaker.attempted()))
         if row.path is None:
             row.path = self.path_of(row.proxy)
         self.dials.join(session_id, row.path)
@@ -237,7 +237,7 @@ class Dialling(Ledger):
             self.publish("session.breaker", row, state=after.state.value, why=after.why)
 
     def lift(self, row: Row, history: History) -> None:
-        """An operator changed what is remembered."""
+        """What is remembered changes by a wish of ours, not by the end of a connection."""
         before, row.history = row.history.breaker, history
         self.breaker_changed(row, before)
         self.dirty.add(row.session_id)

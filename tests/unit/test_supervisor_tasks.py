@@ -1,0 +1,262 @@
+"""The supervisor under Trio: its tasks, its commands that wait, its subscribers. Time jumps."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from runner.errors import EngineFailedError, RefusedError, UnknownSessionError
+from runner.reconnect.policy import Policy
+from runner.session import State
+from runner.supervisor import Options, StatusEvent, Supervisor
+from support.fake_engine import FakeEngine, FakeEvent, FakeServer, FakeStore
+from support.world import ENDPOINT, FAST, PINNED, names
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.usefixtures("quiet_logs")
+
+
+class Running:
+    def __init__(self, supervisor: Supervisor, engine: FakeEngine, store: FakeStore) -> None:
+        self.supervisor, self.engine, self.store = supervisor, engine, store
+
+    def state(self, session_id: str = "a") -> State:
+        view = self.supervisor.view(session_id)
+        assert view is not None
+        return view.state
+
+
+@asynccontextmanager
+async def running(
+    *session_ids: str, policy: Policy = FAST, server: FakeServer | None = None, **keywords: object
+) -> AsyncIterator[Running]:
+    store = FakeStore(*session_ids)
+    engine = FakeEngine(trio.current_time, server)
+    options = Options(endpoint=ENDPOINT, client_version=None if "refresh_version" in keywords else PINNED)
+    supervisor = Supervisor(engine, store, policy, options, rng=Random(0), **keywords)  # type: ignore[arg-type]
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.run)
+            await nursery.start(supervisor.run)
+            yield Running(supervisor, engine, store)
+            nursery.cancel_scope.cancel()
+    finally:
+        engine.release()
+
+
+async def test_sessions_come_online_drop_and_return(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(*names(100)) as it:
+        await trio.sleep(5)
+        assert len(it.engine.online) == 100
+        await trio.sleep(60)
+        it.engine.drop_all()
+        await trio.sleep(5)
+        assert len(it.engine.online) == 100
+        assert {view.connection for view in it.supervisor.rows()} == {2}
+
+
+@pytest.mark.pain(6)
+async def test_a_thousand_sessions_storm_under_trio(autojump_clock: trio.testing.MockClock) -> None:
+    policy = replace(FAST, connect_rate_per_s=200.0, connect_burst=50, connect_concurrency=100)
+    async with running(*names(1000), policy=policy) as it:
+        await trio.sleep(8)
+        assert len(it.engine.online) == 1000
+        await trio.sleep(60)
+        it.engine.drop_all()
+        await trio.sleep(1000 / 200 + 3)
+        assert len(it.engine.online) == 1000
+
+
+@pytest.mark.pain(17)
+async def test_force_answers_at_once_and_refuses_what_could_cost_the_number(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running("a", "b") as it:
+        await trio.sleep(40)
+        began = trio.current_time()
+        assert it.supervisor.reconnect("a") == 2
+        assert trio.current_time() == began
+        it.engine.drop("b", "stream_replaced")
+        await trio.sleep(1)
+        assert it.state("b") is State.PARKED
+        with pytest.raises(RefusedError) as refused:
+            it.supervisor.reconnect("b")
+        assert refused.value.reason == "stream_replaced"
+        assert refused.value.remedy
+        assert it.supervisor.reconnect("b", override=True) == 2
+        await trio.sleep(1)
+        assert (it.state("a"), it.state("b")) == (State.ONLINE, State.ONLINE)
+        with pytest.raises(UnknownSessionError):
+            it.supervisor.reconnect("nobody")
+
+
+@pytest.mark.pain(7)
+async def test_two_hundred_tasks_force_while_the_server_drops(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """`FakeEngine.open` refuses a second connection; here no call of it ever was."""
+    rng = Random(7)
+    async with running("a", "b", "c", "d") as it:
+        await trio.sleep(40)
+
+        async def force(delay_s: float) -> None:
+            await trio.sleep(delay_s)
+            session_id = rng.choice("abcd")
+            if rng.random() < 0.3:
+                it.engine.drop(session_id)
+            it.supervisor.reconnect(session_id)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(force, rng.uniform(0, 5))
+        await trio.sleep(30)
+        assert len(it.engine.online) == 4
+        assert not it.supervisor.past_incidents()
+
+
+async def test_add_remove_and_logout(autojump_clock: trio.testing.MockClock) -> None:
+    async with running("a") as it:
+        await trio.sleep(1)
+        it.store.policies["b"] = None
+        it.supervisor.add("b")
+        await trio.sleep(1)
+        assert it.state("b") is State.ONLINE
+        with pytest.raises(RefusedError):
+            it.supervisor.add("b")
+        await it.supervisor.remove("a")
+        assert it.supervisor.view("a") is None
+        assert "a" not in it.store.policies
+        assert not it.engine.is_open("a")
+        await it.supervisor.logout("b")
+        await trio.sleep(1)
+        assert it.state("b") is State.LOGGED_OUT
+        assert it.store.archived == {"b": "logged_out_by_request"}
+        await it.supervisor.logout("b")
+        it.supervisor.add("b")
+        await trio.sleep(1)
+        assert it.state("b") is State.ONLINE, "new credentials, new life"
+
+
+async def test_logging_out_needs_an_open_connection(autojump_clock: trio.testing.MockClock) -> None:
+    async with running("a", server=FakeServer(refuses=True)) as it:
+        await trio.sleep(1)
+        with pytest.raises(RefusedError):
+            await it.supervisor.logout("a")
+
+
+@pytest.mark.pain(24)
+async def test_another_proxy_costs_one_reconnect(autojump_clock: trio.testing.MockClock) -> None:
+    async with running("a") as it:
+        await trio.sleep(40)
+        it.supervisor.set_proxy("a", "socks5://u:p@10.0.0.9:1080")
+        it.supervisor.set_proxy("a", "socks5://u:p@10.0.0.9:1080")
+        await trio.sleep(5)
+        assert [opened.proxy for opened in it.engine.opens] == [None, "socks5://u:p@10.0.0.9:1080"]
+        assert it.state() is State.ONLINE
+
+
+async def test_the_version_is_read_before_the_first_dial_and_a_slow_answer_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def newest() -> tuple[int, int, int]:
+        await trio.sleep(3)
+        return (2, 3000, 2_000_000_123)
+
+    async with running("a", refresh_version=newest) as it:
+        await trio.sleep(2.9)
+        assert it.engine.opens == []
+        await trio.sleep(1)
+        assert it.engine.opens[0].version == (2, 3000, 2_000_000_123)
+
+    async with running("a", refresh_version=trio.sleep_forever) as it:
+        await trio.sleep(21)
+        assert it.state() is State.ONLINE
+
+
+@pytest.mark.pain(18)
+async def test_subscribers_see_the_life_of_a_session(autojump_clock: trio.testing.MockClock) -> None:
+    async with running("a") as it:
+        await trio.sleep(40)
+        events = it.supervisor.subscribe()
+        it.engine.drop("a")
+        await trio.sleep(1)
+        seen = _drain(events)
+        states = [event.view.state.value for event in seen if event.name == "session.status" and event.view]
+        assert states == ["backoff", "connecting", "online"]
+        assert [e.name for e in seen if e.name.startswith("session.reconn")] == [
+            "session.reconnecting",
+            "session.reconnected",
+        ]
+
+
+@pytest.mark.pain(6)
+async def test_a_reconnect_loop_is_announced_once_and_the_breaker_as_it_moves(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running("a", server=FakeServer(closes_after_s=1.0)) as it:
+        events = it.supervisor.subscribe()
+        await trio.sleep(4 * 3600)
+        seen = _drain(events)
+        assert [event.name for event in seen].count("session.reconnect_loop") == 1
+        moves = [event.data["state"] for event in seen if event.name == "session.breaker"]
+        assert moves[:4] == ["open", "half_open", "open", "half_open"]
+
+
+async def test_a_slow_subscriber_is_told_how_much_it_missed_and_holds_up_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(*names(50)) as it:
+        slow = it.supervisor.subscribe(capacity=3)
+        await trio.sleep(5)
+        assert len(it.engine.online) == 50
+        first = _drain(slow)
+        assert [event.lost for event in first] == [0, 0, 0]
+        it.supervisor.stop("s0000")
+        assert _drain(slow)[0].lost > 50
+        slow.close()
+        it.supervisor.stop("s0001")
+
+
+async def test_shutdown_keeps_the_wish_of_every_session(autojump_clock: trio.testing.MockClock) -> None:
+    store = FakeStore("a", "b")
+    engine = FakeEngine(trio.current_time)
+    options = Options(endpoint=ENDPOINT, client_version=PINNED)
+    supervisor = Supervisor(engine, store, FAST, options)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run)
+        await nursery.start(supervisor.run)
+        await trio.sleep(40)
+        supervisor.stop("b")
+        await trio.sleep(1)
+        assert await supervisor.shutdown()
+        nursery.cancel_scope.cancel()
+    engine.release()
+    assert engine.is_down
+    again = Supervisor(FakeEngine(trio.current_time), store, FAST, options)
+    again.machine.load()
+    assert {view.session_id: view.state.value for view in again.rows()} == {"a": "backoff", "b": "stopped"}
+
+
+async def test_an_engine_that_dies_ends_the_supervisor(autojump_clock: trio.testing.MockClock) -> None:
+    with pytest.RaisesGroup(EngineFailedError, flatten_subgroups=True):
+        async with running("a") as it:
+            await trio.sleep(1)
+            it.engine.emit(FakeEvent("stopped"))
+            await trio.sleep(1)
+
+
+def _drain(events: trio.MemoryReceiveChannel[StatusEvent]) -> list[StatusEvent]:
+    seen = []
+    while True:
+        try:
+            seen.append(events.receive_nowait())
+        except trio.WouldBlock:
+            return seen
