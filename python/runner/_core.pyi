@@ -1,7 +1,8 @@
 """The boundary between Python (decides) and Rust (does). Documented here and nowhere else.
 
 Rules (docs/boundary.md): commands enqueue and return; what the network does arrives as an `Event`;
-the caller's misuse raises; enums cross as stable slugs; times are seconds as `float` or Unix milliseconds as `int`.
+the caller's misuse raises; enums cross as stable slugs; times are seconds as `float` or Unix milliseconds
+as `int`.
 """
 
 from typing import Final, final
@@ -138,7 +139,9 @@ class Store:
     def put_meta(self, key: str, value: str) -> None:
         """Queue a fleet-wide durable value; never blocks."""
     def meta(self) -> dict[str, str]: ...
-    def import_device(self, session_id: str, device: DeviceRecord, keys: list[tuple[str, str, bytes]]) -> None:
+    def import_device(
+        self, session_id: str, device: DeviceRecord, keys: list[tuple[str, str, bytes]]
+    ) -> None:
         """Take over a device and its Signal keys `(type, id, value)` in one transaction. Blocking.
 
         Errors: StoreError (exists: the id is taken; disk_full; io). Nothing is changed then.
@@ -148,7 +151,8 @@ class Store:
     def archive(self, session_id: str, reason: str) -> None:
         """Mark the credentials as logged out; they are kept. Blocking."""
     def delete(self, session_id: str) -> None:
-        """Remove a session on the operator's explicit request; its credentials move to the archive. Blocking."""
+        """Remove a session on the operator's explicit request; its credentials move to the archive.
+        Blocking."""
     def quarantined(self) -> list[Quarantined]: ...
     def take(self, after_seq: int, n: int) -> list[InboxMessage]: ...
     def done(self, seqs: list[int]) -> int: ...
@@ -161,9 +165,17 @@ class Store:
 class Event:
     """Something that happened to one connection (or, with an empty `session_id`, to the engine).
 
-    kinds: `phase` (phase), `online` (handshake, duration_s), `closed` (reason, code, phase, detail, expire_s; the last
-    event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail), `messages` (the inbox has
-    new rows), `store` (healthy, detail), `path` (a dial that reached `authenticating`), `stopped` (shutdown finished).
+    kinds: `phase` (phase), `online` (handshake, duration_s from `open`), `closed` (reason, code, phase,
+    detail, expire_s;
+    the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
+    `clock_offset`
+    (clock_offset_s, at each login), `resume_failed` (Noise IK failed; rest it for this endpoint), `path` (a
+    dial that
+    reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
+    wait),
+    `store` (healthy, detail), `stopped` (shutdown finished; the last event).
+    All but `probe`, `clock_offset` and `path` always fit; of these `outbox_capacity` may wait, the rest is
+    dropped and counted.
     """
 
     @property
@@ -193,6 +205,9 @@ class Event:
         """`xx`, `ik` or `xxfallback`, for `online`."""
     @property
     def duration_s(self) -> float | None: ...
+    @property
+    def clock_offset_s(self) -> float | None:
+        """The server's clock minus ours; positive when ours is behind."""
 
 @final
 class SessionCounters:
@@ -249,7 +264,8 @@ class SessionCounters:
     def response_sum_s(self) -> float: ...
     @property
     def response_buckets(self) -> list[int]:
-        """Counts at or below each bound of `RESPONSE_BUCKETS_S`, not cumulative, the last one is the overflow."""
+        """Counts at or below each bound of `RESPONSE_BUCKETS_S`, not cumulative, the last one is the
+        overflow."""
 
 RESPONSE_BUCKETS_S: Final[tuple[float, ...]]
 
@@ -311,14 +327,23 @@ class EngineConfig:
         store_stall_s: float = 20.0,
         outbox_capacity: int = 65536,
     ) -> EngineConfig:
-        """`endpoint`: `wss://host[:port]/path`, or `ws://` to loopback only. `root_key` and `tls_ca_pem` are
-        refused for the real host. `login_timeout_s` bounds `authenticating`."""
+        """`endpoint`: `wss://host[:port]/path`, or `ws://` to `localhost` or a loopback address. `root_key`
+        and `tls_ca_pem`
+        are refused for the real host. `connect_timeout_s` bounds everything up to the end of the TLS
+        handshake,
+        `handshake_timeout_s` the upgrade and the Noise handshake each, `login_timeout_s` bounds
+        `authenticating`.
+        """
 
 @final
 class Engine:
     """The I/O thread and all connections. It never redials by itself and never waits for Python."""
 
-    def __new__(cls, store: Store, config: EngineConfig) -> Engine: ...
+    def __new__(cls, store: Store, config: EngineConfig) -> Engine:
+        """Start the I/O thread; from here on `store` reports its commits to this engine and to no other.
+
+        Errors: ValueError (the extra CA does not parse), OSError (no descriptor or thread left).
+        """
     def fileno(self) -> int:
         """An eventfd that is readable while `drain` has something to give."""
     def drain(self, max_events: int) -> list[Event]:
@@ -334,19 +359,36 @@ class Engine:
     ) -> None:
         """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
 
-        Errors: ValueError (proxy URL); RuntimeError when the session already has an open connection (our bug).
+        Errors: ValueError (empty session id, proxy URL: `http://`, `socks5://` or `socks5h://`, with optional
+        `user:password@`); RuntimeError when the session already has an open connection (our bug) or when a
+        million
+        events wait to be drained; EngineClosedError.
         """
     def close(self, session_id: str, connection: int, reason: str) -> None:
-        """Close with one of the `request` reasons. A connection that is not there (any more) is left alone."""
+        """Close with one of the `request` reasons (else ValueError). One that is not there (any more) is
+        left alone."""
     def logout(self, session_id: str, connection: int) -> None:
-        """Unlink this device at the server, then close with `logged_out_by_request`."""
+        """Unlink this device at the server, then close with `logged_out_by_request`. Errors:
+        EngineClosedError.
+
+        Before the connection is up it closes as `stopped`: nothing was unlinked.
+        """
     def send(self, session_id: str, connection: int, node: bytes) -> None:
-        """Queue one encoded node (flag byte in front); ValueError when it does not decode."""
+        """Queue one encoded node (flag byte in front). A connection that is not there (any more) is left
+        alone.
+
+        Errors: ValueError when it does not decode; RuntimeError when 65,536 nodes wait; EngineClosedError.
+        """
+    def forget(self, session_id: str) -> None:
+        """Drop the counters of a session that was deleted; one with a connection is left alone."""
     def counters(self) -> list[SessionCounters]:
-        """All sessions in one call."""
+        """All sessions that ever opened, in one call. Waits for the I/O thread to copy them (GIL released),
+        normally
+        well under a millisecond; after 250 ms the previous copy is given."""
     def stats(self) -> EngineStats: ...
     def shutdown(self) -> None:
-        """Close everything with `shutdown`; the event `stopped` is the last one."""
+        """Close everything with `shutdown`, within 2 s; the event `stopped` is the last one. Asking again
+        is harmless."""
 
 @final
 class CloseReasonInfo:
@@ -378,7 +420,8 @@ def decode_node(data: bytes) -> WireNode:
     """Decode one node, flag byte in front. Errors: ValueError with the kind and the offset."""
 
 def encode_node(tag: str, attrs: dict[str, str], content: object) -> bytes:
-    """Encode one node, flag byte in front; content is None, bytes, str or a list of (tag, attrs, content) tuples."""
+    """Encode one node, flag byte in front; content is None, bytes, str or a list of (tag, attrs, content)
+    tuples."""
 
 @final
 class Simulator:
@@ -393,7 +436,8 @@ class Simulator:
         tls: bool = False,
         directory: str,
     ) -> Simulator:
-        """Start listening; writes the test CA and N credential directories under `directory`. Blocking, short."""
+        """Start listening; writes the test CA and N credential directories under `directory`. Blocking,
+        short."""
     @property
     def url(self) -> str: ...
     @property

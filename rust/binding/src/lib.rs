@@ -10,6 +10,7 @@ mod facts;
 mod sim;
 mod stats;
 mod store;
+mod wire;
 
 use pyo3::prelude::*;
 
@@ -20,5 +21,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     facts::register(m)?;
     engine::register(m)?;
     sim::register(m)?;
-    store::register(m)
+    store::register(m)?;
+    wire::register(m)
 }
