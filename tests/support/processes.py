@@ -235,10 +235,10 @@ class RunnerProcess(Process):
             if self.child.poll() is not None:
                 raise AssertionError(f"the runner ended with {self.child.returncode}: {self.output()[-3000:]}")
             try:
-                status, health = self.request("GET", "/health")
+                status, numbers = self.request("GET", "/performance-metrics?limit=0")
             except OSError:
                 return False
-            return status in (200, 503) and health["sessions"]["online"] >= n
+            return status == 200 and numbers["system"]["activeConnections"] >= n
 
         wait_until(enough, timeout_s, f"{n} sessions online")
 
