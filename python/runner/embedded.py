@@ -112,8 +112,8 @@ def where_to_look(sessions: int, settings: Settings) -> str:
         lines += [
             f"  curl {at}/performance-metrics",
             f"  curl {at}/reconnection-status",
-            f"  curl -X POST {at}/force-reconnection/ID",
-            f"  curl -X POST {at}/reset-circuit-breaker/ID",
+            f"  curl -X POST {at}/force-reconnection/sim-00001",
+            f"  curl -X POST {at}/reset-circuit-breaker/sim-00001",
         ]
     lines += [
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",

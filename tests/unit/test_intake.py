@@ -100,6 +100,6 @@ def test_a_store_that_is_damaged_is_explained_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "runner.db"
     shutil.copy(VECTORS / "one" / "creds.json", path)
     before = path.read_bytes()
-    with pytest.raises(StartError, match="runner.db is damaged"):
+    with pytest.raises(StartError, match=r"runner\.db is damaged"):
         open_store(tmp_path)
     assert path.read_bytes() == before
