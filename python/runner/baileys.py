@@ -20,6 +20,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypedDict
 
+from runner._core import x25519_public_key as public_key
 from runner.baileys_errors import (
     CredentialsMissingError,
     FieldBase64Error,
@@ -38,7 +39,6 @@ from runner.baileys_errors import (
     SameDeviceTwiceError,
     SourceInUseError,
 )
-from runner.x25519 import public_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

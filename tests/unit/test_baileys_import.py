@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import baileys, baileys_errors
-from runner.x25519 import public_key
+from runner._core import x25519_public_key as public_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
