@@ -241,7 +241,7 @@ def test_flush_refuses_what_is_no_duration(store: _core.Store, timeout_s: float)
 
 
 def test_blocking_calls_let_other_threads_run(path: Path) -> None:
-    """While one thread waits for its commit, the group gathering for a while, another gets the interpreter."""
+    """While one thread waits for its commit, another gets the interpreter."""
     store = _core.Store(str(path), group_commit_ms=200)
     started, finished = threading.Event(), threading.Event()
 

@@ -215,6 +215,27 @@ fn newest_policy_wins_and_outlives_a_failed_commit() {
     assert_eq!(open.store.meta().unwrap(), [pair("boot", "7")]);
 }
 
+/// Nobody submits anything any more: the writer tries again by itself, so that a full disk is left by itself.
+#[test]
+fn writer_tries_again_by_itself_after_a_failure() {
+    let dir = Dir::new();
+    drop(Open::with_sessions(&dir, 1));
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'injected'); END";
+    dir.sqlite().execute_batch(refuse).unwrap();
+    let open = Open::with(&dir, Options { retry_every: Duration::from_millis(5), ..Options::default() });
+    open.store.put_meta("boot", "7");
+    let start = std::time::Instant::now();
+    let wait_until = |what: &str, reached: &dyn Fn() -> bool| {
+        while !reached() {
+            assert!(start.elapsed() < PATIENCE, "{what}");
+            std::thread::yield_now();
+        }
+    };
+    wait_until("the commit fails", &|| open.store.health().last_error.is_some());
+    dir.sqlite().execute_batch("DROP TRIGGER refuse").unwrap();
+    wait_until("the value is written", &|| !open.store.meta().unwrap().is_empty());
+}
+
 #[test]
 fn routing_chain_and_lid_are_what_the_next_dial_gets() {
     let dir = Dir::new();
