@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import settings
+
 from support.quiet import quiet_logs
 
 settings.register_profile("runner", deadline=None)  # this machine is shared: wall time says nothing

@@ -1,6 +1,6 @@
 """The whole supervisor under any sequence of operators, servers and clocks.
 
-`FakeEngine.open` raises when a session has a connection already, so that "never two" is checked at every step.
+`FakeEngine.open` raises when a session has a connection already: "never two" is checked at every step.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Supervision(RuleBasedStateMachine):
             assert view.state in (State.ONLINE, State.SUSPENDED, *LASTING), view
             if view.state is State.SUSPENDED:
                 assert view.next_retry_at_unix_ms is not None
-                assert view.next_retry_at_unix_ms > self.world.unix_ms
+                assert view.next_retry_at_unix_ms >= self.world.unix_ms
         self.world.engine.release()
 
 

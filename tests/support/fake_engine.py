@@ -1,7 +1,7 @@
 """An engine and a store that live in memory and in virtual time.
 
-`FakeEngine` keeps the contract of `_core.Engine` that the supervisor relies on: `open` refuses a second connection,
-each `open` gets exactly one `closed`, commands return at once, what happens arrives as events behind a readable fd.
+`FakeEngine` keeps what the supervisor relies on in `_core.Engine`: `open` refuses a second connection, each
+`open` gets exactly one `closed`, commands return at once, events wait behind a readable fd.
 `FakeServer` is the WhatsApp that it talks to: a bag of switches that tests turn.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,7 @@ class FakeEngine:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake = trio.Event()
 
-    # -- the contract of _core.Engine ------------------------------------------------------------------------
+    # -- the contract of _core.Engine ---------------------------------------------------------------------
 
     def fileno(self) -> int:
         return self._fd
@@ -130,10 +131,8 @@ class FakeEngine:
     def drain(self, max_events: int) -> list[FakeEvent]:
         events = [self._outbox.popleft() for _ in range(min(max_events, len(self._outbox)))]
         if not self._outbox:
-            try:
+            with suppress(BlockingIOError):
                 os.eventfd_read(self._fd)
-            except BlockingIOError:
-                pass
         return events
 
     def open(
@@ -195,7 +194,7 @@ class FakeEngine:
         self._emit(FakeEvent("stopped"))
         self.is_down = True
 
-    # -- what tests do ---------------------------------------------------------------------------------------
+    # -- what tests do ------------------------------------------------------------------------------------
 
     def is_open(self, session_id: str) -> bool:
         return session_id in self._connections
@@ -250,7 +249,7 @@ class FakeEngine:
         """Give the file descriptor back."""
         os.close(self._fd)
 
-    # -- inside ----------------------------------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------------------
 
     def _later(self, delay_s: float, action: Callable[[], None]) -> None:
         self._serial += 1

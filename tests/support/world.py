@@ -152,7 +152,7 @@ class World:
         return [it.at for it in self.engine.opens]
 
     def restart(self, off_s: float = 0.0, *, policy: Policy | None = None) -> World:
-        """The process dies and comes back `off_s` later, on another monotonic clock and the same wall clock."""
+        """The process dies and comes back `off_s` later: another monotonic clock, the same wall clock."""
         self.machine.flush()
         return World(
             self.store,
@@ -161,7 +161,7 @@ class World:
             start=5.0,
             unix_s=self.now + self.unix_offset_s + off_s,
             newest=self.newest,
-            **self._options,
+            **self._options,  # type: ignore[arg-type]
         )
 
 

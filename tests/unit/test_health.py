@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import trio
 import trio.testing
@@ -60,7 +62,7 @@ def rebuilds(judgement: Judgement) -> list[str]:
     return [it.session_id for it in judgement.findings if it.action is Action.REBUILD]
 
 
-# -- judging ----------------------------------------------------------------------------------------------------
+# -- judging -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.pain(15)
@@ -150,7 +152,7 @@ def test_a_state_far_past_its_deadline_is_kicked(overdue_s: float, kicked: bool)
     assert bool(judgement.findings) == kicked
 
 
-# -- acting -----------------------------------------------------------------------------------------------------
+# -- acting --------------------------------------------------------------------------------------------------
 
 
 def fleet(n: int) -> tuple[World, Health]:
@@ -202,7 +204,7 @@ def test_a_session_that_stays_deaf_is_rebuilt_ever_more_rarely() -> None:
             world.engine.probe("s0003", "iq_unanswered", healthy=False)
         watch(world, health, 30)
     times = [it.at for it in world.engine.opens if it.session_id == "s0003"][1:]
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert 2 <= len(times) <= 5
     assert min(gaps) >= Policy().watchdog_period_s
     assert gaps == sorted(gaps)

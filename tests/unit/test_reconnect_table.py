@@ -30,7 +30,8 @@ POLICY: Final = Policy()
 NOW: Final = 50_000.0
 
 BACKOFF: Final = {
-    "failure_generic", "failure_cat_expired", "failure_cat_invalid", "failure_not_found", "failure_client_unknown",
+    "failure_generic", "failure_cat_expired", "failure_cat_invalid", "failure_not_found",
+    "failure_client_unknown",
     "failure_internal_error", "failure_experimental", "failure_service_unavailable", "failure_unknown",
     "stream_cat_expired", "stream_cat_invalid", "stream_internal_error", "stream_service_unavailable",
     "stream_bad_xml", "stream_unknown", "stream_ended", "websocket_closed", "websocket_invalid",
@@ -39,7 +40,8 @@ BACKOFF: Final = {
 }  # fmt: skip
 PATH: Final = {
     "upgrade_refused", "upgrade_invalid", "resolve_failed", "tcp_refused", "tcp_unreachable", "tcp_timeout",
-    "proxy_failed", "proxy_refused", "proxy_auth_failed", "tls_failed", "tls_certificate_invalid", "tls_timeout",
+    "proxy_failed", "proxy_refused", "proxy_auth_failed", "tls_failed", "tls_certificate_invalid",
+    "tls_timeout",
     "dial_timeout", "upgrade_timeout", "handshake_timeout", "handshake_failed", "certificate_invalid",
     "certificate_expired",
 }  # fmt: skip
@@ -55,8 +57,8 @@ STAY: Final = {"stopped", "forced", "shutdown"}
 SINGLE: Final = {"failure_temporary_ban", "failure_client_outdated", "fd_exhausted", "logged_out_by_request"}
 NEVER_FORCED: Final = {
     "failure_logged_out", "failure_temporary_ban", "failure_locked", "failure_banned", "stream_unauthorized",
-    "stream_device_removed", "stream_forbidden", "stream_conflict", "stream_conflict_other", "stream_replaced",
-    "stream_replaced_code",
+    "stream_device_removed", "stream_forbidden", "stream_conflict", "stream_conflict_other",
+    "stream_replaced", "stream_replaced_code",
 }  # fmt: skip
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from runner.errors import IllegalTransitionError
+from runner.reconnect.docs import document
 from runner.session import (
     MEANING,
     OPEN_STATES,
@@ -65,3 +68,9 @@ def test_states_that_may_not_last_have_a_deadline() -> None:
     # backoff and suspended carry a time of their own; the rest may last for ever.
     assert lasting == set(State) - {State.CONNECTING, State.PAIRING, State.DEGRADED}
     assert OPEN_STATES - {State.ONLINE} <= set(State) - lasting
+
+
+def test_the_page_of_states_is_current() -> None:
+    """Run `python -m runner.reconnect.docs > docs/states.md` after a change of the tables."""
+    page = Path(__file__).parents[2] / "docs" / "states.md"
+    assert page.read_text(encoding="utf-8") == document()

@@ -24,7 +24,7 @@ def online(**options: object) -> World:
     return world
 
 
-# -- force-reconnect --------------------------------------------------------------------------------------------
+# -- force-reconnect -----------------------------------------------------------------------------------------
 
 
 def bring_to(state: State) -> World:
@@ -148,7 +148,7 @@ def test_a_ban_that_arrives_while_we_force_wins(reason: str, code: int) -> None:
     assert world.view().code == code
 
 
-# -- stop, start, remove ----------------------------------------------------------------------------------------
+# -- stop, start, remove -------------------------------------------------------------------------------------
 
 
 def test_stop_closes_and_start_dials_and_both_can_be_repeated() -> None:
@@ -243,7 +243,7 @@ def test_events_of_an_old_connection_change_nothing() -> None:
     assert world.machine.stale_events_total == 5
 
 
-# -- deadlines --------------------------------------------------------------------------------------------------
+# -- deadlines -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.pain(17)
@@ -307,7 +307,7 @@ def test_an_impossible_proxy_parks_only_its_session_and_a_new_one_frees_it() -> 
     assert world.state("b") is State.ONLINE
 
 
-# -- breaker reset ----------------------------------------------------------------------------------------------
+# -- breaker reset -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.pain(17)
@@ -335,7 +335,7 @@ def test_reset_lifts_a_ban_only_when_told() -> None:
     assert world.state() is State.ONLINE
 
 
-# -- what survives a restart ------------------------------------------------------------------------------------
+# -- what survives a restart ---------------------------------------------------------------------------------
 
 
 @pytest.mark.pain(24)
@@ -428,7 +428,7 @@ def test_resumption_rests_after_a_failure_and_the_retry_is_no_attempt() -> None:
     assert again.store.metas["resume_rests_until"].isdigit()
 
 
-# -- what is shown ----------------------------------------------------------------------------------------------
+# -- what is shown -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.pain(18)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from runner.reconnect.policy import Policy
+from runner.reconnect.version import VersionGate
 from runner.session import State
 from support.fake_engine import FakeServer, FakeStore
 from support.world import FAST, World, most_in, names
@@ -89,7 +91,7 @@ def test_a_fleet_of_one_uses_the_same_probe() -> None:
     world.engine.drop_all()
     world.run(3000)
     gaps = world.dial_times()[-20:]
-    assert max(b - a for a, b in zip(gaps, gaps[1:], strict=False)) <= DEFAULTS.canary_max_s + 0.1
+    assert max(b - a for a, b in pairwise(gaps)) <= DEFAULTS.canary_max_s + 0.1
     world.server.refuses = False
     assert world.run_until(world.are_all_online, 30) <= DEFAULTS.canary_max_s + 1
 
@@ -145,7 +147,7 @@ def test_a_raised_client_version_costs_at_most_three_rejected_logins(moment: str
     newest = old
     if moment == "at_start":
         store = FakeStore(*names(1000))
-        store.metas["client_version"] = '{"v":1,"version":"2.3000.2000000000","at":%d}' % 1_799_999_999_000
+        store.metas["client_version"] = VersionGate.to_json_of(old, 1_799_999_999_000)
         world = World(store, STORM, newest=lambda: newest)
         world.server.least_revision = new[2]
         newest = new

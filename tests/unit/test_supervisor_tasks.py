@@ -12,7 +12,6 @@ import trio
 import trio.testing
 
 from runner.errors import EngineFailedError, RefusedError, UnknownSessionError
-from runner.reconnect.policy import Policy
 from runner.session import State
 from runner.supervisor import Options, StatusEvent, Supervisor
 from support.fake_engine import FakeEngine, FakeEvent, FakeServer, FakeStore
@@ -20,6 +19,8 @@ from support.world import ENDPOINT, FAST, PINNED, names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from runner.reconnect.policy import Policy
 
 pytestmark = pytest.mark.usefixtures("quiet_logs")
 

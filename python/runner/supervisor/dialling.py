@@ -199,7 +199,7 @@ class Dialling(Ledger):
         """Close a connection of our own accord and let the policy judge it as `ending` once it is gone."""
         self.close_live(row, Closing("rebuilt", now, ending))
         self.rest(row)
-        row.hold = None
+        row.retry_at, row.hold = now, None
         self.move(row, Trigger.QUEUE, ending.reason)
 
     def rebuild(self, row: Row, why: str) -> bool:
