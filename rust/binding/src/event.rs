@@ -109,7 +109,8 @@ impl Event {
 
     fn __repr__(&self) -> String {
         let runner_engine::Event { session_id, connection, kind, .. } = &self.0;
-        let reason = self.reason().or(self.phase()).map(|word| format!(" {word}")).unwrap_or_default();
+        let reason =
+            self.reason().or_else(|| self.phase()).map(|word| format!(" {word}")).unwrap_or_default();
         format!("Event({} {session_id:?}/{connection}{reason})", kind.slug())
     }
 }

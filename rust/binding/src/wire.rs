@@ -46,7 +46,8 @@ fn to_python(py: Python<'_>, node: NodeRef<'_>) -> PyResult<WireNode> {
         Content::Bytes(bytes) => PyBytes::new(py, bytes).into_any().unbind(),
         Content::Text(text) => PyString::new(py, &text.as_str_cow()).into_any().unbind(),
         Content::Nodes(children) => {
-            let children: Vec<WireNode> = children.map(|child| to_python(py, child)).collect::<PyResult<_>>()?;
+            let children: Vec<WireNode> =
+                children.map(|child| to_python(py, child)).collect::<PyResult<_>>()?;
             PyList::new(py, children)?.into_any().unbind()
         }
     };
@@ -96,9 +97,13 @@ fn from_python(
         let text = text.to_str()?;
         Jid::recognise(text).map_or_else(|| NodeContent::Text(text.to_owned()), NodeContent::Jid)
     } else if let Ok(children) = content.cast::<PyList>() {
-        NodeContent::Nodes(children.iter().map(|child| child_from_python(&child, depth + 1)).collect::<PyResult<_>>()?)
+        NodeContent::Nodes(
+            children.iter().map(|child| child_from_python(&child, depth + 1)).collect::<PyResult<_>>()?,
+        )
     } else {
-        return Err(PyTypeError::new_err("content must be None, bytes, str or a list of (tag, attrs, content)"));
+        return Err(PyTypeError::new_err(
+            "content must be None, bytes, str or a list of (tag, attrs, content)",
+        ));
     };
     Ok(Node { tag, attrs, content })
 }

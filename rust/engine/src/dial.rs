@@ -374,3 +374,45 @@ fn is_fd_exhausted(error: &io::Error) -> bool {
     code == Some(rustix::io::Errno::MFILE.raw_os_error())
         || code == Some(rustix::io::Errno::NFILE.raw_os_error())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    /// Gives `addresses` to a dial of `url` that waits for them.
+    fn resolved(url: &str, addresses: &[&str]) -> Step {
+        let poll = mio::Poll::new().expect("epoll");
+        let target = Target { endpoint: Endpoint::parse(url).expect("an endpoint"), connector: None };
+        let mut dial = Dial::new([2, 3000, 1], false, None, Instant::from_micros(u64::MAX));
+        dial.state = State::Resolving;
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        let mut cx = DialCx {
+            now: Instant::default(),
+            target: &target,
+            registry: poll.registry(),
+            token: Token(0),
+            buffers: &mut Buffers::default(),
+        };
+        dial.on_resolved(&Ok(Arc::from(addresses)), &mut cx)
+    }
+
+    #[test]
+    fn plain_websockets_do_not_leave_the_machine_even_when_localhost_resolves_elsewhere() {
+        for addresses in [&["192.0.2.1"][..], &["127.0.0.1", "192.0.2.1"]] {
+            let Step::Failed(closed) = resolved("ws://localhost:9/", addresses) else {
+                panic!("{addresses:?} dialled")
+            };
+            assert_eq!(closed.reason, CloseReason::ResolveFailed);
+        }
+        assert!(!matches!(resolved("ws://localhost:9/", &["127.0.0.1"]), Step::Failed(closed)
+            if closed.reason == CloseReason::ResolveFailed));
+    }
+
+    #[test]
+    fn a_name_without_addresses_is_resolve_failed() {
+        let Step::Failed(closed) = resolved("ws://localhost:9/", &[]) else { panic!("dialled") };
+        assert_eq!(closed.reason, CloseReason::ResolveFailed);
+    }
+}

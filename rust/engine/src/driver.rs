@@ -217,7 +217,8 @@ impl Connection {
             }
             Ok(Err(WriteError::Ended(end))) => self.end(end, bench),
             Ok(Err(WriteError::Stalled)) => {
-                self.closed.get_or_insert(Closed::new(CloseReason::OutputStalled, self.phase));
+                let phase = self.phase;
+                self.closed.get_or_insert_with(|| Closed::new(CloseReason::OutputStalled, phase));
             }
         }
     }

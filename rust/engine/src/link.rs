@@ -202,3 +202,83 @@ fn end_of(error: &io::Error) -> TransportEnd {
 pub(crate) fn end_of_tls(error: &rustls::Error) -> TransportEnd {
     end(CloseReason::ConnectionReset, &format!("tls: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A link and the peer's end of it.
+    fn pair() -> (Link, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
+        let (ours, _) = listener.accept().expect("accept");
+        ours.set_nonblocking(true).expect("a socket");
+        (Link::new(TcpStream::from_std(ours), None), peer)
+    }
+
+    /// Reads until something came; the peer's bytes are on their way.
+    fn read_some(link: &mut Link, buffers: &mut Buffers) -> Taken {
+        loop {
+            let taken = link.read(buffers).expect("no tls");
+            if !buffers.plain.is_empty() || taken.end.is_some() {
+                return taken;
+            }
+        }
+    }
+
+    #[test]
+    fn one_turn_reads_no_more_than_the_budget_from_a_flooding_peer() {
+        let (mut link, mut peer) = pair();
+        let mut buffers = Buffers::default();
+        peer.write_all(&[7; 3 * READ_BUDGET]).expect("room in the socket");
+        let mut total = 0;
+        while total < 3 * READ_BUDGET {
+            let taken = read_some(&mut link, &mut buffers);
+            assert!(buffers.plain.len() <= READ_BUDGET);
+            assert_eq!(taken.more, buffers.plain.len() == READ_BUDGET, "a full read may have left something");
+            total += buffers.plain.len();
+            buffers.reset();
+        }
+    }
+
+    #[test]
+    fn the_end_is_seen_behind_the_last_bytes() {
+        let (mut link, mut peer) = pair();
+        let mut buffers = Buffers::default();
+        peer.write_all(b"last words").expect("written");
+        drop(peer);
+        link.is_ending = true;
+        let first = read_some(&mut link, &mut buffers);
+        assert_eq!((first.more, first.end), (true, None), "a short read, but the end is announced");
+        buffers.reset();
+        let end = read_some(&mut link, &mut buffers).end.expect("the end");
+        assert_eq!(end.reason, CloseReason::ConnectionClosed);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_stalled_at_the_bound_and_nothing_is_lost_before() {
+        let (mut link, mut peer) = pair();
+        let mut buffers = Buffers::default();
+        let mut written = 0_usize;
+        let outcome = loop {
+            buffers.out.extend_from_slice(&[(written / 65_536) as u8; 65_536]);
+            match link.write(&mut buffers) {
+                Ok(()) => written += 65_536,
+                stalled => break stalled,
+            }
+            assert!(link.unsent.len() <= MAX_UNSENT && written < 256 * 1024 * 1024);
+        };
+        assert!(matches!(outcome, Err(WriteError::Stalled)));
+        // The peer wakes up: everything comes, in order.
+        let mut expected = 0;
+        let mut chunk = vec![0; 65_536];
+        while expected < written {
+            peer.read_exact(&mut chunk).expect("all of it");
+            assert!(chunk.iter().all(|&byte| byte == (expected / 65_536) as u8));
+            expected += 65_536;
+            // Still above the bound for a while, or below it again: both are fine here.
+            let _ = link.write_unsent();
+        }
+    }
+}

@@ -16,8 +16,14 @@ pub struct Proxy {
     kind: Kind,
     host: Box<str>,
     port: u16,
-    /// User and password, percent-decoded.
-    credentials: Option<(Box<[u8]>, Box<[u8]>)>,
+    credentials: Option<Credentials>,
+}
+
+/// Percent-decoded, at most 255 bytes each.
+#[derive(Clone, PartialEq, Eq)]
+struct Credentials {
+    user: Box<[u8]>,
+    password: Box<[u8]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +101,11 @@ impl fmt::Debug for Proxy {
     }
 }
 
-fn credentials(userinfo: &str) -> Result<(Box<[u8]>, Box<[u8]>), ProxyUrlError> {
+fn credentials(userinfo: &str) -> Result<Credentials, ProxyUrlError> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let user = percent_decoded(user).filter(|user| !user.is_empty() && !user.contains(&b':'));
     match (user, percent_decoded(password)) {
-        (Some(user), Some(password)) => Ok((user, password)),
+        (Some(user), Some(password)) => Ok(Credentials { user, password }),
         _ => Err(ProxyUrlError::Credentials),
     }
 }
@@ -260,7 +266,7 @@ impl Conversation {
                 let Some(&[version, method]) = self.input.first_chunk() else { return Ok(None) };
                 match (version, method, &self.proxy.credentials) {
                     (5, 0, _) => self.socks_connect(out),
-                    (5, 2, Some((user, password))) => {
+                    (5, 2, Some(Credentials { user, password })) => {
                         out.extend_from_slice(&[1, user.len() as u8]);
                         out.extend_from_slice(user);
                         out.push(password.len() as u8);
@@ -343,7 +349,7 @@ impl Conversation {
 fn http_connect(proxy: &Proxy, target: &Target, out: &mut Vec<u8>) {
     let authority = Authority(&target.host, target.port);
     out.extend_from_slice(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").as_bytes());
-    if let Some((user, password)) = &proxy.credentials {
+    if let Some(Credentials { user, password }) = &proxy.credentials {
         let both = [user.as_ref(), b":", password.as_ref()].concat();
         out.extend_from_slice(b"Proxy-Authorization: Basic ");
         out.extend_from_slice(BASE64_STANDARD.encode(both).as_bytes());
@@ -460,7 +466,8 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_reason_and_code() {
-        let cases: [(&str, &[&[u8]], CloseReason, Option<u32>); 8] = [
+        type Case = (&'static str, &'static [&'static [u8]], CloseReason, Option<u32>);
+        let cases: [Case; 8] = [
             ("http://p", &[b"HTTP/1.1 407 Auth\r\n\r\n"], CloseReason::ProxyAuthFailed, Some(407)),
             ("http://p", &[b"HTTP/1.0 503 No\r\n\r\n"], CloseReason::ProxyRefused, Some(503)),
             ("http://p", &[b"SSH-2.0-x\r\n\r\n"], CloseReason::ProxyFailed, None),

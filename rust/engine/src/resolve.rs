@@ -172,7 +172,7 @@ mod tests {
             counted.fetch_add(1, Ordering::SeqCst);
             answer(host)
         };
-        let resolver = Resolver::new(Box::new(lookup), Box::new(move || drop(wake.send(()))));
+        let resolver = Resolver::new(Box::new(lookup), Box::new(move || _ = wake.send(())));
         Bench { resolver, woken, lookups }
     }
 

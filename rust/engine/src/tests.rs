@@ -1,6 +1,7 @@
 //! A panic in one session's code, which only a test can cause.
 
 #[path = "../tests/it/support.rs"]
+#[allow(dead_code, reason = "the integration tests use all of it")]
 mod support;
 
 use self::support::World;

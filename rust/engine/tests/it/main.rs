@@ -4,6 +4,7 @@
 
 mod closing;
 mod dialling;
+mod fairness;
 mod login;
 mod store_lag;
 mod support;
