@@ -1,8 +1,8 @@
-//! Reads the pieces of the wire form from the front of a slice.
+//! Reads the pieces of the wire form, one after the other.
 //!
-//! Every read is checked, in both passes: the first decides whether the bytes are a node at all, the later
-//! ones (the lazy access of `NodeRef`) cannot fail any more and map an error to "nothing there". Only the
-//! alphabet of packed strings is looked at in the first pass alone (`check_*`).
+//! `check_*` decide whether the bytes are a node at all; they run once over everything. `str`, `value` and `skip`
+//! serve the lazy access of `NodeRef` afterwards: they cannot fail any more, and map an error to "nothing there".
+//! All of them are bounds-checked; only the alphabet of packed strings is looked at in the first pass alone.
 
 use super::error::DecodeErrorKind::{self, BadJid, BadPacked, BadTag, Truncated};
 use super::packed::{Alphabet, Packed};
@@ -16,44 +16,56 @@ type Result<T> = std::result::Result<T, DecodeErrorKind>;
 
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
-    rest: &'a [u8],
+    bytes: &'a [u8],
+    /// Where the next piece begins; never behind the end.
+    at: usize,
 }
 
 impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { bytes, at: 0 }
     }
 
+    #[inline]
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes from the current piece on.
     #[inline]
     pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
     #[inline]
-    pub(super) fn peek(&self) -> Option<u8> {
-        self.rest.first().copied()
-    }
-
-    #[inline]
-    pub(super) fn u8(&mut self) -> Result<u8> {
-        let (&byte, rest) = self.rest.split_first().ok_or(Truncated)?;
-        self.rest = rest;
+    fn u8(&mut self) -> Result<u8> {
+        let byte = *self.bytes.get(self.at).ok_or(Truncated)?;
+        self.at += 1;
         Ok(byte)
     }
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (&bytes, rest) = self.rest.split_first_chunk().ok_or(Truncated)?;
-        self.rest = rest;
+        let bytes = *self.rest().first_chunk().ok_or(Truncated)?;
+        self.at += N;
         Ok(bytes)
     }
 
     #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Truncated)?;
-        self.rest = rest;
+        let bytes = self.rest().get(..len).ok_or(Truncated)?;
+        self.at += len;
         Ok(bytes)
+    }
+
+    #[inline]
+    fn pass(&mut self, len: usize) -> Result<()> {
+        if len > self.bytes.len() - self.at {
+            return Err(Truncated);
+        }
+        self.at += len;
+        Ok(())
     }
 
     /// The size of a list: of a node's parts, or of its children.
@@ -70,42 +82,162 @@ impl<'a> Cursor<'a> {
     /// Whether a list of children comes next.
     #[inline]
     pub(super) fn at_list(&self) -> bool {
-        matches!(self.peek(), Some(LIST_EMPTY | LIST_8 | LIST_16))
+        matches!(self.bytes.get(self.at), Some(&(LIST_EMPTY | LIST_8 | LIST_16)))
     }
 
+    /// Passes over a string.
     #[inline]
-    pub(super) fn check_str(&mut self) -> Result<Str<'a>> {
+    pub(super) fn check_str(&mut self) -> Result<()> {
         let tag = self.u8()?;
-        self.str_with::<true>(tag)
+        self.pass_str::<true>(tag)
     }
 
+    /// Passes over a string and tells whether there was anything in it.
+    #[inline]
+    pub(super) fn check_filled_str(&mut self) -> Result<bool> {
+        let tag = self.u8()?;
+        let start = self.at;
+        self.pass_str::<true>(tag)?;
+        let passed = self.at - start;
+        Ok(match tag {
+            LIST_EMPTY => false,
+            1..=DICTIONARY_3 => true,
+            BINARY_20 => passed > 3,
+            BINARY_32 => passed > 4,
+            _ => passed > 1,
+        })
+    }
+
+    /// Passes over a string or a JID.
+    #[inline]
+    pub(super) fn check_value(&mut self) -> Result<()> {
+        self.pass_value::<true>()
+    }
+
+    /// Passes over a string or a JID that was checked.
+    #[inline]
+    pub(super) fn skip(&mut self) -> Result<()> {
+        self.pass_value::<false>()
+    }
+
+    /// Reads a string.
     #[inline]
     pub(super) fn str(&mut self) -> Result<Str<'a>> {
         let tag = self.u8()?;
-        self.str_with::<false>(tag)
+        self.str_with(tag)
     }
 
-    #[inline]
-    pub(super) fn check_value(&mut self) -> Result<()> {
-        self.value_with::<true>().map(|_| ())
-    }
-
+    /// Reads a string or a JID.
     #[inline]
     pub(super) fn value(&mut self) -> Result<Value<'a>> {
-        self.value_with::<false>()
-    }
-
-    #[inline]
-    fn value_with<const CHECK: bool>(&mut self) -> Result<Value<'a>> {
         let tag = self.u8()?;
         match tag {
-            INTEROP_JID..=AD_JID | JID_PAIR => Ok(Value::Jid(self.jid_with::<CHECK>(tag)?)),
-            _ => Ok(Value::Str(self.str_with::<CHECK>(tag)?)),
+            INTEROP_JID..=AD_JID | JID_PAIR => Ok(Value::Jid(self.jid(tag)?)),
+            _ => Ok(Value::Str(self.str_with(tag)?)),
         }
     }
 
     #[inline]
-    fn str_with<const CHECK: bool>(&mut self, tag: u8) -> Result<Str<'a>> {
+    fn pass_value<const CHECK: bool>(&mut self) -> Result<()> {
+        let tag = self.u8()?;
+        match tag {
+            INTEROP_JID..=AD_JID | JID_PAIR => self.pass_jid::<CHECK>(tag),
+            _ => self.pass_str::<CHECK>(tag),
+        }
+    }
+
+    #[inline]
+    fn pass_str<const CHECK: bool>(&mut self, tag: u8) -> Result<()> {
+        match tag {
+            LIST_EMPTY..=SINGLE_LAST => Ok(()),
+            DICTIONARY_0..=DICTIONARY_3 => self.pass(1),
+            BINARY_8 => {
+                let len = self.u8()?.into();
+                self.pass(len)
+            }
+            NIBBLE_8 if CHECK => {
+                let head = self.u8()?;
+                let bytes = self.take(Packed::bytes_behind(head))?;
+                Packed::new(Alphabet::Nibble, head, bytes).map(|_| ()).ok_or(BadPacked)
+            }
+            NIBBLE_8 | HEX_8 => {
+                let len = Packed::bytes_behind(self.u8()?);
+                self.pass(len)
+            }
+            BINARY_20 | BINARY_32 => {
+                let len = self.long_length(tag)?;
+                self.pass(len)
+            }
+            other => Err(BadTag(other)),
+        }
+    }
+
+    fn long_length(&mut self, tag: u8) -> Result<usize> {
+        if tag == BINARY_32 {
+            return Ok(u32::from_be_bytes(self.array()?) as usize);
+        }
+        let [high, middle, low] = self.array()?;
+        // Only 20 of the 24 bits are the length.
+        Ok(u32::from_be_bytes([0, high & 0x0F, middle, low]) as usize)
+    }
+
+    #[inline]
+    fn pass_jid<const CHECK: bool>(&mut self, tag: u8) -> Result<()> {
+        match tag {
+            JID_PAIR => {
+                self.pass_jid_user::<CHECK>()?;
+                self.pass_jid_server::<CHECK>()
+            }
+            AD_JID => {
+                self.pass(2)?;
+                self.pass_jid_user::<CHECK>()
+            }
+            MESSENGER_JID => {
+                self.pass_jid_user::<CHECK>()?;
+                self.pass(2)?;
+                self.pass_jid_server::<CHECK>()
+            }
+            _ => {
+                self.pass_jid_user::<CHECK>()?;
+                self.pass(4)?;
+                self.pass_interop_name();
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn pass_jid_user<const CHECK: bool>(&mut self) -> Result<()> {
+        let tag = self.u8()?;
+        if matches!(tag, INTEROP_JID..=AD_JID | JID_PAIR) {
+            return Err(BadJid);
+        }
+        self.pass_str::<CHECK>(tag)
+    }
+
+    #[inline]
+    fn pass_jid_server<const CHECK: bool>(&mut self) -> Result<()> {
+        if !CHECK {
+            return self.pass_jid_user::<false>();
+        }
+        if matches!(self.bytes.get(self.at), Some(&(INTEROP_JID..=AD_JID | JID_PAIR))) || !self.check_filled_str()? {
+            return Err(BadJid);
+        }
+        Ok(())
+    }
+
+    /// Some writers leave the server of an interop JID out. Whatever else follows belongs to the node.
+    fn pass_interop_name(&mut self) -> bool {
+        let mut ahead = *self;
+        let is_named = ahead.str().is_ok_and(|server| matches!(server, Str::Raw(b"interop")));
+        if is_named {
+            *self = ahead;
+        }
+        is_named
+    }
+
+    #[inline]
+    fn str_with(&mut self, tag: u8) -> Result<Str<'a>> {
         match tag {
             LIST_EMPTY => Ok(Str::Token("")),
             1..=SINGLE_LAST => Ok(Str::Token(token::single(tag).ok_or(BadTag(tag))?)),
@@ -117,89 +249,62 @@ impl<'a> Cursor<'a> {
                 let len = self.u8()?.into();
                 Ok(Str::Raw(self.take(len)?))
             }
-            BINARY_20 => {
-                let [high, middle, low] = self.array()?;
-                // Only 20 of the 24 bits are the length.
-                let len = u32::from_be_bytes([0, high & 0x0F, middle, low]);
-                Ok(Str::Raw(self.take(len as usize)?))
+            NIBBLE_8 => self.packed(Alphabet::Nibble),
+            HEX_8 => self.packed(Alphabet::Hex),
+            BINARY_20 | BINARY_32 => {
+                let len = self.long_length(tag)?;
+                Ok(Str::Raw(self.take(len)?))
             }
-            BINARY_32 => {
-                let len = u32::from_be_bytes(self.array()?);
-                Ok(Str::Raw(self.take(len as usize)?))
-            }
-            NIBBLE_8 => self.packed::<CHECK>(Alphabet::Nibble),
-            HEX_8 => self.packed::<CHECK>(Alphabet::Hex),
             other => Err(BadTag(other)),
         }
     }
 
     #[inline]
-    fn packed<const CHECK: bool>(&mut self, alphabet: Alphabet) -> Result<Str<'a>> {
+    fn packed(&mut self, alphabet: Alphabet) -> Result<Str<'a>> {
         let head = self.u8()?;
-        let bytes = self.take(Packed::bytes_behind(head))?;
-        Ok(Str::Packed(if CHECK {
-            Packed::new(alphabet, head, bytes).ok_or(BadPacked)?
-        } else {
-            Packed::trusted(alphabet, head, bytes)
-        }))
+        Ok(Str::Packed(Packed::trusted(alphabet, head, self.take(Packed::bytes_behind(head))?)))
     }
 
     #[inline]
-    fn jid_with<const CHECK: bool>(&mut self, tag: u8) -> Result<JidRef<'a>> {
+    fn jid(&mut self, tag: u8) -> Result<JidRef<'a>> {
         match tag {
             JID_PAIR => {
-                let user = self.jid_str::<CHECK>()?;
-                let server = self.jid_server::<CHECK>()?;
-                Ok(JidRef { form: Form::Pair, user, device: 0, server })
+                let user = self.str()?;
+                Ok(JidRef { form: Form::Pair, user, device: 0, server: self.server()? })
             }
             AD_JID => {
                 let [domain, device] = self.array()?;
-                let user = self.jid_str::<CHECK>()?;
                 let server = Server::of_domain(domain).unwrap_or(Server::Pn);
-                Ok(JidRef { form: Form::Ad { domain }, user, device: device.into(), server })
+                Ok(JidRef { form: Form::Ad { domain }, user: self.str()?, device: device.into(), server })
             }
             MESSENGER_JID => {
-                let user = self.jid_str::<CHECK>()?;
+                let user = self.str()?;
                 let device = u16::from_be_bytes(self.array()?);
-                let server = self.jid_server::<CHECK>()?;
-                Ok(JidRef { form: Form::Messenger, user, device, server })
+                Ok(JidRef { form: Form::Messenger, user, device, server: self.server()? })
             }
             _ => {
-                let user = self.jid_str::<CHECK>()?;
+                let user = self.str()?;
                 let device = u16::from_be_bytes(self.array()?);
                 let integrator = u16::from_be_bytes(self.array()?);
-                // Some writers leave the server out. Whatever else follows belongs to the node.
-                let mut ahead = *self;
-                let named = ahead.str().is_ok_and(|server| server == "interop");
-                if named {
-                    *self = ahead;
-                }
+                let named = self.pass_interop_name();
                 Ok(JidRef { form: Form::Interop { integrator, named }, user, device, server: Server::Interop })
             }
         }
     }
 
     #[inline]
-    fn jid_str<const CHECK: bool>(&mut self) -> Result<Str<'a>> {
-        let tag = self.u8()?;
-        if matches!(tag, INTEROP_JID..=AD_JID | JID_PAIR) {
-            return Err(BadJid);
+    fn server(&mut self) -> Result<Server<Str<'a>>> {
+        // The commonest one, without a look at its name.
+        if self.bytes.get(self.at) == Some(&TOKEN_S_WHATSAPP_NET) {
+            self.at += 1;
+            return Ok(Server::Pn);
         }
-        self.str_with::<CHECK>(tag)
-    }
-
-    #[inline]
-    fn jid_server<const CHECK: bool>(&mut self) -> Result<Server<Str<'a>>> {
-        let name = self.jid_str::<CHECK>()?;
+        let name = self.str()?;
         let known = match name {
             Str::Token(text) => Server::known(text.as_bytes()),
             Str::Raw(bytes) => Server::known(bytes),
             Str::Packed(_) => None,
         };
-        match known {
-            Some(server) => Ok(server),
-            None if name.is_empty() => Err(BadJid),
-            None => Ok(Server::Other(name)),
-        }
+        Ok(known.unwrap_or(Server::Other(name)))
     }
 }

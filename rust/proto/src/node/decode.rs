@@ -72,7 +72,7 @@ pub fn decode<'a>(
 fn validate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<NodeRef<'a>, DecodeError> {
     let mut cursor = Cursor::new(bytes);
     let checked = walk(&mut cursor, limits);
-    let at = bytes.len() - cursor.rest().len();
+    let at = cursor.position();
     match checked {
         Ok(()) if cursor.rest().is_empty() => Ok(NodeRef::new(bytes)),
         Ok(()) => Err(DecodeError { kind: DecodeErrorKind::Trailing, at }),
@@ -97,7 +97,7 @@ fn walk(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), DecodeErrorKind>
         if size > limits.max_list {
             return Err(DecodeErrorKind::ListTooLong(size));
         }
-        if size == 0 || cursor.check_str()?.is_empty() {
+        if size == 0 || !cursor.check_filled_str()? {
             return Err(DecodeErrorKind::BadNode);
         }
         let attrs = (size - 1) / 2;

@@ -16,14 +16,14 @@ pub fn decode_head<'a>(plain: &'a [u8], limits: &Limits) -> Option<NodeRef<'a>> 
     }
     let mut cursor = Cursor::new(bytes);
     let size = cursor.list_size().ok().filter(|size| (1..=limits.max_list).contains(size))?;
-    if cursor.check_str().ok()?.is_empty() {
+    if !cursor.check_filled_str().ok()? {
         return None;
     }
     for _ in 0..(size - 1) / 2 {
         cursor.check_str().ok()?;
         cursor.check_value().ok()?;
     }
-    bytes.get(..bytes.len() - cursor.rest().len()).map(NodeRef::new)
+    bytes.get(..cursor.position()).map(NodeRef::new)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The tag bytes of the wire form. Source: docs/protocol.md#tag-bytes.
 
 pub(super) const LIST_EMPTY: u8 = 0;
+/// The token of the server itself.
+pub(super) const TOKEN_S_WHATSAPP_NET: u8 = 3;
 pub(super) const SINGLE_LAST: u8 = 235;
 pub(super) const DICTIONARY_0: u8 = 236;
 pub(super) const DICTIONARY_3: u8 = 239;

@@ -11,7 +11,7 @@ use crate::jid::JidRef;
 /// A decoded node: a cursor into validated bytes. Copying it is free; every access reads the bytes again.
 #[derive(Clone, Copy)]
 pub struct NodeRef<'a> {
-    /// Exactly one node that `decode` has walked over without error.
+    /// Begins with a node that `decode` has walked over without error; other nodes may follow.
     bytes: &'a [u8],
 }
 
@@ -55,7 +55,7 @@ impl<'a> NodeRef<'a> {
         let mut cursor = attrs.cursor;
         if cursor.at_list() {
             let left = cursor.list_size().unwrap_or(0);
-            return Content::Nodes(Children { cursor, left });
+            return Content::Nodes(Children { cursor, left, is_inside: false });
         }
         match cursor.value() {
             Ok(Value::Str(Str::Raw(bytes))) => Content::Bytes(bytes),
@@ -68,7 +68,7 @@ impl<'a> NodeRef<'a> {
     pub fn children(&self) -> Children<'a> {
         match self.content() {
             Content::Nodes(children) => children,
-            _ => Children { cursor: Cursor::new(&[]), left: 0 },
+            _ => Children { cursor: Cursor::new(&[]), left: 0, is_inside: false },
         }
     }
 
@@ -87,7 +87,9 @@ impl<'a> NodeRef<'a> {
 
     /// The bytes of this node, without flag byte.
     pub fn encoded(&self) -> &'a [u8] {
-        self.bytes
+        let mut cursor = Cursor::new(self.bytes);
+        let _end = skip(&mut cursor);
+        self.bytes.get(..cursor.position()).unwrap_or(self.bytes)
     }
 
     /// The node as an owned tree, made in one walk. Malformed UTF-8 becomes U+FFFD, except in byte contents.
@@ -100,7 +102,7 @@ impl<'a> NodeRef<'a> {
     fn head(&self) -> (Attrs<'a>, bool) {
         let mut cursor = Cursor::new(self.bytes);
         let size = cursor.list_size().unwrap_or(0);
-        let _tag = cursor.str();
+        let _tag = cursor.skip();
         (Attrs { cursor, left: size.saturating_sub(1) / 2 }, size != 0 && size.is_multiple_of(2))
     }
 }
@@ -139,12 +141,12 @@ fn skip(cursor: &mut Cursor<'_>) -> Option<()> {
         let size = cursor.list_size().ok()?;
         let has_content = size != 0 && size.is_multiple_of(2);
         for _ in 0..size - usize::from(has_content) {
-            cursor.value().ok()?;
+            cursor.skip().ok()?;
         }
         if has_content && cursor.at_list() {
             due += cursor.list_size().ok()?;
         } else if has_content {
-            cursor.value().ok()?;
+            cursor.skip().ok()?;
         }
     }
     Some(())
@@ -185,8 +187,8 @@ impl Attrs<'_> {
     #[inline]
     fn skip_all(&mut self) {
         for _ in 0..std::mem::take(&mut self.left) {
-            let _key = self.cursor.str();
-            let _value = self.cursor.value();
+            let _key = self.cursor.skip();
+            let _value = self.cursor.skip();
         }
     }
 }
@@ -212,6 +214,9 @@ impl ExactSizeIterator for Attrs<'_> {}
 pub struct Children<'a> {
     cursor: Cursor<'a>,
     left: usize,
+    /// The cursor is still at the child that was handed out last. Passing over it waits until the next one is asked
+    /// for: so the last one's end is never looked for, and an only child costs nothing.
+    is_inside: bool,
 }
 
 impl<'a> Iterator for Children<'a> {
@@ -220,10 +225,10 @@ impl<'a> Iterator for Children<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let start = self.cursor.rest();
-        skip(&mut self.cursor)?;
-        let bytes = start.get(..start.len() - self.cursor.rest().len())?;
-        Some(NodeRef { bytes })
+        if std::mem::replace(&mut self.is_inside, true) {
+            skip(&mut self.cursor)?;
+        }
+        Some(NodeRef { bytes: self.cursor.rest() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

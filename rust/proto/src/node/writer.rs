@@ -285,7 +285,6 @@ impl<'a> Writer<'a> {
 }
 
 const NOT_DEFLATED: u8 = 0;
-const TOKEN_S_WHATSAPP_NET: u8 = 3;
 const MAX_DIGITS: usize = 20;
 const _: () = assert!(LONGEST_PACKED < 128, "the head byte holds seven bits");
 
