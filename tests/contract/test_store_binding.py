@@ -173,6 +173,7 @@ def test_unknown_session_is_named(store: _core.Store, call: str) -> None:
     assert slug(raised) == "unknown_session"
 
 
+@pytest.mark.pain(11)
 def test_damaged_credentials_are_reported_and_never_replaced(store: _core.Store, path: Path) -> None:
     store.import_device("shop", record(), [])
     store.close()

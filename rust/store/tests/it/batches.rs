@@ -283,6 +283,7 @@ fn full_disk_fails_commits_and_recovers_when_there_is_room() {
     assert!(!open.store.health().disk_full);
 }
 
+/// Pain 21.
 #[test]
 fn log_is_bounded_under_load() {
     let dir = Dir::new();
@@ -299,7 +300,7 @@ fn log_is_bounded_under_load() {
     assert!(open.store.health().checkpoints_total > 2);
 }
 
-/// Pain #21: what one message costs in fsyncs when a thousand sessions are busy.
+/// Pain 21: what one message costs in fsyncs when a thousand sessions are busy.
 #[test]
 fn fsyncs_per_message_stay_below_a_twentieth_under_load() {
     let dir = Dir::new();

@@ -57,6 +57,7 @@ fn spawn(dir: &Dir) -> Child {
         .unwrap()
 }
 
+/// Pains 3 and 11.
 #[test]
 fn every_confirmed_message_survives_kill_9() {
     let dir = Dir::new();

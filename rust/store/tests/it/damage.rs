@@ -23,6 +23,7 @@ fn overwrite(path: &std::path::Path, at: usize, bytes: &[u8]) {
 
 const PAGE: usize = 4096;
 
+/// Pain 11.
 #[test]
 fn file_that_is_no_database_is_refused_and_kept() {
     let dir = Dir::new();
@@ -37,7 +38,7 @@ fn file_that_is_no_database_is_refused_and_kept() {
     assert_eq!(dir.names("damaged"), Vec::<String>::new(), "retries do not pile up copies");
 }
 
-/// Each page in turn is torn. Whatever it held: the store opens or refuses, nothing is lost in silence, and
+/// Pain 11. Each page in turn is torn. Whatever it held: the store opens or refuses, nothing is lost in silence, and
 /// every session is either whole, or quarantined, or named in the report.
 #[test]
 fn any_torn_page_is_noticed_and_everything_else_is_saved() {

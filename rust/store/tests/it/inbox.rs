@@ -6,6 +6,7 @@ use runner_store::Options;
 
 use crate::support::{Dir, Open, batch, message};
 
+/// Pain 3.
 #[test]
 fn message_sent_again_is_answered_and_stored_once() {
     let dir = Dir::new();

@@ -55,6 +55,7 @@ fn failed_import_leaves_nothing_behind() {
     open.store.import(import("shop", 1)).unwrap();
 }
 
+/// Pain 12.
 #[test]
 fn archived_session_keeps_its_credentials_over_a_restart() {
     let dir = Dir::new();
@@ -66,6 +67,7 @@ fn archived_session_keeps_its_credentials_over_a_restart() {
     assert_eq!(open.store.device("s0").unwrap().credentials, credentials(0));
 }
 
+/// Pain 12.
 #[test]
 fn deleted_session_moves_to_the_archive_with_keys_and_its_inbox_stays() {
     let dir = Dir::new();
@@ -97,7 +99,7 @@ fn unknown_session_is_an_error_everywhere() {
     assert_eq!(open.store.device("x"), Err(DeviceError::Missing));
 }
 
-/// Every column of the credentials, changed behind the store's back.
+/// Pain 11. Every column of the credentials, changed behind the store's back.
 #[test]
 fn damaged_credentials_quarantine_their_session_alone_and_stay() {
     for change in [
