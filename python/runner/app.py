@@ -25,8 +25,8 @@ from runner import config, embedded
 from runner.admin import tokens
 from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
 from runner.client_version import read_version
-from runner.data_dir import open_store, prepare
-from runner.engine import open_engine
+from runner.data_dir import STORE_FILE, prepare
+from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, RunnerError, StartError
 from runner.health import INCIDENTS, FleetFacts, Health, Limits, judge
 from runner.limits import raise_fd_limit, sessions_that_fit
@@ -87,7 +87,7 @@ def _run(
         store_dir = settings.data_path / "simulator"
         server = stack.enter_context(embedded.simulator(simulated, store_dir))
         settings = embedded.settings_for(server, settings)
-    store = open_store(store_dir)
+    store = open_store(store_dir / STORE_FILE)
     stack.callback(store.close)
     for line in store.report:
         logger().warning("store opened", found=line)
@@ -227,10 +227,8 @@ class Process:
             self._engine.shutdown()
 
     def _make_metrics(self) -> Metrics:
-        from runner._core import RESPONSE_BUCKETS_S
-
         metrics = Metrics(
-            _Sources(self._engine, self._store), self._states, bucket_bounds_s=RESPONSE_BUCKETS_S
+            _Sources(self._engine, self._store), self._states, bucket_bounds_s=response_buckets_s()
         )
         metrics.monitoring = self.settings.performance_monitoring
         return metrics

@@ -1,16 +1,14 @@
-"""The data directory: private to the runner's user; the store in it has one owner at a time."""
+"""The data directory: private to the runner's user."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Final
 
-from runner.errors import LeaseHeldError, StartError
+from runner.errors import StartError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from runner import _core
 
 STORE_FILE: Final = "runner.db"
 
@@ -28,20 +26,3 @@ def prepare(data_dir: Path) -> None:
         raise StartError(
             f"the data directory {data_dir} cannot be written", "set WHATSAPP_DATA_DIR, or change its owner"
         )
-
-
-def open_store(data_dir: Path) -> _core.Store:
-    """Open or create the store. Blocking.
-
-    Errors: LeaseHeldError when another process has it; StartError for everything else, in the store's words.
-    """
-    from runner import _core
-
-    path = data_dir / STORE_FILE
-    try:
-        return _core.Store(str(path))
-    except _core.StoreError as error:
-        slug, message = error.args[0], str(error.args[-1])
-        if slug == "locked":
-            raise LeaseHeldError(str(path)) from error
-        raise StartError(f"the store cannot be opened: {message}") from error

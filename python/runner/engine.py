@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from runner.errors import EngineFailedError
+from runner.errors import EngineFailedError, ImportRefusedError, LeaseHeldError, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from runner import _core
+    from runner.baileys import BaileysDevice
 
 MAX_EVENTS: int = 256
 """Events routed before other tasks get a turn: about a millisecond of work."""
@@ -144,11 +146,54 @@ class Store(Protocol):
     def flush(self, timeout_s: float) -> bool: ...
 
 
-def open_store(path: str) -> _core.Store:
-    """Open or create the store. Blocking. Errors: `_core.StoreError` as `store_error` names it."""
+def open_store(path: Path) -> _core.Store:
+    """Open or create the store. Blocking.
+
+    Raises:
+        LeaseHeldError: another process has it.
+        StartError: everything else, in the store's words; nothing was changed.
+    """
     from runner import _core
 
-    return _core.Store(path)
+    try:
+        return _core.Store(str(path))
+    except _core.StoreError as error:
+        slug, message = error.args[0], str(error.args[-1])
+        if slug == "locked":
+            raise LeaseHeldError(str(path)) from error
+        raise StartError(f"the store cannot be opened: {message}") from error
+
+
+def import_device(store: _core.Store, session_id: str, device: BaileysDevice) -> None:
+    """Take over a device with its Signal keys in one transaction. Blocking.
+
+    Raises:
+        ImportRefusedError: the id is taken, a value is damaged, or the disk is full; nothing was changed.
+    """
+    from runner import _core
+
+    try:
+        store.import_device(session_id, _core.DeviceRecord(**device.fields), device.keys)
+    except ValueError as error:
+        raise ImportRefusedError("credentials_damaged", f"{device.directory}: {error}") from error
+    except _core.StoreError as error:
+        slug, message = error.args[0], str(error.args[-1])
+        remedy = "choose another id, or delete that session first" if slug == "exists" else ""
+        raise ImportRefusedError(slug, message, remedy) from error
+
+
+def build_info() -> dict[str, str]:
+    """What of the extension was compiled, when and how."""
+    from runner import _core
+
+    return dict(_core.BUILD_INFO)
+
+
+def response_buckets_s() -> tuple[float, ...]:
+    """Upper bounds of the response time buckets in the counters, in seconds."""
+    from runner import _core
+
+    return _core.RESPONSE_BUCKETS_S
 
 
 def open_engine(store: _core.Store, **config: Any) -> _core.Engine:  # noqa: ANN401  the stub of EngineConfig types them

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runner.baileys import STOP_OLD_PROGRAM, BaileysDevice, read_device
+from runner.baileys import STOP_OLD_PROGRAM, read_device
+from runner.engine import import_device
 from runner.errors import ImportRefusedError
 
 if TYPE_CHECKING:
@@ -70,18 +71,6 @@ class Intake:
                 f"this device is here already, as session {owner!r}",
                 "delete that session first",
             )
-        self._import(session_id, device)
+        import_device(self._store, session_id, device)
         self._owners[device.fields["jid"]] = session_id
         return (*device.warnings, STOP_OLD_PROGRAM)
-
-    def _import(self, session_id: str, device: BaileysDevice) -> None:
-        from runner._core import DeviceRecord, StoreError
-
-        try:
-            self._store.import_device(session_id, DeviceRecord(**device.fields), device.keys)
-        except ValueError as error:
-            raise ImportRefusedError("credentials_damaged", f"{device.directory}: {error}") from error
-        except StoreError as error:
-            slug, message = error.args[0], str(error.args[-1])
-            remedy = "choose another id, or delete that session first" if slug == "exists" else ""
-            raise ImportRefusedError(slug, message, remedy) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 _V1_NO_LIMIT: Final = 1 << 60
 """cgroup v1 writes a number near 2^63 for "no limit"."""

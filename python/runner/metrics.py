@@ -396,12 +396,6 @@ class Metrics:
             },
         }
 
-    def prometheus(self) -> bytes:
-        """The text of `GET /metrics`; labels are states, reasons and outcomes, never sessions."""
-        from runner.prometheus import text
-
-        return text(self)
-
     def sessions(self) -> Iterator[str]:
         """Sessions that have numbers."""
         return iter(self._rows)

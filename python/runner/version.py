@@ -6,12 +6,12 @@ import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
+from runner.engine import build_info
+
 
 def build() -> dict[str, object]:
-    """Version and what was compiled; the Rust part as `BUILD_INFO` has it."""
-    from runner._core import BUILD_INFO
-
-    return {"version": package_version(), "python": platform.python_version(), "core": dict(BUILD_INFO)}
+    """Version and what was compiled; the Rust part as it was compiled."""
+    return {"version": package_version(), "python": platform.python_version(), "core": build_info()}
 
 
 def package_version() -> str:
@@ -19,6 +19,4 @@ def package_version() -> str:
     try:
         return installed_version("wa-runner")
     except PackageNotFoundError:
-        from runner._core import BUILD_INFO
-
-        return BUILD_INFO["version"]
+        return build_info()["version"]

@@ -139,9 +139,6 @@ class FakeNumbers:
     def details(self) -> dict[str, object]:
         return {"process": {"rss": 1}, "states": {"online": 3, "parked": 1}}
 
-    def prometheus(self) -> bytes:
-        return b'runner_sessions{state="online"} 1\n'
-
     async def next_sample(self) -> None:
         await self.sampled.wait()
         self.sampled = trio.Event()
@@ -162,6 +159,7 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         numbers=FakeNumbers(),
         health=lambda: HealthReport(live=True, ready=healthy, checks=(Check("store", healthy),)),
         create=create,
+        prometheus=lambda: b'runner_sessions{state="online"} 1\n',
         logs=LogBuffer(100),
         version=lambda: {"version": "0.1.0"},
         fleet=lambda: {"states": {"online": len(fleet.views)}},

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.data_dir import open_store, prepare
+from runner.data_dir import STORE_FILE, prepare
+from runner.engine import open_store
 from runner.errors import ImportRefusedError, LeaseHeldError, StartError
 from runner.intake import Intake, checked_id, unpacked
 
@@ -22,7 +23,7 @@ VECTORS = Path(__file__).parents[1] / "vectors" / "baileys_auth"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[_core.Store]:
-    opened = open_store(tmp_path)
+    opened = open_store(tmp_path / STORE_FILE)
     yield opened
     opened.close()
 
@@ -80,7 +81,7 @@ def test_a_file_name_that_would_leave_the_directory_is_refused(tmp_path: Path, n
 
 def test_a_store_has_one_owner(store: _core.Store, tmp_path: Path) -> None:
     with pytest.raises(LeaseHeldError) as caught:
-        open_store(tmp_path)
+        open_store(tmp_path / STORE_FILE)
     assert "WHATSAPP_DATA_DIR" in caught.value.remedy
 
 
@@ -101,5 +102,5 @@ def test_a_store_that_is_damaged_is_explained_and_kept(tmp_path: Path) -> None:
     shutil.copy(VECTORS / "one" / "creds.json", path)
     before = path.read_bytes()
     with pytest.raises(StartError, match=r"runner\.db is damaged"):
-        open_store(tmp_path)
+        open_store(tmp_path / STORE_FILE)
     assert path.read_bytes() == before

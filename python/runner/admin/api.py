@@ -287,7 +287,7 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
     @app.get("/metrics", summary="Prometheus text")
     async def metrics() -> Response:
         await backend.numbers.refresh()
-        return Response(backend.numbers.prometheus(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(backend.prometheus(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/api/system", summary="the system metrics, the build and the settings in force")
     async def system() -> Json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from runner import config
+from runner import config, prometheus
 from runner.admin.api import application
 from runner.admin.backend import Backend, Created, HealthReport, NewSession
 from runner.admin.guard import Access, host_names
@@ -61,6 +61,7 @@ class Admin:
             numbers=metrics,
             health=health,
             create=self._create,
+            prometheus=partial(prometheus.text, metrics),
             logs=logs,
             version=lambda: version,
             fleet=self._fleet,

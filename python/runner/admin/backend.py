@@ -41,7 +41,6 @@ class Numbers(Protocol):
     def system(self) -> dict[str, object]: ...
     def session(self, session_id: str) -> dict[str, object]: ...
     def details(self) -> dict[str, object]: ...
-    def prometheus(self) -> bytes: ...
     async def next_sample(self) -> None:
         """Wait for the next sample."""
 
@@ -89,6 +88,7 @@ class Backend:
     numbers: Numbers
     health: Callable[[], HealthReport]
     create: Callable[[NewSession], Awaitable[Created]]
+    prometheus: Callable[[], bytes]
     logs: LogBuffer
     version: Callable[[], Mapping[str, object]]
     fleet: Callable[[], Mapping[str, object]]

@@ -119,5 +119,9 @@ async def _encode(
             yield (b"," if written > len(rows) else b"") + msgspec.json.encode(rows)[1:-1]
         await trio.lowlevel.checkpoint()
     following = page.offset + written
-    tail = {"total": total, "matched": matched, "next": following if following < matched else None}
+    tail = {
+        "total": total,
+        "matched": matched,
+        "next": following if written and following < matched else None,
+    }
     yield b"]," + msgspec.json.encode(tail)[1:]

@@ -78,11 +78,12 @@ def _import_each(wanted: list[tuple[str, Path]], here: Settings, *, start: bool)
 
 
 def _import_offline(wanted: list[tuple[str, Path]], here: Settings) -> list[dict[str, object]]:
-    from runner.data_dir import open_store, prepare
+    from runner.data_dir import STORE_FILE, prepare
+    from runner.engine import open_store
     from runner.intake import Intake
 
     prepare(here.data_path)
-    store = open_store(here.data_path)
+    store = open_store(here.data_path / STORE_FILE)
     try:
         intake = Intake(store)
         return [_import(session_id, directory, intake.take_over) for session_id, directory in wanted]
