@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from support.processes import Process, UnixHTTPConnection, wait_until
+from support.processes import Process, SimulatorProcess, UnixHTTPConnection, import_all, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,15 +204,43 @@ def test_wrong_settings_end_it_with_two(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
-    with Runner(folder, "run", "--simulator", "2") as runner:
-        runner.wait_online(2)
-        runner.child.send_signal(signal.SIGSTOP)  # so that both are there before it can stop in order
-        runner.child.send_signal(signal.SIGTERM)
-        runner.child.send_signal(signal.SIGCONT)
-        wait_until(lambda: "runner stopping" in runner.output() or runner.child.poll() is not None, 10)
-        runner.child.send_signal(signal.SIGINT)
-        assert runner.child.wait(10) in {0, -signal.SIGINT}
+HANGING = """
+import sys, trio
+from runner import app
+from runner.supervisor import Supervisor
+async def never(self, timeout_s):
+    sys.stdout.write("hanging\\n")
+    sys.stdout.flush()
+    await trio.sleep_forever()
+Supervisor.shutdown = never
+app.HARD_STOP_S = {hard_stop_s}
+sys.argv = ["runner"]
+from runner.__main__ import main
+main()
+"""
+
+
+def hanging_in_its_stop(folder: Path, hard_stop_s: float) -> Process:
+    """A runner whose orderly stop never ends, told to stop once."""
+    env = environment(folder, ADMIN_PORT="0", **DEAD_ENDPOINT)
+    code = HANGING.format(hard_stop_s=hard_stop_s)
+    process = Process([sys.executable, "-c", code], env, folder.with_suffix(".log"))
+    wait_until(lambda: "runner started" in process.output(), 30, "started")
+    process.child.send_signal(signal.SIGTERM)
+    wait_until(lambda: "hanging" in process.output(), 30, "hanging")
+    return process
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(folder: Path, second: signal.Signals) -> None:
+    with hanging_in_its_stop(folder, 60) as process:
+        process.child.send_signal(second)
+        assert process.child.wait(5) == -second
+
+
+def test_a_stop_that_hangs_is_ended_by_the_clock(folder: Path) -> None:
+    with hanging_in_its_stop(folder, 0.2) as process:
+        assert process.child.wait(5) == 1
 
 
 def test_sighup_reloads_what_can_change_and_says_what_cannot(folder: Path) -> None:
@@ -248,3 +277,62 @@ def test_import_without_a_runner_goes_into_the_store(folder: Path) -> None:
         runner.wait_serving()
         assert {row["id"] for row in runner.over_unix("/api/sessions")["sessions"]} == {"one", "two"}
         assert runner.stop() == 0
+
+
+def test_more_sessions_than_descriptors_start_what_fits(folder: Path) -> None:
+    """64 descriptors are ours and 4 the admin API's; 32 connections fit below 100."""
+    folder.parent.mkdir(exist_ok=True)
+    with SimulatorProcess(folder.parent, sessions=40) as server:
+        settings = {
+            "ENDPOINT": server.url,
+            "ROOT_KEY": server.root_key_hex,
+            "CONNECT_RATE": "500",
+            "ADMIN_CONNECTIONS": "4",
+            "ADMIN_PORT": "0",
+        }
+        assert import_all(server.credentials, environment(folder, **settings)).returncode == 0
+        command = ["sh", "-c", f"ulimit -n 100; exec {sys.executable} -m runner"]
+        with Process(command, environment(folder, **settings), folder.with_suffix(".log")) as process:
+            states = Counter[str]()
+
+            def all_settled() -> bool:
+                link = UnixHTTPConnection(folder / "admin.sock", 10.0)
+                try:
+                    link.request("GET", "/api/sessions")
+                    rows = json.loads(link.getresponse().read())["sessions"]
+                except OSError:
+                    return False
+                finally:
+                    link.close()
+                states.clear()
+                states.update(f"{row['state']} {row['reason']}" for row in rows)
+                return states["online None"] == 32
+
+            wait_until(all_settled, 30, "32 online")
+            assert states == {"online None": 32, "suspended fd_limit": 8}
+            lines = [json.loads(line) for line in process.output().splitlines()]
+            assert len([line for line in lines if line["level"] == "critical"]) == 1
+            assert process.stop() == 0
+
+
+DYING = """
+import sys, threading
+from runner import app
+opened = app.open_engine
+def dying(store, **config):
+    engine = opened(store, **config)
+    threading.Timer(1.0, engine.shutdown).start()  # behind the supervisor's back: as if it had died
+    return engine
+app.open_engine = dying
+sys.argv = ["runner"]
+from runner.__main__ import main
+main()
+"""
+
+
+def test_an_engine_that_dies_ends_the_process_with_seventy(folder: Path) -> None:
+    env = environment(folder, ADMIN_PORT="0", **DEAD_ENDPOINT)
+    with Process([sys.executable, "-c", DYING], env, folder.with_suffix(".log")) as process:
+        assert process.child.wait(30) == 70
+        last = json.loads(process.output().splitlines()[-1])
+    assert (last["level"], last["event"]) == ("critical", "engine failed")
