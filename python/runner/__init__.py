@@ -1,0 +1,1 @@
+"""Keeps thousands of WhatsApp Web sessions connected in one process and tells the truth about each of them."""
