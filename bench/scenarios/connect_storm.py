@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from support.control import Control
-
 from bench.scenarios import baileys
 from bench.scenarios.measure import cpu_s, save, spread
+from support.control import Control
 from support.processes import RunnerProcess, SimulatorProcess, import_all, runner_environment
 
 OPEN_LIMITER = {"WHATSAPP_CONNECT_RATE": "100000", "WHATSAPP_CONNECT_CONCURRENCY": "256"}

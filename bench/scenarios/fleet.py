@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.control import Control
-
 from support.processes import RunnerProcess, SimulatorProcess, import_all, runner_environment
 
 

@@ -1,4 +1,4 @@
-"""Memory and CPU of idle online sessions: RSS of the runner over the number of sessions, TLS on, and the slope.
+"""Memory and CPU of idle online sessions: RSS over the number of sessions, TLS on, and the slope.
 
 python -m bench.scenarios.idle_memory [--sizes 100,1000,2500] [--idle 60] [--runs 1] [--peer 100,300]
 """

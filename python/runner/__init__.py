@@ -1,1 +1,1 @@
-"""Keeps thousands of WhatsApp Web sessions connected in one process and tells the truth about each of them."""
+"""Keeps thousands of WhatsApp Web sessions connected and tells the truth about each of them."""

@@ -233,7 +233,9 @@ class RunnerProcess(Process):
 
         def enough() -> bool:
             if self.child.poll() is not None:
-                raise AssertionError(f"the runner ended with {self.child.returncode}: {self.output()[-3000:]}")
+                raise AssertionError(
+                    f"the runner ended with {self.child.returncode}: {self.output()[-3000:]}"
+                )
             try:
                 status, numbers = self.request("GET", "/performance-metrics?limit=0")
             except OSError:
