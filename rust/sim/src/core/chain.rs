@@ -64,7 +64,9 @@ impl ServerKeys {
             return vec![0xff; 64];
         }
         let (not_before, not_after) = match fault {
-            Some(ChainFault::Expired) => (now_unix_s.saturating_sub(VALID_BEFORE_S), now_unix_s - 3600),
+            Some(ChainFault::Expired) => {
+                (now_unix_s.saturating_sub(VALID_BEFORE_S), now_unix_s.saturating_sub(3600))
+            }
             Some(ChainFault::NotYetValid) => (now_unix_s + 3600, now_unix_s + VALID_AFTER_S),
             _ => (now_unix_s.saturating_sub(VALID_BEFORE_S), now_unix_s + VALID_AFTER_S),
         };

@@ -46,7 +46,6 @@ impl Authority {
             .map_err(StartError::Tls)?;
         // Stateless tickets: a resumption costs the server no memory, however many clients there are.
         config.ticketer = ring::Ticketer::new().map_err(StartError::Tls)?;
-        config.send_tls13_tickets = 1;
         Ok(Self { ca_file, config: Arc::new(config) })
     }
 }

@@ -5,8 +5,11 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::num::NonZero;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -38,20 +41,34 @@ pub(super) fn name(index: u32) -> String {
 }
 
 /// Writes a directory for each device that has none yet; returns the parent.
+///
+/// Seven key pairs and three signatures a device are most of a start, so all cores share the work.
 pub(super) fn write_all(directory: &Path, fleet: Fleet) -> Result<PathBuf, StartError> {
     let parent = directory.join("credentials");
     create_directory(&parent)?;
-    for index in 0..fleet.len() {
-        let own = parent.join(name(index));
-        // What is there may have been used and changed by a client since; it stays.
-        if own.join("creds.json").exists() {
-            continue;
-        }
-        create_directory(&own)?;
-        write(&own.join("pre-key-1.json"), &keys_json(&fleet.keys("pre-key 1", index)))?;
-        write(&own.join("creds.json"), &credentials(fleet, index))?;
-    }
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let work = |worker: usize| {
+            let parent = &parent;
+            let mut own = (0..fleet.len()).skip(worker).step_by(workers);
+            scope.spawn(move || own.try_for_each(|index| write_device(parent, fleet, index)))
+        };
+        // All of them are started before the first is waited for.
+        let working: Vec<_> = (0..workers).map(work).collect();
+        working.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
     Ok(parent)
+}
+
+fn write_device(parent: &Path, fleet: Fleet, index: u32) -> Result<(), StartError> {
+    let own = parent.join(name(index));
+    // What is there may have been used and changed by a client since; it stays.
+    if own.join("creds.json").exists() {
+        return Ok(());
+    }
+    create_directory(&own)?;
+    write(&own.join("pre-key-1.json"), &keys_json(&fleet.keys("pre-key 1", index)))?;
+    write(&own.join("creds.json"), &credentials(fleet, index))
 }
 
 /// The contents of `creds.json`.

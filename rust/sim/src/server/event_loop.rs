@@ -140,6 +140,9 @@ impl EventLoop {
             }
             let mut controls = Vec::new();
             for id in std::mem::take(&mut self.ready) {
+                if let Some(socket) = self.sockets.get_mut(&id) {
+                    socket.is_ready = false;
+                }
                 self.read(id);
             }
             for event in &events {
@@ -227,6 +230,10 @@ impl EventLoop {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         socket.readable = true;
         socket.hung_up |= hung_up;
+        if socket.is_closing && hung_up {
+            self.sockets.remove(&id);
+            return;
+        }
         if hung_up {
             let mut cx = cx!(self);
             self.hub.handle_hang_up(id, &mut cx);
@@ -276,13 +283,27 @@ impl EventLoop {
                 }
             }
         }
-        self.ready.push(id);
+        self.read_later(id);
+    }
+
+    fn read_later(&mut self, id: ConnectionId) {
+        if let Some(socket) = self.sockets.get_mut(&id)
+            && !std::mem::replace(&mut socket.is_ready, true)
+        {
+            self.ready.push(id);
+        }
     }
 
     fn flush(&mut self, id: ConnectionId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let broken = socket.flush().is_err();
         let backlog = socket.backlog();
+        if socket.is_closing {
+            if broken || backlog == 0 {
+                self.sockets.remove(&id);
+            }
+            return;
+        }
         let mut cx = cx!(self);
         if broken {
             self.hub.handle_transport_end(id, &mut cx);
@@ -309,13 +330,17 @@ impl EventLoop {
             }
             match verdict {
                 Verdict::Open => {
-                    if socket.readable && self.hub.is_reading(id) && !self.ready.contains(&id) {
-                        self.ready.push(id);
+                    // Reading was paused, and there is something to read.
+                    if socket.readable && self.hub.is_reading(id) {
+                        self.read_later(id);
                     }
                 }
                 Verdict::Close => {
                     socket.close_notify();
-                    self.sockets.remove(&id);
+                    socket.is_closing = true;
+                    if socket.backlog() == 0 || socket.hung_up {
+                        self.sockets.remove(&id);
+                    }
                 }
                 Verdict::Reset => {
                     socket.reset_on_close();
@@ -372,37 +397,29 @@ impl EventLoop {
                     self.controls.remove(&id);
                     return;
                 }
-                Served::Command(command) => {
-                    let mut cx = cx!(self);
-                    match self.hub.command(*command, &mut cx) {
-                        Reply::Now(answer) => self.reply(Waiter::Control(id), answer),
-                        Reply::Later(job) => {
-                            self.waiting.insert(job, Waiter::Control(id));
-                        }
-                    }
-                    self.settle();
-                }
+                Served::Command(command) => self.obey(*command, Waiter::Control(id)),
             }
         }
     }
 
     fn answer_call(&mut self, call: Call) {
-        let mut cx = cx!(self);
-        let command = match Command::parse(&call.method, &call.path, &call.query, &call.body) {
-            Ok(command) => command,
-            Err(error) => {
-                // The caller may have given up waiting.
-                let _ = call.answer.send(Err(CallError::Refused(error.to_string())));
-                return;
-            }
-        };
-        match self.hub.command(command, &mut cx) {
-            Reply::Now(answer) => self.reply(Waiter::Call(call.answer), answer),
+        let waiter = Waiter::Call(call.answer);
+        match Command::parse(&call.method, &call.path, &call.query, &call.body) {
+            Ok(command) => self.obey(command, waiter),
+            Err(error) => self.reply(waiter, Err(error.to_string())),
+        }
+    }
+
+    /// Obeys a command. Whoever asked is answered when the sockets have been told, so that what they do next finds it done.
+    fn obey(&mut self, command: Command, waiter: Waiter) {
+        let reply = self.hub.command(command, &mut cx!(self));
+        self.settle();
+        match reply {
+            Reply::Now(answer) => self.reply(waiter, answer),
             Reply::Later(job) => {
-                self.waiting.insert(job, Waiter::Call(call.answer));
+                self.waiting.insert(job, waiter);
             }
         }
-        self.settle();
     }
 
     fn finish_pushes(&mut self) {

@@ -140,7 +140,7 @@ pub struct Simulator {
 impl Simulator {
     /// Writes what clients need, listens, and serves on a thread of its own.
     ///
-    /// Blocking: signs certificates and writes credentials (about 3,000 devices a second).
+    /// Blocking: signs certificates and writes credentials (a core makes about 2,000 devices a second).
     pub fn start(options: Options) -> Result<Self, StartError> {
         let Options { port, control_port, sessions, tls, directory, seed, settings } = options;
         std::fs::create_dir_all(&directory)

@@ -33,6 +33,10 @@ pub(super) struct Socket {
     pub(super) readable: bool,
     /// The peer has ended its side, so reading goes on until the end shows.
     pub(super) hung_up: bool,
+    /// On the loop's list of sockets to read in the next turn.
+    pub(super) is_ready: bool,
+    /// The core has forgotten this connection; it closes once the kernel has taken everything.
+    pub(super) is_closing: bool,
 }
 
 /// Buffers that all connections of a thread share.
@@ -69,6 +73,8 @@ impl Socket {
             sent: 0,
             readable: false,
             hung_up: false,
+            is_ready: false,
+            is_closing: false,
         }
     }
 
