@@ -63,6 +63,8 @@ class FakeServer:
     """What the other end does. Delays in seconds."""
 
     refuses: bool = False
+    refused: set[str] = field(default_factory=set)
+    """Sessions whose dials are refused while the others get through."""
     swallows: bool = False
     """Dials get no answer at all: they end in `tcp_timeout` after `connect_timeout_s`."""
     dial_s: float = 0.05
@@ -268,7 +270,7 @@ class FakeEngine:
         connection, server = self._live(session_id, number), self.server
         if connection is None:
             return
-        if server.refuses:
+        if server.refuses or session_id in server.refused:
             self._end(session_id, number, "tcp_refused", "dialling")
             return
         if resume and server.resume_fails:

@@ -494,3 +494,19 @@ def test_moving_one_deadline_a_million_times_does_not_grow_the_heap() -> None:
         it.set("a", Kind.STATE, float(n))
     assert len(it) == 1
     assert len(it._heap) < 1000
+
+
+# -- breaker ----------------------------------------------------------------------------------------------
+
+
+def test_a_breaker_opened_by_flapping_opens_again_when_its_one_attempt_fails() -> None:
+    opened = Breaker(failures=1).opened("flapping", NOW, POLICY, rng())
+    half_open = opened.attempted()
+    assert half_open.state is BreakerState.HALF_OPEN
+    again = half_open.failed(NOW + 700, POLICY, rng())
+    assert (again.state, again.why, again.failures) == (BreakerState.OPEN, "flapping", 2)
+
+
+@pytest.mark.parametrize(("failures", "opens"), [(3, False), (4, True)])
+def test_a_closed_breaker_opens_at_the_threshold_and_not_before(failures: int, opens: bool) -> None:
+    assert Breaker(failures=failures).failed(NOW, POLICY, rng()).is_open == opens

@@ -307,6 +307,22 @@ def test_an_impossible_proxy_parks_only_its_session_and_a_new_one_frees_it() -> 
     assert world.state("b") is State.ONLINE
 
 
+@pytest.mark.parametrize("facts", [{"phase": "closed"}, {"connection": 99}])
+def test_counters_that_show_another_connection_or_a_closed_one_prove_the_loss(
+    facts: dict[str, object],
+) -> None:
+    world = online()
+    world.engine.never_closes.add("a")
+    world.engine.counter_overrides["a"] = facts
+    world.force()
+    world.run(Deadlines().closing_s - 0.1)
+    assert world.attempts() == 1
+    row = world.machine.row("a")
+    world.stop()
+    world.run(0.2)
+    assert not row.live
+
+
 # -- breaker reset -------------------------------------------------------------------------------------------
 
 
@@ -333,6 +349,18 @@ def test_reset_lifts_a_ban_only_when_told() -> None:
     commands.reset(world.machine, world.machine.row("a"), penalty=True)
     world.run(1)
     assert world.state() is State.ONLINE
+
+
+@pytest.mark.parametrize("penalty", [False, True])
+def test_reset_forgets_a_rate_limit_only_when_told(penalty: bool) -> None:
+    world = online()
+    world.engine.drop("a", "stream_rate_limited", 429)
+    world.run(400)
+    assert world.state() is State.ONLINE
+    commands.reset(world.machine, world.machine.row("a"), penalty=penalty)
+    world.engine.drop("a")
+    world.run(2)
+    assert (world.state() is State.ONLINE) == penalty, "else the next retry is not immediate"
 
 
 # -- what survives a restart ---------------------------------------------------------------------------------

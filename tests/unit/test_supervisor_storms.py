@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import pytest
 
@@ -304,6 +304,45 @@ def test_more_sessions_than_descriptors_start_what_fits_and_say_so() -> None:
     assert world.census() == {"online": 20, "stopped": 10}
     assert not world.machine.incidents.open()
     assert len(world.engine.online) == 20
+
+
+def test_the_end_of_an_outage_frees_those_too_that_sat_out_a_delay_when_it_began() -> None:
+    world = fleet(20)
+    world.run(60)
+    world.server.refused.add("s0000")
+    world.engine.drop("s0000")
+    for helper in cycle(names(20)[1:]):
+        if world.view("s0000").attempt >= 9:
+            break
+        world.engine.drop(helper)  # others get through, so the path is good
+        world.run(40)
+    world.server.refuses = True
+    for session_id in names(20)[1:]:
+        world.engine.drop(session_id)
+    world.run(5)
+    assert [it.kind for it in world.machine.incidents.open()] == ["path_outage"]
+    next_at = world.view("s0000").next_retry_at_unix_ms
+    assert next_at is not None
+    assert next_at > world.unix_ms + 60_000, "it sits out minutes"
+    world.server.refuses = False
+    world.server.refused.clear()
+    world.run_until(world.are_all_online, DEFAULTS.canary_max_s + 5)
+
+
+@pytest.mark.pain(24)
+def test_a_429_slows_the_dials_of_the_whole_fleet() -> None:
+    policy = replace(DEFAULTS, connect_burst=1, connect_rate_per_s=8.0)
+
+    def dials_in_ten_seconds(reason: str) -> int:
+        world = fleet(100, policy)
+        world.run(60)
+        world.engine.drop("s0000", reason)
+        world.engine.drop_all()
+        began = world.now
+        world.run(10)
+        return sum(1 for at in world.dial_times() if at > began)
+
+    assert dials_in_ten_seconds("stream_rate_limited") <= dials_in_ten_seconds("connection_closed") / 2 + 2
 
 
 def test_the_limiter_is_not_refilled_by_crashing() -> None:
