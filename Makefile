@@ -50,6 +50,7 @@ lint: build ## formatting, lints, types, layers, the boundary stub
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/stubtest runner._core --allowlist .stubtest-allowlist --ignore-unused-allowlist
+	$(BIN)/python tools/generate_docs.py --check
 	$(BIN)/python tools/license_scan.py
 
 deny: prerequisites ## licences, bans and sources of every Rust dependency

@@ -6,18 +6,32 @@ from pathlib import Path
 
 import pains
 
+from runner.cli import settings_docs
+from runner.reconnect import docs as states_docs
+
 ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 
 
-def pages() -> dict[Path, Callable[[], str]]:
-    """Each generated page and the function that renders it."""
-    return {pains.PAGE: pains.render}
+def readme() -> str:
+    """The README with its settings table replaced."""
+    before, rest = README.read_text().split(settings_docs.README_BEGIN)
+    _, after = rest.split(settings_docs.README_END)
+    return f"{before}{settings_docs.readme_table()}{after}"
+
+
+PAGES: dict[Path, Callable[[], str]] = {
+    pains.PAGE: pains.render,
+    ROOT / "docs" / "settings.md": settings_docs.document,
+    ROOT / "docs" / "states.md": states_docs.document,
+    README: readme,
+}
 
 
 def main(check: bool) -> int:
     """Write or compare; the number of pages that are out of date when comparing."""
     stale = 0
-    for path, render in pages().items():
+    for path, render in PAGES.items():
         text = render()
         if path.exists() and path.read_text() == text:
             continue

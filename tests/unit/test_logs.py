@@ -56,6 +56,7 @@ def test_a_line_is_json_with_its_keys_in_order(logs: Callable[..., Logs], stream
     assert line["ts"].endswith("Z")
 
 
+@pytest.mark.pain(25)
 def test_an_exception_is_one_redacted_line(logs: Callable[..., Logs], stream: io.StringIO) -> None:
     ours = logs()
     try:
@@ -95,6 +96,7 @@ def test_console_lines_are_for_people(logs: Callable[..., Logs], stream: io.Stri
     assert json.loads(kept)["session"] == "desk-1"
 
 
+@pytest.mark.pain(25)
 def test_a_flooding_session_is_counted_instead() -> None:
     now = 0.0
     limit = SessionLimit(rate=2, clock=lambda: now)

@@ -25,6 +25,7 @@ from runner.redact import redact, redact_text
         ("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=", "[key]"),
     ],
 )
+@pytest.mark.pain(25)
 def test_numbers_and_keys_are_masked(text: str, shown: str) -> None:
     assert redact_text(text) == shown
 
@@ -46,6 +47,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert redact_text(text) == text
 
 
+@pytest.mark.pain(25)
 def test_values_are_judged_by_their_key_and_type() -> None:
     event = {
         "session": "15550001111",

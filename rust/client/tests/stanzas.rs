@@ -30,6 +30,7 @@ fn stanza(tag: &str) -> Node {
     Node::new(tag).attr("id", "X1").attr_jid("from", jid("15550002222:4@s.whatsapp.net"))
 }
 
+/// Pain 2.
 #[test]
 fn every_tag_of_the_table_and_unknown_ones_get_what_they_expect() {
     let unknown = ("sticker-storm", Expects::Nack);
@@ -150,6 +151,7 @@ fn a_waiting_message_holds_back_neither_pings_nor_other_answers() {
     assert!(answers(&world, "A").is_empty());
 }
 
+/// Pain 3.
 #[test]
 fn a_message_whose_commit_failed_is_not_answered_on_this_connection() {
     let mut world = World::online();
@@ -203,6 +205,7 @@ fn the_servers_ping_is_answered_and_other_requests_are_declined() {
     assert_eq!(answers(&world, "Q"), [&declined]);
 }
 
+/// Pain 2.
 #[test]
 fn a_malformed_stanza_is_refused_when_it_can_be_addressed_and_the_connection_stays() {
     let refused =

@@ -227,6 +227,7 @@ mod tests {
         }
     }
 
+    /// Pain 20.
     #[test]
     fn one_turn_reads_no_more_than_the_budget_from_a_flooding_peer() {
         let (mut link, mut peer) = pair();

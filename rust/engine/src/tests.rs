@@ -11,6 +11,7 @@ use runner_proto::phase::Phase;
 use std::sync::Arc;
 
 /// Pain #20.
+/// Pain 20.
 #[test]
 fn a_panic_ends_its_session_and_no_other() {
     let world = World::plain(3);

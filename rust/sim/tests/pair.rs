@@ -18,6 +18,7 @@ fn user(index: u32) -> String {
     Fleet::username(index).to_string()
 }
 
+/// Pain 15.
 #[test]
 fn a_day_of_quiet_keeps_a_session_online_and_nothing_happens() {
     let mut pair = Pair::new(1);
@@ -258,6 +259,7 @@ fn an_upgrade_can_be_refused_with_any_status_or_left_hanging() {
     pair.online();
 }
 
+/// Pain 7.
 #[test]
 fn the_newer_connection_of_a_device_replaces_the_older_and_is_counted() {
     let mut pair = Pair::new(1);
@@ -283,6 +285,7 @@ fn a_client_that_hangs_up_before_it_dials_again_is_never_counted_as_two() {
     assert_eq!((pair.counters().logins, pair.counters().duplicates, pair.counters().overlaps), (4, 0, 0));
 }
 
+/// Pain 2.
 #[test]
 fn pushed_stanzas_are_each_answered_once() {
     let mut pair = Pair::new(1);
@@ -321,6 +324,7 @@ fn frames_split_merged_or_compressed_are_understood() {
     }
 }
 
+/// Pain 2.
 #[test]
 fn an_unanswered_stanza_ends_the_stream_after_the_limit_and_comes_again() {
     let mut pair = Pair::with(

@@ -4,6 +4,7 @@ use crate::support::World;
 use serde_json::json;
 use std::time::Duration;
 
+/// Pain 20.
 #[test]
 fn a_session_logs_in_and_is_kept_alive_while_another_one_floods() {
     const FLOOD: u64 = 30_000;
