@@ -4,8 +4,10 @@
 //!
 //! Sockets are edge-triggered: a socket that may have more to give stays in `ready` until a read came back short.
 
+mod commands;
+mod storing;
+
 use crate::clock::Clock;
-use crate::command::{Command, Open};
 use crate::config::Config;
 use crate::dial::{Dial, DialCx, Step, Target};
 use crate::driver::{Bench, Connection, Stage, event_of};
@@ -15,17 +17,16 @@ use crate::in_flight::InFlight;
 use crate::link::Link;
 use crate::resolve::{Answer, Resolver, system_lookup};
 use crate::slab::{Key, Slab};
-use crate::stats::SessionCounters;
 use crate::store_link::{client_device, store_write};
 use crate::timers::Timers;
 use crate::tls::{Connector, TlsConfigError};
 use mio::{Events, Poll, Token};
-use runner_client::{Client, CommitFailed};
+use runner_client::Client;
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
-use runner_store::{Batch, Completion, Device, DeviceError, Store};
+use runner_store::{Batch, Completion, Device, Store};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -36,15 +37,11 @@ use std::time::Duration;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The longest sleep while the store works for us, so that its lag is noticed soon.
 const STORE_CHECK: Duration = Duration::from_millis(100);
-/// The store lags when something waits for it longer than this; reading pauses then. Fifty times a slow disk's fsync.
-const STORE_LAGS_AFTER: Duration = Duration::from_secs(1);
 /// Sockets read in one turn; at [`READ_BUDGET`](crate::link::READ_BUDGET) each, a turn of small stanzas stays near 20 ms
 /// and timers are never later than that.
 const READS_PER_TURN: usize = 64;
 /// Kernel events taken at once.
 const EVENTS_PER_TURN: usize = 1024;
-/// How long farewells may take when the engine shuts down.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Reactor<C> {
     poll: Poll,
@@ -310,89 +307,6 @@ impl<C: Clock> Reactor<C> {
         }
     }
 
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Open(open) => self.on_open(*open),
-            Command::Close { session_id, connection, reason } => {
-                self.on_client_command(&session_id, connection, runner_client::Command::Close(reason));
-            }
-            Command::Logout { session_id, connection } => {
-                self.on_client_command(&session_id, connection, runner_client::Command::Logout);
-            }
-            Command::Send { session_id, connection, node } => {
-                self.on_client_command(&session_id, connection, runner_client::Command::Send { node });
-            }
-            Command::Counters => self.publish_counters(),
-            Command::Forget { session_id } => {
-                if self.sessions.get(&session_id).is_some_and(|session| session.key.is_none()) {
-                    self.sessions.remove(&session_id);
-                }
-            }
-            Command::Shutdown => self.on_shutdown(),
-            Command::Halt => self.halted = true,
-            #[cfg(test)]
-            Command::Panic { session_id, connection } => {
-                if let Some(key) = self.find(&session_id, connection)
-                    && let Some(connection) = self.connections.get_mut(key)
-                {
-                    connection.panic_now(&mut self.bench);
-                    self.settle(key);
-                }
-            }
-        }
-    }
-
-    fn on_open(&mut self, open: Open) {
-        let Open { session_id, connection: number, version, proxy, resume } = open;
-        let dial = Dial::new(version, resume, proxy, self.bench.now + self.connect_timeout);
-        let mut connection = Connection::new(Arc::clone(&session_id), number, self.bench.now, dial);
-        connection.enter(Phase::Dialling, &mut self.bench);
-        let timeout = connection.poll_timeout();
-        let key = self.connections.insert(connection);
-        self.timers.set(key.slot, timeout);
-        let session = self.sessions.entry(Arc::clone(&session_id)).or_insert_with(|| Session {
-            connection: number,
-            key: None,
-            totals: Counters::default(),
-        });
-        (session.connection, session.key) = (number, Some(key));
-        self.shared.meters.dials_total.fetch_add(1, Ordering::Relaxed);
-        if self.shutdown_until.is_some() {
-            self.close_with(key, Closed::new(CloseReason::Shutdown, Phase::Dialling));
-            return;
-        }
-        let token = self.in_flight.push_device(key, self.bench.now);
-        if let Err(error) = self.store.request_device(&session_id, token) {
-            self.in_flight.forget(token);
-            self.close_with(key, Closed::new(CloseReason::StoreStalled, Phase::Dialling).with_detail(error));
-        }
-    }
-
-    fn find(&self, session_id: &str, connection: u64) -> Option<Key> {
-        self.sessions.get(session_id).filter(|session| session.connection == connection)?.key
-    }
-
-    fn on_client_command(&mut self, session_id: &str, number: u64, command: runner_client::Command) {
-        let Some(key) = self.find(session_id, number) else { return };
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        match (&connection.stage, command) {
-            (Stage::Live(_), command) => {
-                connection.handle_command(command, &mut self.bench);
-                self.settle(key);
-            }
-            (Stage::Dial(dial), runner_client::Command::Close(reason)) => {
-                let closed = Closed::new(reason, dial.phase());
-                self.close_with(key, closed);
-            }
-            (Stage::Dial(dial), runner_client::Command::Logout) => {
-                let closed = Closed::new(CloseReason::Stopped, dial.phase());
-                self.close_with(key, closed.with_detail("logout was asked for before the connection was up"));
-            }
-            // There is no channel yet; the node's sender sees no ack.
-            (Stage::Dial(_), runner_client::Command::Send { .. }) => {}
-        }
-    }
-
     fn with_dial(&mut self, key: Key, step: impl FnOnce(&mut Dial, &mut DialCx<'_>) -> Step) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Dial(dial) = &mut connection.stage else { return };
@@ -456,142 +370,6 @@ impl<C: Clock> Reactor<C> {
         }
     }
 
-    fn take_completions(&mut self) {
-        let mut completions = std::mem::take(&mut self.completions);
-        self.store.drain_completions(&mut completions);
-        for completion in completions.drain(..) {
-            match completion {
-                Completion::Committed { token, inbox_rows } => {
-                    self.on_store(true, "the store commits again");
-                    self.on_commits_until(token, Ok(()));
-                    if inbox_rows > 0 {
-                        let kind = EventKind::Messages;
-                        self.bench.events.push(event_of(&Arc::from(""), 0, self.bench.unix_ms, kind));
-                    }
-                }
-                Completion::Failed { token, error } => {
-                    self.on_store(false, &format!("{}: {error}", error.kind.slug()));
-                    self.on_commits_until(token, Err(CommitFailed));
-                }
-                Completion::Device { token, result } => {
-                    if let Some(key) = self.in_flight.forget(token) {
-                        self.on_device(key, *result);
-                    }
-                }
-            }
-        }
-        while let Some((key, token)) = self.in_flight.pop_failed() {
-            self.on_committed(key, token, Err(CommitFailed));
-        }
-        self.completions = completions;
-    }
-
-    /// The store answered for `token`; those that it refused before it come first, so that each client sees its
-    /// outcomes in order.
-    fn on_commits_until(&mut self, token: u64, outcome: Result<(), CommitFailed>) {
-        while let Some((key, client_token)) = self.in_flight.pop_failed() {
-            self.on_committed(key, client_token, Err(CommitFailed));
-        }
-        if let Some((key, client_token)) = self.in_flight.take_commit(token) {
-            self.on_committed(key, client_token, outcome);
-        }
-    }
-
-    fn on_committed(&mut self, key: Key, token: u64, outcome: Result<(), CommitFailed>) {
-        // 0: the client does not wait for it.
-        if token != 0
-            && let Some(connection) = self.connections.get_mut(key)
-        {
-            connection.on_committed(token, outcome, &mut self.bench);
-            self.settle(key);
-        }
-    }
-
-    fn on_device(&mut self, key: Key, result: Result<Device, DeviceError>) {
-        let (reason, error) = match result {
-            Ok(device) => return self.with_dial(key, |dial, _| dial.on_device(device)),
-            Err(error @ DeviceError::Missing) => (CloseReason::DeviceMissing, error),
-            Err(error @ DeviceError::Quarantined(_)) => (CloseReason::DeviceQuarantined, error),
-            Err(error @ DeviceError::Store(_)) => (CloseReason::StoreStalled, error),
-        };
-        self.close_with(key, Closed::new(reason, Phase::Dialling).with_detail(error));
-    }
-
-    fn on_store(&mut self, healthy: bool, detail: &str) {
-        if self.store_failed == healthy {
-            self.store_failed = !healthy;
-            self.store_event(healthy, detail);
-        }
-    }
-
-    fn store_event(&mut self, healthy: bool, detail: &str) {
-        let kind = EventKind::Store { healthy, detail: detail.into() };
-        self.bench.events.push(event_of(&Arc::from(""), 0, self.bench.unix_ms, kind));
-    }
-
-    /// Pauses all reading while the store lags, and tells the clients.
-    fn check_store(&mut self) {
-        let age = self.in_flight.oldest_age(self.bench.now);
-        let stalled = age >= STORE_LAGS_AFTER;
-        if stalled == self.store_stalled {
-            return;
-        }
-        self.store_stalled = stalled;
-        self.shared.meters.store_stalled.store(stalled, Ordering::Relaxed);
-        if stalled {
-            self.store_event(
-                false,
-                &format!("lagging: the oldest write waits for {:.1} s", age.as_secs_f64()),
-            );
-        } else {
-            self.store_event(true, "the store has caught up");
-            self.ready.extend(self.held.drain(..));
-        }
-        let keys: Vec<Key> = self.connections.keys().collect();
-        for key in keys {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.handle_store_stalled(stalled, &mut self.bench);
-                self.settle(key);
-            }
-        }
-    }
-
-    fn on_shutdown(&mut self) {
-        if self.shutdown_until.is_some() {
-            return;
-        }
-        self.shutdown_until = Some(self.bench.now + SHUTDOWN_PATIENCE);
-        let keys: Vec<Key> = self.connections.keys().collect();
-        for key in keys {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            match &connection.stage {
-                Stage::Dial(dial) => {
-                    let closed = Closed::new(CloseReason::Shutdown, dial.phase());
-                    self.close_with(key, closed);
-                }
-                Stage::Live(_) => {
-                    let command = runner_client::Command::Close(CloseReason::Shutdown);
-                    connection.handle_command(command, &mut self.bench);
-                    self.settle(key);
-                }
-            }
-        }
-    }
-
-    fn check_shutdown(&mut self) {
-        let Some(until) = self.shutdown_until else { return };
-        if self.bench.now >= until {
-            let keys: Vec<Key> = self.connections.keys().collect();
-            for key in keys {
-                let Some(phase) = self.connections.get_mut(key).map(|connection| connection.phase()) else {
-                    continue;
-                };
-                self.close_with(key, Closed::new(CloseReason::Shutdown, phase));
-            }
-        }
-        self.halted = self.connections.len() == 0;
-    }
-
     fn publish(&mut self, woken: bool) {
         let meters = &self.shared.meters;
         let (mut dialling, mut online) = (0, 0);
@@ -613,23 +391,5 @@ impl<C: Clock> Reactor<C> {
         meters.panics_total.store(self.bench.panics_total, Ordering::Relaxed);
         meters.turns_total.fetch_add(1, Ordering::Relaxed);
         meters.wakeups_total.fetch_add(u64::from(woken), Ordering::Relaxed);
-    }
-
-    fn publish_counters(&mut self) {
-        let Self { sessions, connections, shared, bench, .. } = self;
-        shared.publish_counters(|rows| {
-            rows.extend(sessions.iter().map(|(session_id, session)| {
-                let connection = session.key.and_then(|key| connections.get_mut(key));
-                let (phase, counters) =
-                    connection.map_or((Phase::Closed, None), |c| (c.phase(), c.counters().copied()));
-                SessionCounters {
-                    session_id: Arc::clone(session_id),
-                    connection: session.connection,
-                    phase,
-                    totals: counters.unwrap_or(session.totals),
-                    at: bench.now,
-                }
-            }));
-        });
     }
 }
