@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::node::Str;
+use crate::node::cursor::Cursor;
 use crate::node::text::parse_u64;
 
 /// What stands behind the `@`. `S` holds the names that are not in the list.
@@ -249,43 +250,68 @@ impl fmt::Debug for Jid {
     }
 }
 
-/// An address inside a decoded node: the parts as the wire has them, and the form it was written in.
+/// An address inside a decoded node: its bytes, taken apart on demand. A copy of it is written as it was.
 #[derive(Clone, Copy)]
 pub struct JidRef<'a> {
+    /// One JID, tag byte in front, that `decode` has found to be one.
+    encoded: &'a [u8],
+}
+
+/// The parts of an address as the wire has them.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
     pub(crate) form: Form,
     pub(crate) user: Str<'a>,
     pub(crate) device: u16,
     pub(crate) server: Server<Str<'a>>,
 }
 
-/// The wire forms; kept so that a copy is written the way the original was.
+/// The wire forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Pair,
     Ad { domain: u8 },
     Messenger,
-    Interop { integrator: u16, named: bool },
+    Interop { integrator: u16 },
 }
 
 impl<'a> JidRef<'a> {
+    #[inline]
+    pub(crate) fn new(encoded: &'a [u8]) -> Self {
+        Self { encoded }
+    }
+
+    /// The bytes of the address, tag byte in front.
+    #[inline]
+    pub(crate) fn encoded(&self) -> &'a [u8] {
+        self.encoded
+    }
+
+    #[inline]
+    fn parts(&self) -> Parts<'a> {
+        let nobody = Parts { form: Form::Pair, user: Str::Token(""), device: 0, server: Server::Pn };
+        // The bytes were checked, so they always read.
+        Cursor::new(self.encoded).jid().unwrap_or(nobody)
+    }
+
     /// The user, without agent and integrator.
     pub fn user(&self) -> Str<'a> {
-        self.user
+        self.parts().user
     }
 
     /// The device that the wire form names, else 0.
     pub fn device(&self) -> u16 {
-        self.device
+        self.parts().device
     }
 
     /// The server.
     pub fn server(&self) -> Server<Str<'a>> {
-        self.server
+        self.parts().server
     }
 
     /// Whether it is the address of a server itself.
     pub fn is_server(&self) -> bool {
-        self.user.is_empty()
+        self.user().is_empty()
     }
 
     /// Whether both belong to one account, whichever its devices.
@@ -295,25 +321,28 @@ impl<'a> JidRef<'a> {
 
     /// The address, owned. Malformed UTF-8 becomes U+FFFD.
     pub fn to_jid(&self) -> Jid {
-        let server = match self.server.name() {
+        let parts = self.parts();
+        let server = match parts.server.name() {
             Ok(name) => Server::known(name.as_bytes()).unwrap_or_else(|| Server::Other(name.into())),
             Err(name) => Server::Other(name.to_cow().into()),
         };
-        let user = match (self.prefix(), self.agent()) {
-            (None, None) => self.user.to_cow().into_owned(),
-            (Some(integrator), _) => format!("{integrator}-{}", self.user),
-            (None, Some(agent)) => format!("{}_{agent}", self.user),
+        let user = match (parts.integrator(), parts.agent()) {
+            (None, None) => parts.user.to_cow().into_owned(),
+            (Some(integrator), _) => format!("{integrator}-{}", parts.user),
+            (None, Some(agent)) => format!("{}_{agent}", parts.user),
         };
-        if self.form == Form::Pair {
+        if parts.form == Form::Pair {
             return Jid::from_parts(user, server);
         }
-        Jid { user, device: self.device, server }
+        Jid { user, device: parts.device, server }
     }
+}
 
+impl Parts<'_> {
     /// The integrator in front of an interop user.
-    fn prefix(&self) -> Option<u16> {
+    fn integrator(&self) -> Option<u16> {
         match self.form {
-            Form::Interop { integrator, .. } => Some(integrator),
+            Form::Interop { integrator } => Some(integrator),
             _ => None,
         }
     }
@@ -326,9 +355,9 @@ impl<'a> JidRef<'a> {
         }
     }
 
-    /// What remains of the text behind this JID; none when the text does not start with it.
+    /// What remains of the text behind this address; none when the text does not start with it.
     fn strip_from<'t>(&self, mut text: &'t [u8]) -> Option<&'t [u8]> {
-        if let Some(integrator) = self.prefix() {
+        if let Some(integrator) = self.integrator() {
             text = strip_number(text, integrator)?.strip_prefix(b"-")?;
         }
         text = self.user.strip_from(text)?;
@@ -355,7 +384,7 @@ fn strip_number(text: &[u8], number: u16) -> Option<&[u8]> {
 
 impl PartialEq<str> for JidRef<'_> {
     fn eq(&self, other: &str) -> bool {
-        self.strip_from(other.as_bytes()).is_some_and(<[u8]>::is_empty)
+        self.parts().strip_from(other.as_bytes()).is_some_and(<[u8]>::is_empty)
     }
 }
 
@@ -382,18 +411,19 @@ impl Eq for JidRef<'_> {}
 
 impl fmt::Display for JidRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(integrator) = self.prefix() {
+        let parts = self.parts();
+        if let Some(integrator) = parts.integrator() {
             write!(f, "{integrator}-")?;
         }
-        fmt::Display::fmt(&self.user, f)?;
-        if let Some(agent) = self.agent() {
+        fmt::Display::fmt(&parts.user, f)?;
+        if let Some(agent) = parts.agent() {
             write!(f, "_{agent}")?;
         }
-        if self.device != 0 {
-            write!(f, ":{}", self.device)?;
+        if parts.device != 0 {
+            write!(f, ":{}", parts.device)?;
         }
         f.write_str("@")?;
-        match self.server.name() {
+        match parts.server.name() {
             Ok(name) => f.write_str(name),
             Err(name) => fmt::Display::fmt(name, f),
         }

@@ -11,7 +11,7 @@
 //! Contents that are written as a string come back as bytes when the encoder finds no shorter form for them:
 //! the wire has one form for both.
 
-mod cursor;
+pub(crate) mod cursor;
 mod decode;
 mod error;
 mod head;

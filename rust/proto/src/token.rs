@@ -47,7 +47,21 @@ pub fn find(text: &[u8]) -> Option<Token> {
         None => (Token::Single(index), single(index)?),
         Some(dictionary) => (Token::Double(dictionary, index), double(dictionary, index)?),
     };
-    (found.as_bytes() == text).then_some(token)
+    same(found.as_bytes(), text).then_some(token)
+}
+
+/// Whether both are the same bytes. Most tokens are short: two loads each instead of a call.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        4..=8 => a.first_chunk::<4>() == b.first_chunk() && a.last_chunk::<4>() == b.last_chunk(),
+        9..=16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
+        0..4 => a.iter().eq(b),
+        _ => a == b,
+    }
 }
 
 /// Length of the longest token, in bytes.

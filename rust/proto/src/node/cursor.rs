@@ -9,32 +9,62 @@ use super::packed::{Alphabet, Packed};
 use super::tag::*;
 use super::text::Str;
 use super::value::Value;
-use crate::jid::{Form, JidRef, Server};
+use crate::jid::{Form, JidRef, Parts, Server};
 use crate::token;
 
 type Result<T> = std::result::Result<T, DecodeErrorKind>;
 
+/// How to pass over a piece by its first two bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Cursor<'a> {
+struct Step {
+    /// Bytes of the piece itself; 0 when two bytes do not tell.
+    own: u8,
+    /// What of the second byte is a number of bytes that follow.
+    bytes: u8,
+    /// What of the second byte is a number of pieces that follow.
+    pieces: u8,
+}
+
+static STEPS: [Step; 256] = {
+    let mut steps = [Step { own: 1, bytes: 0, pieces: 0 }; 256];
+    let mut tag = SINGLE_LAST as usize + 1;
+    while tag < 256 {
+        steps[tag].own = 0;
+        tag += 1;
+    }
+    tag = DICTIONARY_0 as usize;
+    while tag <= DICTIONARY_3 as usize {
+        steps[tag].own = 2;
+        tag += 1;
+    }
+    steps[LIST_8 as usize] = Step { own: 2, bytes: 0, pieces: 0xFF };
+    steps[BINARY_8 as usize] = Step { own: 2, bytes: 0xFF, pieces: 0 };
+    steps[NIBBLE_8 as usize] = Step { own: 2, bytes: 0x7F, pieces: 0 };
+    steps[HEX_8 as usize] = Step { own: 2, bytes: 0x7F, pieces: 0 };
+    steps
+};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
-    /// Where the next piece begins; never behind the end.
+    /// Where the next piece begins. Never behind the end in the first pass, nor later while the bytes are what it saw.
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
     #[inline]
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     #[inline]
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// The bytes from the current piece on.
     #[inline]
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
@@ -61,7 +91,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn pass(&mut self, len: usize) -> Result<()> {
-        if len > self.bytes.len() - self.at {
+        if len > self.bytes.len().saturating_sub(self.at) {
             return Err(Truncated);
         }
         self.at += len;
@@ -70,7 +100,7 @@ impl<'a> Cursor<'a> {
 
     /// The size of a list: of a node's parts, or of its children.
     #[inline]
-    pub(super) fn list_size(&mut self) -> Result<usize> {
+    pub(crate) fn list_size(&mut self) -> Result<usize> {
         match self.u8()? {
             LIST_8 => Ok(self.u8()?.into()),
             LIST_16 => Ok(u16::from_be_bytes(self.array()?).into()),
@@ -81,20 +111,20 @@ impl<'a> Cursor<'a> {
 
     /// Whether a list of children comes next.
     #[inline]
-    pub(super) fn at_list(&self) -> bool {
+    pub(crate) fn at_list(&self) -> bool {
         matches!(self.bytes.get(self.at), Some(&(LIST_EMPTY | LIST_8 | LIST_16)))
     }
 
     /// Passes over a string.
     #[inline]
-    pub(super) fn check_str(&mut self) -> Result<()> {
+    pub(crate) fn check_str(&mut self) -> Result<()> {
         let tag = self.u8()?;
         self.pass_str::<true>(tag)
     }
 
     /// Passes over a string and tells whether there was anything in it.
     #[inline]
-    pub(super) fn check_filled_str(&mut self) -> Result<bool> {
+    pub(crate) fn check_filled_str(&mut self) -> Result<bool> {
         let tag = self.u8()?;
         let start = self.at;
         self.pass_str::<true>(tag)?;
@@ -110,30 +140,87 @@ impl<'a> Cursor<'a> {
 
     /// Passes over a string or a JID.
     #[inline]
-    pub(super) fn check_value(&mut self) -> Result<()> {
+    pub(crate) fn check_value(&mut self) -> Result<()> {
         self.pass_value::<true>()
     }
 
-    /// Passes over a string or a JID that was checked.
+    /// Passes over so many strings, JIDs and whole nodes that were checked.
+    ///
+    /// A list is passed over as what it holds, so nesting costs nothing: nodes within nodes are one run of pieces.
     #[inline]
-    pub(super) fn skip(&mut self) -> Result<()> {
-        self.pass_value::<false>()
+    pub(crate) fn skip(&mut self, pieces: usize) {
+        let mut left = pieces;
+        while left > 0 {
+            let (tag, next) = match self.rest() {
+                [tag, next, ..] => (*tag, usize::from(*next)),
+                [tag] => (*tag, 0),
+                [] => return,
+            };
+            left -= 1;
+            let step = STEPS[usize::from(tag)];
+            if step.own == 0 {
+                let Ok(inside) = self.skip_rare(tag) else { return };
+                left += inside;
+            } else {
+                left += next & usize::from(step.pieces);
+                self.at += usize::from(step.own) + (next & usize::from(step.bytes));
+            }
+        }
+    }
+
+    /// The pieces that are not in `STEPS`; gives how many more they hold.
+    fn skip_rare(&mut self, tag: u8) -> Result<usize> {
+        if tag == LIST_16 {
+            return self.list_size();
+        }
+        self.pass_value::<false>().map(|()| 0)
     }
 
     /// Reads a string.
     #[inline]
-    pub(super) fn str(&mut self) -> Result<Str<'a>> {
+    pub(crate) fn str(&mut self) -> Result<Str<'a>> {
         let tag = self.u8()?;
         self.str_with(tag)
     }
 
     /// Reads a string or a JID.
     #[inline]
-    pub(super) fn value(&mut self) -> Result<Value<'a>> {
+    pub(crate) fn value(&mut self) -> Result<Value<'a>> {
         let tag = self.u8()?;
         match tag {
-            INTEROP_JID..=AD_JID | JID_PAIR => Ok(Value::Jid(self.jid(tag)?)),
+            INTEROP_JID..=AD_JID | JID_PAIR => {
+                let start = self.at - 1;
+                self.pass_jid::<false>(tag)?;
+                Ok(Value::Jid(JidRef::new(self.bytes.get(start..self.at).ok_or(Truncated)?)))
+            }
             _ => Ok(Value::Str(self.str_with(tag)?)),
+        }
+    }
+
+    /// Reads the parts of a JID.
+    pub(crate) fn jid(&mut self) -> Result<Parts<'a>> {
+        match self.u8()? {
+            JID_PAIR => {
+                let user = self.str()?;
+                Ok(Parts { form: Form::Pair, user, device: 0, server: self.server()? })
+            }
+            AD_JID => {
+                let [domain, device] = self.array()?;
+                let server = Server::of_domain(domain).unwrap_or(Server::Pn);
+                Ok(Parts { form: Form::Ad { domain }, user: self.str()?, device: device.into(), server })
+            }
+            MESSENGER_JID => {
+                let user = self.str()?;
+                let device = u16::from_be_bytes(self.array()?);
+                Ok(Parts { form: Form::Messenger, user, device, server: self.server()? })
+            }
+            INTEROP_JID => {
+                let user = self.str()?;
+                let device = u16::from_be_bytes(self.array()?);
+                let integrator = u16::from_be_bytes(self.array()?);
+                Ok(Parts { form: Form::Interop { integrator }, user, device, server: Server::Interop })
+            }
+            other => Err(BadTag(other)),
         }
     }
 
@@ -227,13 +314,11 @@ impl<'a> Cursor<'a> {
     }
 
     /// Some writers leave the server of an interop JID out. Whatever else follows belongs to the node.
-    fn pass_interop_name(&mut self) -> bool {
+    fn pass_interop_name(&mut self) {
         let mut ahead = *self;
-        let is_named = ahead.str().is_ok_and(|server| matches!(server, Str::Raw(b"interop")));
-        if is_named {
+        if ahead.str().is_ok_and(|server| matches!(server, Str::Raw(b"interop"))) {
             *self = ahead;
         }
-        is_named
     }
 
     #[inline]
@@ -263,33 +348,6 @@ impl<'a> Cursor<'a> {
     fn packed(&mut self, alphabet: Alphabet) -> Result<Str<'a>> {
         let head = self.u8()?;
         Ok(Str::Packed(Packed::trusted(alphabet, head, self.take(Packed::bytes_behind(head))?)))
-    }
-
-    #[inline]
-    fn jid(&mut self, tag: u8) -> Result<JidRef<'a>> {
-        match tag {
-            JID_PAIR => {
-                let user = self.str()?;
-                Ok(JidRef { form: Form::Pair, user, device: 0, server: self.server()? })
-            }
-            AD_JID => {
-                let [domain, device] = self.array()?;
-                let server = Server::of_domain(domain).unwrap_or(Server::Pn);
-                Ok(JidRef { form: Form::Ad { domain }, user: self.str()?, device: device.into(), server })
-            }
-            MESSENGER_JID => {
-                let user = self.str()?;
-                let device = u16::from_be_bytes(self.array()?);
-                Ok(JidRef { form: Form::Messenger, user, device, server: self.server()? })
-            }
-            _ => {
-                let user = self.str()?;
-                let device = u16::from_be_bytes(self.array()?);
-                let integrator = u16::from_be_bytes(self.array()?);
-                let named = self.pass_interop_name();
-                Ok(JidRef { form: Form::Interop { integrator, named }, user, device, server: Server::Interop })
-            }
-        }
     }
 
     #[inline]

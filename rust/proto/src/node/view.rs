@@ -32,7 +32,10 @@ impl<'a> NodeRef<'a> {
     /// The attributes in the order of the wire. A key can come twice.
     #[inline]
     pub fn attrs(&self) -> Attrs<'a> {
-        self.head().0
+        let mut cursor = Cursor::new(self.bytes);
+        let size = cursor.list_size().unwrap_or(0);
+        cursor.skip(1);
+        Attrs { cursor, left: size.saturating_sub(1) / 2 }
     }
 
     /// The first attribute of that name.
@@ -47,12 +50,12 @@ impl<'a> NodeRef<'a> {
 
     /// The content.
     pub fn content(&self) -> Content<'a> {
-        let (mut attrs, has_content) = self.head();
-        if !has_content {
+        let mut cursor = Cursor::new(self.bytes);
+        let size = cursor.list_size().unwrap_or(0);
+        if size == 0 || !size.is_multiple_of(2) {
             return Content::None;
         }
-        attrs.skip_all();
-        let mut cursor = attrs.cursor;
+        cursor.skip(size - 1);
         if cursor.at_list() {
             let left = cursor.list_size().unwrap_or(0);
             return Content::Nodes(Children { cursor, left, is_inside: false });
@@ -88,22 +91,13 @@ impl<'a> NodeRef<'a> {
     /// The bytes of this node, without flag byte.
     pub fn encoded(&self) -> &'a [u8] {
         let mut cursor = Cursor::new(self.bytes);
-        let _end = skip(&mut cursor);
+        cursor.skip(1);
         self.bytes.get(..cursor.position()).unwrap_or(self.bytes)
     }
 
     /// The node as an owned tree, made in one walk. Malformed UTF-8 becomes U+FFFD, except in byte contents.
     pub fn to_node(&self) -> Node {
         build(&mut Cursor::new(self.bytes))
-    }
-
-    /// The attributes, and whether content follows.
-    #[inline]
-    fn head(&self) -> (Attrs<'a>, bool) {
-        let mut cursor = Cursor::new(self.bytes);
-        let size = cursor.list_size().unwrap_or(0);
-        let _tag = cursor.skip();
-        (Attrs { cursor, left: size.saturating_sub(1) / 2 }, size != 0 && size.is_multiple_of(2))
     }
 }
 
@@ -131,25 +125,6 @@ fn build(cursor: &mut Cursor<'_>) -> Node {
         }
     };
     Node { tag, attrs, content }
-}
-
-/// Moves over one node, whatever is below it. Depth is of no interest, only how many nodes are due.
-fn skip(cursor: &mut Cursor<'_>) -> Option<()> {
-    let mut due = 1usize;
-    while due > 0 {
-        due -= 1;
-        let size = cursor.list_size().ok()?;
-        let has_content = size != 0 && size.is_multiple_of(2);
-        for _ in 0..size - usize::from(has_content) {
-            cursor.skip().ok()?;
-        }
-        if has_content && cursor.at_list() {
-            due += cursor.list_size().ok()?;
-        } else if has_content {
-            cursor.skip().ok()?;
-        }
-    }
-    Some(())
 }
 
 /// What a node holds.
@@ -181,16 +156,6 @@ impl<'a> Content<'a> {
 pub struct Attrs<'a> {
     cursor: Cursor<'a>,
     left: usize,
-}
-
-impl Attrs<'_> {
-    #[inline]
-    fn skip_all(&mut self) {
-        for _ in 0..std::mem::take(&mut self.left) {
-            let _key = self.cursor.skip();
-            let _value = self.cursor.skip();
-        }
-    }
 }
 
 impl<'a> Iterator for Attrs<'a> {
@@ -226,7 +191,7 @@ impl<'a> Iterator for Children<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         if std::mem::replace(&mut self.is_inside, true) {
-            skip(&mut self.cursor)?;
+            self.cursor.skip(1);
         }
         Some(NodeRef { bytes: self.cursor.rest() })
     }

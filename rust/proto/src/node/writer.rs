@@ -7,7 +7,7 @@ use super::packed::{Alphabet, LONGEST_PACKED, alphabet_of, pack};
 use super::tag::*;
 use super::text::Str;
 use super::value::Value;
-use crate::jid::{Form, Jid, JidRef, Server};
+use crate::jid::{Jid, Server};
 use crate::token::{self, Token};
 
 /// Most attributes that one node can have; tag and content are entries of the same list.
@@ -44,8 +44,19 @@ impl<'a> Writer<'a> {
         self.nodes_due = self.nodes_due.saturating_sub(1);
         self.attrs_due = attrs;
         self.content_due = content;
-        self.list(1 + 2 * attrs + usize::from(content));
-        self.string(tag.as_bytes());
+        let size = 1 + 2 * attrs + usize::from(content);
+        match (u8::try_from(size), token::find(tag.as_bytes())) {
+            // The usual node in one piece.
+            (Ok(size), Some(Token::Single(tag))) => self.out.extend_from_slice(&[LIST_8, size, tag]),
+            (_, Some(tag)) => {
+                self.list(size);
+                self.token(tag);
+            }
+            (_, None) => {
+                self.list(size);
+                self.string_without_token(tag.as_bytes());
+            }
+        }
     }
 
     /// Writes an attribute that is a string.
@@ -142,11 +153,16 @@ impl<'a> Writer<'a> {
     #[inline]
     fn string(&mut self, text: &[u8]) {
         match token::find(text) {
-            Some(Token::Single(index)) => self.out.push(index),
-            Some(Token::Double(dictionary, index)) => {
-                self.out.extend_from_slice(&[DICTIONARY_0 + dictionary, index]);
-            }
+            Some(token) => self.token(token),
             None => self.string_without_token(text),
+        }
+    }
+
+    #[inline]
+    fn token(&mut self, token: Token) {
+        match token {
+            Token::Single(index) => self.out.push(index),
+            Token::Double(dictionary, index) => self.out.extend_from_slice(&[DICTIONARY_0 + dictionary, index]),
         }
     }
 
@@ -162,8 +178,6 @@ impl<'a> Writer<'a> {
 
     #[inline]
     fn raw(&mut self, bytes: &[u8]) {
-        // Room for the longest prefix too: one check instead of two.
-        self.out.reserve(bytes.len() + 5);
         let len = bytes.len();
         if len < 1 << 8 {
             self.out.extend_from_slice(&[BINARY_8, len as u8]);
@@ -228,7 +242,7 @@ impl<'a> Writer<'a> {
     fn copy_value(&mut self, value: Value<'_>) {
         match value {
             Value::Str(text) => self.copy_str(text),
-            Value::Jid(jid) => self.copy_jid(jid),
+            Value::Jid(jid) => self.out.extend_from_slice(jid.encoded()),
         }
     }
 
@@ -243,43 +257,6 @@ impl<'a> Writer<'a> {
                 self.out.extend_from_slice(&[tag, head]);
                 self.out.extend_from_slice(bytes);
             }
-        }
-    }
-
-    fn copy_jid(&mut self, jid: JidRef<'_>) {
-        match jid.form {
-            Form::Pair => {
-                self.out.push(JID_PAIR);
-                self.copy_str(jid.user);
-                self.copy_server(jid.server);
-            }
-            Form::Ad { domain } => {
-                // Read from one byte.
-                self.out.extend_from_slice(&[AD_JID, domain, jid.device as u8]);
-                self.copy_str(jid.user);
-            }
-            Form::Messenger => {
-                self.out.push(MESSENGER_JID);
-                self.copy_str(jid.user);
-                self.out.extend_from_slice(&jid.device.to_be_bytes());
-                self.copy_server(jid.server);
-            }
-            Form::Interop { integrator, named } => {
-                self.out.push(INTEROP_JID);
-                self.copy_str(jid.user);
-                self.out.extend_from_slice(&jid.device.to_be_bytes());
-                self.out.extend_from_slice(&integrator.to_be_bytes());
-                if named {
-                    self.copy_server(jid.server);
-                }
-            }
-        }
-    }
-
-    fn copy_server(&mut self, server: Server<Str<'_>>) {
-        match server.name() {
-            Ok(name) => self.string(name.as_bytes()),
-            Err(name) => self.copy_str(*name),
         }
     }
 }
