@@ -55,7 +55,7 @@ lint: build ## formatting, lints, types, layers, the boundary stub
 
 deny: prerequisites ## licences, bans and sources of every Rust dependency
 	@command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny@0.20.2
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked --log-level error check bans licenses sources
 
 bench: build ## the pytest-benchmark suite and the Rust micro-benchmarks
 	$(BIN)/pytest bench --benchmark-only -o testpaths=bench
