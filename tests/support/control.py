@@ -1,4 +1,4 @@
-"""One client for the control port of both servers: the reference server made of Baileys, and our simulator."""
+"""One client for both control ports: the reference server made of Baileys, and our simulator."""
 
 import threading
 import time
