@@ -117,6 +117,13 @@ fn the_control_port_speaks_http_and_turns_browsers_away() {
     assert!(ask("GET /nowhere HTTP/1.1\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 404"));
     let bad = ask("POST /config HTTP/1.1\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{\"no\": 1}");
     assert!(bad.starts_with("HTTP/1.1 400") && bad.contains("no setting"), "{bad}");
+    // A push is answered when it is done, which is later: the connection stays until then.
+    let push = r#"{"all": true, "template": "ping", "offline": true, "n": 3, "rate": 50}"#;
+    let later = ask(&format!(
+        "POST /push HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{push}",
+        push.len()
+    ));
+    assert!(later.starts_with("HTTP/1.1 200") && later.contains(r#""queued":6"#), "{later}");
     assert!(ask("GET /info HTTP/1.1\r\nOrigin: http://evil.example\r\n\r\n").starts_with("HTTP/1.1 403"));
 }
 

@@ -44,7 +44,7 @@ impl ControlConnection {
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.gone || (self.closing && self.output.is_empty())
+        self.gone || (self.closing && !self.busy && self.output.is_empty())
     }
 
     /// Reads and writes what can be, and hands out the next command.
