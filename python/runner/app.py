@@ -34,6 +34,7 @@ from runner.logs import Logs, logger
 from runner.metrics import Metrics
 from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
+from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
 from runner.watched import WatchedEngine
 
@@ -165,6 +166,11 @@ def engine_config(settings: Settings) -> dict[str, object]:
     }
 
 
+def longest_dial_s(settings: Settings) -> float:
+    """How long a dial may take by the engine's own deadlines, with room for their reporting."""
+    return settings.connect_timeout_s + settings.handshake_timeout_s + settings.login_timeout_s + 10.0
+
+
 def policy_of(settings: Settings) -> Policy:
     """The numbers of the reconnect policy that operators set."""
     return Policy(
@@ -242,6 +248,7 @@ class Process:
             resume=settings.resume,
             client_version=parse_version(settings.client_version),
             fd_capacity=capacity,
+            deadlines=Deadlines(connecting_s=longest_dial_s(settings)),
         )
         return Supervisor(
             WatchedEngine(self._engine, self._metrics.observe),

@@ -20,6 +20,7 @@ class WatchedEngine:
         self.open = engine.open
         self.close = engine.close
         self.logout = engine.logout
+        self.forget = engine.forget
         self.shutdown = engine.shutdown
 
     def drain(self, max_events: int) -> Sequence[EngineEvent]:

@@ -110,6 +110,7 @@ class FakeEngine:
         self.server = server or FakeServer()
         self.opens: list[Opened] = []
         self.closes: list[tuple[float, str, int, str]] = []
+        self.forgotten: list[str] = []
         self.rejected_logins = 0
         self.logins = 0
         self.never_closes: set[str] = set()
@@ -169,6 +170,10 @@ class FakeEngine:
 
     def logout(self, session_id: str, connection: int) -> None:
         self.close(session_id, connection, "logged_out_by_request")
+
+    def forget(self, session_id: str) -> None:
+        assert session_id not in self._connections, "forgotten while it is open"
+        self.forgotten.append(session_id)
 
     def counters(self) -> list[FakeCounters]:
         return [self._counters(session_id, it) for session_id, it in self._connections.items()]

@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 from runner import embedded, limits
-from runner.app import engine_config, policy_of, raise_one_of
+from runner.app import engine_config, longest_dial_s, policy_of, raise_one_of
 from runner.config import Settings, load
 from runner.errors import EngineFailedError, RunnerError, StartError
+
+
+def test_a_dial_may_take_as_long_as_its_own_timeouts() -> None:
+    """The supervisor's deadline is a net under the engine's; a shorter one would cut slow logins off."""
+    slow = load({"WHATSAPP_CONNECT_TIMEOUT": "90000", "WHATSAPP_LOGIN_TIMEOUT": "120000"})
+    assert longest_dial_s(slow) > 90 + 20 + 120
 
 
 def test_the_operators_numbers_reach_the_policy() -> None:

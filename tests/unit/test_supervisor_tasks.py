@@ -136,6 +136,7 @@ async def test_add_remove_and_logout(autojump_clock: trio.testing.MockClock) -> 
         assert it.supervisor.view("a") is None
         assert "a" not in it.store.policies
         assert not it.engine.is_open("a")
+        assert it.engine.forgotten == ["a"], "its totals would stay in the engine for ever"
         await it.supervisor.logout("b")
         await trio.sleep(1)
         assert it.state("b") is State.LOGGED_OUT

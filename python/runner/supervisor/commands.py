@@ -88,6 +88,7 @@ def forget(machine: Machine, row: Row) -> None:
     machine.rest(row)
     machine.leave_path(row)
     machine.deadlines.clear(row.session_id)
+    machine.engine.forget(row.session_id)
     if machine.rows.get(row.session_id) is row:
         del machine.rows[row.session_id]
     row.history = History()
