@@ -61,6 +61,11 @@ def size(count: float | None) -> str:
     return f"{count:.1f} TiB"
 
 
+def milliseconds(ms: float | None) -> str:
+    """`0.2 ms`, `34 ms`."""
+    return "-" if ms is None else f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
+
+
 def _ago(unix_ms: int | None, now: float) -> str:
     return "-" if unix_ms is None else duration(now - unix_ms / 1000)
 
@@ -105,7 +110,7 @@ def sessions(rows: Iterable[Session]) -> None:
             _until(row["nextRetryAt"], now),
             _ago(row["lastDataReceivedAt"], now),
             _ago(row["lastPongAt"], now),
-            "-" if rtt is None else f"{rtt:.0f}ms",
+            milliseconds(rtt),
             row["breaker"]["state"],
         )
     _console().print(table)
@@ -177,7 +182,7 @@ def metrics(answer: Mapping[str, Any]) -> None:
             duration(row["connectionUptime"]),
             str(row["messagesProcessed"]),
             f"{row['messagesPerMinute']:g}",
-            "-" if response is None else f"{response:.0f}ms",
+            milliseconds(response),
             str(row["errorCount"]),
             str(row["reconnectCount"]),
         )
