@@ -66,10 +66,11 @@ impl Shared {
         }
     }
 
-    /// Queues a job and wakes the writer when it sleeps (it gathers by itself once awake).
+    /// Queues a job and wakes the writer when it sleeps (it gathers by itself once there is a job).
     pub(crate) fn push(&self, job: Job) -> Result<(), (Job, StoreError)> {
         let mut queue = lock(&self.queue);
-        let slept = queue.waiting_since().is_none();
+        // Values that a failed commit put back do not keep it awake: it sleeps until their next try.
+        let slept = !queue.has_jobs();
         queue.push(job, Instant::now())?;
         if slept || queue.group_is_full() {
             self.wake.notify_one();

@@ -236,6 +236,22 @@ fn writer_tries_again_by_itself_after_a_failure() {
     wait_until("the value is written", &|| !open.store.meta().unwrap().is_empty());
 }
 
+/// A value that could not be written waits for its next try; a batch that comes meanwhile wakes the writer.
+#[test]
+fn a_batch_does_not_wait_for_the_next_try_of_a_value_that_failed() {
+    let dir = Dir::new();
+    drop(Open::with_sessions(&dir, 1));
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'injected'); END";
+    dir.sqlite().execute_batch(refuse).unwrap();
+    let open = Open::with(&dir, Options { retry_every: 10 * PATIENCE, ..Options::default() });
+    open.store.put_meta("boot", "7");
+    for token in 1..=100 {
+        // The value fails each of them; what counts is that each is answered, also when the writer sleeps already.
+        open.commit(batch(token, "s0", vec![message("A")])).unwrap_err();
+        open.store.sessions().unwrap();
+    }
+}
+
 #[test]
 fn routing_chain_and_lid_are_what_the_next_dial_gets() {
     let dir = Dir::new();
