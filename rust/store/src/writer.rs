@@ -206,7 +206,7 @@ impl Writer {
     }
 
     /// Copies the log back and cuts it when it is large. After the answers, so that no message waits for it.
-    fn limit_wal(&self, limit_bytes: u64) {
+    fn limit_wal(&mut self, limit_bytes: u64) {
         if self.shared.measure_wal() < limit_bytes || self.shared.meters.damaged.load(Ordering::Relaxed) {
             return;
         }
@@ -216,17 +216,27 @@ impl Writer {
                 self.shared.meters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.shared.measure_wal();
             }
-            Err(error) => self.shared.meters.on_error(&error.into()),
+            Err(error) => self.upkeep_failed(&error.into()),
         }
+    }
+
+    /// Work that nobody asked for failed: a probe will say when the store is well again.
+    fn upkeep_failed(&mut self, error: &StoreError) {
+        self.shared.meters.on_error(error);
+        self.retry_at.get_or_insert(Instant::now() + self.options.retry_every);
     }
 
     /// Removes messages confirmed long ago, a bounded number at a time.
     fn prune(&mut self) {
         let now = Instant::now();
-        if now < self.prune_at || self.shared.meters.damaged.load(Ordering::Relaxed) {
+        if now < self.prune_at {
             return;
         }
+        // Before anything else: a time that has passed and stays would keep the idle writer spinning.
         self.prune_at = now + PRUNE_EVERY;
+        if self.shared.meters.damaged.load(Ordering::Relaxed) {
+            return;
+        }
         let keep_ms = u64::try_from(self.options.keep_done.as_millis()).unwrap_or(u64::MAX);
         let before_unix_ms = now_unix_ms().saturating_sub(keep_ms);
         let mut removed = 0;
@@ -235,11 +245,10 @@ impl Writer {
             connection.execute("DELETE FROM probe", [])?;
             Ok(())
         });
-        if removed == inbox::PRUNE_MAX_ROWS {
-            self.prune_at = now; // there may be more
-        }
-        if let Err(error) = pruned {
-            self.shared.meters.on_error(&error);
+        match pruned {
+            Ok(()) if removed == inbox::PRUNE_MAX_ROWS => self.prune_at = now, // there may be more
+            Ok(()) => {}
+            Err(error) => self.upkeep_failed(&error),
         }
     }
 }
@@ -271,4 +280,35 @@ fn damaged_in_use() -> StoreError {
         ErrorKind::Damaged,
         "the store file is damaged and no longer written; restart: opening salvages what can be read",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer without its thread, on a database in memory that has no tables.
+    fn writer() -> Writer {
+        let options = Options::default();
+        let memory = || Connection::open_in_memory().unwrap();
+        let wal = std::path::Path::new("/nonexistent/store.db-wal");
+        let shared = Arc::new(Shared::new(&options, Arc::new(|| ()), memory(), wal));
+        Writer::new(shared, memory(), options)
+    }
+
+    #[test]
+    fn a_damaged_store_is_not_pruned_and_not_asked_again_at_once() {
+        let mut writer = writer();
+        writer.shared.meters.damaged.store(true, Ordering::Relaxed);
+        writer.prune();
+        assert!(writer.prune_at > Instant::now(), "an idle writer would spin");
+    }
+
+    #[test]
+    fn a_prune_that_fails_is_tried_again_like_a_commit_and_not_at_once() {
+        let mut writer = writer();
+        writer.prune();
+        assert!(lock(&writer.shared.meters.last_error).is_some(), "there is no table to prune");
+        assert!(writer.prune_at > Instant::now());
+        assert!(writer.retry_at.is_some(), "a full disk is seen to be over by a probe");
+    }
 }
