@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 import wsproto
 from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnection, Request, TextMessage
 
+from runner.admin import guard as guard_module
 from runner.admin import server as server_module
 from runner.admin.api import application
 from runner.admin.guard import Access
@@ -25,12 +27,22 @@ from runner.session import State
 from support.fleet import FakeFleet, FakeNumbers, a_backend, a_view
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from runner.admin.backend import Backend
 
 TOKEN = "a-token-of-the-operator"
+
+
+class Recorder:
+    """A logger that keeps what it is told."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def __getattr__(self, _level: str) -> Callable[..., None]:
+        return lambda event, **_fields: self.told.append(event)
 
 
 class Running:
@@ -125,6 +137,35 @@ async def test_one_application_answers_on_both_sockets(tmp_path: Path) -> None:
         for stream in (await running.over_unix(), await running.over_tcp()):
             status, body = await ask(stream, "GET /reconnection-status")
             assert (status, len(body["sessions"])) == (200, 2)
+
+
+async def test_a_bug_in_one_connection_ends_that_connection_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_self: object) -> None:
+        raise RuntimeError("a bug of the web server")
+
+    async with served(tmp_path) as running:
+        with monkeypatch.context() as patched:
+            patched.setattr(server_module.TCPServer, "run", broken)
+            async with await running.over_tcp() as stream:
+                assert await stream.receive_some() == b""
+        assert (await ask(await running.over_tcp(), "GET /health"))[0] == 200
+
+
+async def test_a_caller_who_leaves_in_the_middle_of_his_body_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+    monkeypatch.setattr(guard_module, "logger", lambda: Recorder(failed))
+    async with served(tmp_path) as running:
+        async with await running.over_tcp() as stream:
+            await stream.send_all(
+                b"POST /api/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nx"
+            )
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert (await ask(await running.over_tcp(), "GET /health"))[0] == 200
+    assert failed == ["admin caller left"]
 
 
 async def test_the_unix_socket_is_for_its_owner_only(tmp_path: Path) -> None:

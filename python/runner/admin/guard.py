@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from runner.admin.peer import Peer
 from runner.admin.tokens import ADMIN, EVERYTHING, OPERATE, READ, Tokens
@@ -164,6 +165,8 @@ class Guard:
             await self._app(scope, _limited(receive, limit), answer)
         except AdminError as error:
             await refuse(scope, send, error)
+        except ClientDisconnect:  # in the middle of its body: nobody is left to answer
+            logger().debug("admin caller left", path=scope["path"])
         except Exception:  # the admin request handler: one bad request must not end the runner
             logger().exception(
                 "admin request failed", path=scope["path"], method=scope.get("method", "WEBSOCKET")

@@ -140,6 +140,8 @@ class AdminServer:
                 await TCPServer(app, self._config, self._context, state, raw).run()
         except OSError as error:  # the peer went away before it said anything
             logger().debug("admin connection ended", error=str(error))
+        except Exception:  # one caller of the admin API must not end the runner and its sessions
+            logger().exception("admin connection failed")
         finally:
             self._closed(plain)
             self._free.release_on_behalf_of(token)
