@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -139,21 +139,32 @@ def text(
 
 
 def parse_endpoint(text: str) -> str:
-    url = urlsplit(text.strip())
+    form = "must look like wss://host[:port]/path"
+    url = _url(text, form)
     if url.scheme not in {"ws", "wss"} or not url.hostname:
-        raise WrongValue("must look like wss://host[:port]/path")
+        raise WrongValue(form)
     if url.scheme == "ws" and not is_loopback(url.hostname):
         raise WrongValue("may be plain ws:// only for loopback; use wss://")
     return text.strip()
 
 
 def parse_proxy(text: str) -> str:
-    url = urlsplit(text.strip())
+    form = "must look like http://[user:password@]host:port or socks5://[user:password@]host:port"
+    url = _url(text, form)
     if url.scheme not in {"http", "socks5", "socks5h"} or not url.hostname:
-        raise WrongValue(
-            "must look like http://[user:password@]host:port or socks5://[user:password@]host:port"
-        )
+        raise WrongValue(form)
     return text.strip()
+
+
+def _url(text: str, form: str) -> SplitResult:
+    """The parts of a URL, its port within range."""
+    try:
+        url = urlsplit(text.strip())
+        if url.port == 0:
+            raise WrongValue(f"{form}, with a port of 1 to 65535")
+    except ValueError:  # a bracket that does not close, a port that is no port
+        raise WrongValue(f"{form}, with a port of 1 to 65535") from None
+    return url
 
 
 def parse_root_key(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import msgspec
 import structlog
 
+from runner.errors import StartError
 from runner.redact import redact
 
 if TYPE_CHECKING:
@@ -123,8 +124,14 @@ class LineWriter:
         self._closing = False
         self._reopen = False
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.open("a", encoding="utf-8").close()  # fails here, at start, and not on the thread
+            try:  # fails here, at start, and not on the thread
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.open("a", encoding="utf-8").close()
+            except OSError as error:
+                raise StartError(
+                    f"the log file {path} cannot be written: {error.strerror}",
+                    "set WHATSAPP_LOG_FILE to one you may write, or leave it out for stderr",
+                ) from error
         self._thread = threading.Thread(target=self._run, name="runner-log", daemon=True)
         self._thread.start()
 

@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from runner.config import load
+from runner.errors import StartError
 from runner.logs import LineWriter, LogBuffer, Logs, SessionLimit, logger
 
 if TYPE_CHECKING:
@@ -148,6 +149,13 @@ def test_the_buffer_keeps_the_newest_and_numbers_them() -> None:
     assert buffer.after(3) == [(4, b"3"), (5, b"4")]
     assert buffer.after(0) == [(3, b"2"), (4, b"3"), (5, b"4")]
     assert buffer.tail(0) == []
+
+
+def test_a_log_file_that_cannot_be_written_is_named_at_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="log file") as caught:
+        LineWriter(path=tmp_path / "file" / "run.log")
+    assert "WHATSAPP_LOG_FILE" in caught.value.remedy
 
 
 def test_the_log_file_is_reopened_after_rotation(tmp_path: Path) -> None:
