@@ -20,6 +20,9 @@ from runner.redact import redact, redact_text
         ("+15550001111", "…11"),
         ("call +1 555 000-1111 now", "call …11 now"),
         ("number 15550001111 was refused", "number …11 was refused"),
+        ("banned: 15550001111.", "banned: …11."),
+        ("session-15550001111.0.json", "session-…11.0.json"),
+        ("session-15550001111_1.2.json", "session-…11_1.2.json"),
         ("socks5://user:hunter2@10.0.0.1:1080", "socks5://***@10.0.0.1:1080"),
         ("ab" * 32, "[key]"),
         ("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=", "[key]"),
@@ -55,6 +58,7 @@ def test_values_are_judged_by_their_key_and_type() -> None:
         "noise_secret": b"12",
         "frame": b"12345",
         "text": "good morning",
+        "pushName": "Ada",
         "nested": {"15550001111@lid": ["+15550001111", 401, None]},
         "count": 15550001111,
     }
@@ -64,6 +68,7 @@ def test_values_are_judged_by_their_key_and_type() -> None:
         "noise_secret": "***",
         "frame": "<5 bytes>",
         "text": "<12 characters>",
+        "pushName": "<3 characters>",
         "nested": {"…11@lid": ["…11", 401, None]},
         "count": 15550001111,
     }

