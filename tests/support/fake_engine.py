@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -346,6 +347,8 @@ class FakeStore:
     def __init__(self, *session_ids: str) -> None:
         self.policies: dict[str, str | None] = dict.fromkeys(session_ids)
         self.archived: dict[str, str] = {}
+        self.has_archived = threading.Event()
+        """Virtual time jumps while the thread that archives still runs: wait for this instead."""
         self.quarantined: set[str] = set()
         self.metas: dict[str, str] = {}
         self.writes = 0
@@ -369,6 +372,7 @@ class FakeStore:
 
     def archive(self, session_id: str, reason: str) -> None:
         self.archived[session_id] = reason
+        self.has_archived.set()
 
     def delete(self, session_id: str) -> None:
         self.policies.pop(session_id, None)

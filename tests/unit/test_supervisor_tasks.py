@@ -140,6 +140,7 @@ async def test_add_remove_and_logout(autojump_clock: trio.testing.MockClock) -> 
         await it.supervisor.logout("b")
         await trio.sleep(1)
         assert it.state("b") is State.LOGGED_OUT
+        assert await trio.to_thread.run_sync(it.store.has_archived.wait, 10)
         assert it.store.archived == {"b": "logged_out_by_request"}
         await it.supervisor.logout("b")
         it.supervisor.add("b")

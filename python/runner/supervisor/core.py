@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 REFRESH_TIMEOUT_S: Final = 20.0
 """For reading the client version; after it the fleet dials with the version it knows."""
+ARCHIVE_AGAIN_S: Final = 60.0
+"""Until a store that could not archive is asked again."""
 REMEDY: Final = {
     "failure_logged_out": "pair the device again; override=true tries once more with the old keys",
     "failure_temporary_ban": "wait until nextRetryAt; override=true risks the number",
@@ -122,8 +124,14 @@ class Supervisor:
         row = self.machine.row(session_id)
         self.stop(session_id)
         row.is_removed = True
-        await self._wait_closed(row)
-        await trio.to_thread.run_sync(self.machine.store.delete, session_id)
+        try:
+            await self._wait_closed(row)
+            await trio.to_thread.run_sync(self.machine.store.delete, session_id)
+        except BaseException:  # the caller left, or the store failed: it is still there, so it is shown
+            row.is_removed = False
+            self.machine.mark_dirty(row)
+            self.wake()
+            raise
         commands.forget(self.machine, row)
 
     def start(self, session_id: str) -> None:
@@ -276,10 +284,21 @@ class Supervisor:
                 self.machine.refresh_wanted = False
                 nursery.start_soon(self._read_version)
             while (entry := self.machine.take_unarchived()) is not None:
-                nursery.start_soon(trio.to_thread.run_sync, self.machine.store.archive, *entry)
+                nursery.start_soon(self._archive, *entry)
             self._wake = trio.Event()
             with trio.move_on_at(inf if next_at is None else next_at):
                 await self._wake.wait()
+
+    async def _archive(self, session_id: str, reason: str) -> None:
+        """Archive the credentials of a session that was unlinked; a store that fails is asked again."""
+        while session_id in self.machine.rows:
+            try:
+                await trio.to_thread.run_sync(self.machine.store.archive, session_id, reason)
+            except Exception:  # a full disk must not end the runner; the row says `logged_out` already
+                log.exception("credentials not archived yet", session=session_id, reason=reason)
+                await trio.sleep(ARCHIVE_AGAIN_S)
+            else:
+                return
 
     async def _read_version(self) -> None:
         """Read the client version because the gate asked for it; dialling waits for that."""
