@@ -106,6 +106,22 @@ def test_backs_off_at_login_and_returns_at_once_after_a_stable_connection(reason
     assert history.failures == 0
 
 
+def test_path_failures_never_use_up_the_retries_of_a_session() -> None:
+    policy = replace(POLICY, park_when_exhausted=True)
+    history = History()
+    for _ in range(3 * POLICY.max_retries):
+        _, history = after("tcp_refused", history, policy=policy, phase="dialling")
+    decision, history = after("failure_service_unavailable", history, policy=policy)
+    assert isinstance(decision, RetryAfter), "the first answer of the server after an outage parks nobody"
+    assert not history.exhausted
+    for _ in range(POLICY.max_retries - 2):
+        decision, history = after("failure_service_unavailable", history, policy=policy)
+        assert isinstance(decision, RetryAfter)
+    decision, history = after("failure_service_unavailable", history, policy=policy)
+    assert isinstance(decision, Park)
+    assert history.settled().path_failures == 0
+
+
 @pytest.mark.parametrize("reason", sorted(PATH))
 def test_path_failures_back_off_without_feeding_the_breaker(reason: str) -> None:
     assert TABLE[reason].fault is Fault.PATH

@@ -55,7 +55,7 @@ def decide(
     if ending.online_s is not None and ending.online_s >= policy.stable_s:
         history = history.settled()
     if is_path_failure(ending.reason, ending.phase):
-        history = replace(history, failures=history.failures + 1)
+        history = replace(history, failures=history.failures + 1, path_failures=history.path_failures + 1)
         return _retry(history, policy, now, rng), history
     return _account(ending, rule, history, policy, now, rng)
 
@@ -129,7 +129,8 @@ def _flapping(history: History, policy: Policy, now: float, rng: Random) -> Hist
 
 
 def _exhausted(history: History, policy: Policy) -> History:
-    spent = policy.max_retries > 0 and max(history.failures, history.breaker.failures) >= policy.max_retries
+    failures = max(history.failures - history.path_failures, history.breaker.failures)
+    spent = policy.max_retries > 0 and failures >= policy.max_retries
     return replace(history, exhausted=True) if spent and not history.exhausted else history
 
 

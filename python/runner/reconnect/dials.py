@@ -6,6 +6,7 @@ agree. Nothing else starts a dial.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,10 @@ class Dials:
         self._wishes: dict[str, _Wish] = {}
         self._held: dict[PathKey, dict[str, int]] = {}  # path -> session -> last active
         self._dialling: dict[str, _Dial] = {}
+        # With a proxy for each session there are as many paths as sessions: never look at all of them.
+        self._canaries: list[tuple[float, int, PathKey]] = []
+        self._awaited: dict[PathKey, float] = {}  # path -> its live entry in that heap
+        self._serial = 0
 
     def configure(self, policy: Policy, now: float) -> None:
         """Other numbers from now on; what waits and what is under way stays."""
@@ -102,6 +107,7 @@ class Dials:
         path = self._paths.get(wish.key)
         if path is not None:
             path.withdraw(session_id, now)
+            self._await_canary(wish.key)
 
     def take(self, now: float) -> str | None:
         """The session that dials now, or None. The caller dials it at once."""
@@ -149,12 +155,13 @@ class Dials:
             path = self._paths.get(dial.key)
             if path is not None:
                 path.withdraw(session_id, now)
+                self._await_canary(dial.key)
             return None
         path = self._paths.setdefault(dial.key, PathBreaker(self._policy))
         sessions = self._sizes.get(dial.key, 1)
-        return (
-            dial.key if path.failed(session_id, dial.started_at, reason, sessions, now, self._rng) else None
-        )
+        begins = path.failed(session_id, dial.started_at, reason, sessions, now, self._rng)
+        self._await_canary(dial.key)
+        return dial.key if begins else None
 
     def passed_login(self, session_id: str, phase: str | None) -> bool:
         """Whether an end in `phase` shows that the dial had reached the server."""
@@ -186,11 +193,8 @@ class Dials:
 
     def next_at(self, now: float) -> float | None:
         """When `take` may have something to give by the passing of time alone, or None."""
-        times = [
-            path.canary_at
-            for key, path in self._paths.items()
-            if path.canary_at is not None and self._held.get(key)
-        ]
+        canary = self._next_canary()
+        times = [] if canary is None else [canary[0]]
         slot = self.limiter.next_start_at(now)
         version = self.gate.next_start_at(now)
         if slot is not None and version is not None:
@@ -212,12 +216,34 @@ class Dials:
 
     def _hold(self, session_id: str, wish: _Wish) -> None:
         self._held.setdefault(wish.key, {})[session_id] = wish.last_active_unix_ms
+        self._await_canary(wish.key)
+
+    def _await_canary(self, key: PathKey) -> None:
+        """The path's canary, or who could be it, may have changed."""
+        path = self._paths.get(key)
+        if path is None or path.canary_at is None or not self._held.get(key):
+            self._awaited.pop(key, None)
+        elif self._awaited.get(key) != path.canary_at:
+            self._serial += 1
+            self._awaited[key] = path.canary_at
+            heapq.heappush(self._canaries, (path.canary_at, self._serial, key))
+
+    def _next_canary(self) -> tuple[float, PathKey] | None:
+        """When the earliest canary may go, and on which path."""
+        while self._canaries:
+            at, _, key = self._canaries[0]
+            if self._awaited.get(key) == at:
+                path = self._paths.get(key)
+                if path is not None and path.canary_at == at and self._held.get(key):
+                    return at, key
+                del self._awaited[key]
+            heapq.heappop(self._canaries)
+        return None
 
     def _send_canaries(self, now: float) -> None:
-        for key, path in self._paths.items():
-            held = self._held.get(key)
-            if not held or not path.is_canary_due(now):
-                continue
+        while (following := self._next_canary()) is not None and following[0] <= now:
+            key = following[1]
+            path, held = self._paths[key], self._held[key]
             canary = max(held, key=lambda session_id: held[session_id])
             del held[canary]
             path.send_canary(canary)

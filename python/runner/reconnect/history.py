@@ -46,6 +46,8 @@ class History:
     rebuilds: int = 0
     """Rebuilds by health that did not help for long."""
     rebuilt_at: float | None = None
+    path_failures: int = 0
+    """How many of `failures` never reached the account. They lengthen the delay and exhaust nothing."""
 
     def settled(self) -> History:
         """The connection has been stable: back to the start.
@@ -57,7 +59,13 @@ class History:
         ):
             return self
         return replace(
-            self, failures=0, breaker=_CLOSED, confirming=False, at_once_used=False, exhausted=False
+            self,
+            failures=0,
+            path_failures=0,
+            breaker=_CLOSED,
+            confirming=False,
+            at_once_used=False,
+            exhausted=False,
         )
 
     def flapped(self, now: float) -> History:
@@ -150,6 +158,7 @@ def to_json(durable: Durable, now: float, unix_ms: int) -> str:
             "last_active": durable.last_active_unix_ms,
             "proxy": durable.proxy,
             "failures": history.failures,
+            "path_failures": history.path_failures,
             "breaker": {
                 "state": breaker.state.value,
                 "failures": breaker.failures,
@@ -260,6 +269,7 @@ class _Reader:
             exhausted=self._flag("exhausted"),
             rebuilds=min(self._whole(raw, "rebuilds") or 0, 32),
             rebuilt_at=self._time(raw, "rebuilt_at", behind_s=2 * FLAP_MEMORY_S),
+            path_failures=min(self._whole(raw, "path_failures") or 0, 1_000_000),
         )
 
     def _breaker(self) -> Breaker:

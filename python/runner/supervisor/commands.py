@@ -63,7 +63,7 @@ def reset(machine: Machine, row: Row, *, penalty: bool) -> None:
     history = row.history
     waits_for_breaker = history.breaker.is_open
     breaker = history.breaker.attempted() if waits_for_breaker else Breaker()
-    history = replace(history, breaker=breaker, failures=0, exhausted=False)
+    history = replace(history, breaker=breaker, failures=0, path_failures=0, exhausted=False)
     machine.lift(row, history.unpenalised() if penalty else history)
     penalised = rule_for(row.reason or "").verdict in (Verdict.BANNED_UNTIL, Verdict.RATE_LIMITED)
     match row.state:
