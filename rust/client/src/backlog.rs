@@ -97,6 +97,11 @@ impl Backlog {
         is_missing
     }
 
+    /// Nothing was read for a while: the end has that much more time to come.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        self.missing_at = self.missing_at.map(|at| at + by);
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let ask_at = match self.state {
             State::Coming { ask_at } => Some(ask_at),

@@ -154,7 +154,8 @@ impl Client {
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
     pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
         self.session.handle_timeout(&mut io(cx));
-        if self.session.is_silent() {
+        // Pings go on while nothing is read, and then say nothing.
+        if self.session.is_silent() && self.stalled_since.is_none() {
             self.health.set(Probe::Pong, false, "a ping drew no byte", cx.effects);
         }
         while let Some(pending) = self.session.poll_expired(cx.now) {
@@ -241,9 +242,12 @@ impl Client {
         if stalled {
             self.stalled_since.get_or_insert(cx.now);
             self.session.pause();
-        } else if self.stalled_since.take().is_some() {
+        } else if let Some(since) = self.stalled_since.take() {
+            let paused = cx.now - since;
             self.stanza_grace = cx.now;
-            self.session.resume(cx.now);
+            self.session.resume(cx.now, paused);
+            self.backlog.postpone(paused);
+            self.sends.postpone(paused);
         }
     }
 

@@ -51,6 +51,13 @@ impl Sends {
         Some(Overdue::Unacknowledged)
     }
 
+    /// Nothing was read for a while: that much of the waiting does not count.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        for sent in &mut self.0 {
+            sent.at = sent.at + by;
+        }
+    }
+
     pub(crate) fn poll_timeout(&self, ack: Duration, give_up: Duration) -> Option<Instant> {
         self.0.iter().map(|sent| sent.at + if sent.is_overdue { give_up } else { ack.min(give_up) }).min()
     }

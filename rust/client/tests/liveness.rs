@@ -219,6 +219,53 @@ fn an_acknowledgement_that_nobody_could_read_is_not_missing() {
     assert_eq!(world.probes(), []);
 }
 
+/// Nothing is read for a while, by our own doing.
+fn stall(world: &mut World, duration: Duration) {
+    world.call(|client, cx| client.handle_store_stalled(true, cx));
+    world.advance(duration);
+    world.call(|client, cx| client.handle_store_stalled(false, cx));
+}
+
+#[test]
+fn no_phase_times_out_while_nothing_is_read_and_each_gets_its_time_back() {
+    let timeout = support::config().session.handshake_timeout;
+    let mut world = World::new(device());
+    world.call(|client, cx| client.handle_open(cx));
+    world.out.clear(); // the server does not answer
+    world.advance(timeout - SECOND);
+    stall(&mut world, 15 * SECOND);
+    assert!(!world.is_closed(), "{:?}", world.client.closed());
+    world.advance(SECOND - Duration::from_micros(1));
+    assert!(!world.is_closed());
+    world.advance(Duration::from_micros(1));
+    assert_eq!(world.closed().reason.slug(), "upgrade_timeout");
+}
+
+#[test]
+fn a_request_does_not_expire_while_its_answer_may_lie_unread() {
+    let mut config = support::config();
+    config.store_stall = 3600 * SECOND;
+    let mut world = World::with(device(), config);
+    world.peer.script.answers_requests = false;
+    world.open();
+    world.advance(50 * SECOND);
+    let before = world.client.counters().requests_failed;
+    stall(&mut world, 300 * SECOND);
+    assert_eq!(world.client.counters().requests_failed, before);
+    assert!(!world.probes().contains(&(Probe::IqUnanswered, false)), "{:?}", world.probes());
+}
+
+#[test]
+fn a_ping_that_nobody_could_hear_answered_is_not_silence() {
+    let mut config = support::config();
+    config.store_stall = 3600 * SECOND;
+    let mut world = World::with(device(), config);
+    world.open();
+    world.peer.is_dead = true; // its answers lie in the socket
+    stall(&mut world, 120 * SECOND);
+    assert_eq!(world.probes(), []);
+}
+
 #[test]
 fn pings_go_out_while_the_store_stalls_and_nobody_dies_of_it() {
     let mut config = support::config();

@@ -112,6 +112,13 @@ impl Requests {
         Some(self.remove(index))
     }
 
+    /// Gives all of them more time.
+    pub fn postpone(&mut self, by: Duration) {
+        for pending in &mut self.0 {
+            pending.deadline = pending.deadline + by;
+        }
+    }
+
     /// The earliest deadline.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -73,6 +73,8 @@ pub struct Session {
     pings: [Option<Ping>; 2],
     requests: Requests,
     counters: Counters,
+    /// Nothing is read at the moment.
+    is_paused: bool,
     /// What a connection in `closing` closes with, however it ends.
     farewell: Option<CloseReason>,
     closed: Option<Box<Closed>>,
@@ -110,6 +112,7 @@ impl Session {
             pings: [None; 2],
             requests: Requests::default(),
             counters,
+            is_paused: false,
             farewell: None,
             closed: None,
         }
@@ -161,7 +164,7 @@ impl Session {
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come: pings, and what is overdue.
     pub fn handle_timeout(&mut self, io: &mut Io<'_>) {
-        if self.deadline.is_some_and(|deadline| deadline <= io.now) {
+        if self.deadline().is_some_and(|deadline| deadline <= io.now) {
             let reason = match self.phase {
                 Phase::Upgrading => CloseReason::UpgradeTimeout,
                 Phase::Authenticating => CloseReason::LoginTimeout,
@@ -185,25 +188,43 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ping = self.clock.as_ref().map(|clock| clock.poll_timeout(&self.config.keepalive));
-        [self.deadline, ping, self.requests.poll_timeout()].into_iter().flatten().min()
+        let request = if self.is_paused { None } else { self.requests.poll_timeout() };
+        [self.deadline(), ping, request].into_iter().flatten().min()
+    }
+
+    /// The phase's deadline, while it runs: the server's time is not used up while nothing is read. A farewell waits for
+    /// nobody.
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline.filter(|_| !self.is_paused || self.phase == Phase::Closing)
     }
 
     /// A request that was not answered in time.
     pub fn poll_expired(&mut self, now: Instant) -> Option<Pending> {
+        if self.is_paused {
+            return None;
+        }
         let pending = self.requests.take_expired(now)?;
         self.counters.requests_failed += 1;
         Some(pending)
     }
 
-    /// The store lags and the driver stops reading: the dead-socket clock stops, pings go on.
+    /// The store lags and the driver stops reading: all clocks that judge the server stop, pings go on.
     pub const fn pause(&mut self) {
+        self.is_paused = true;
         if let Some(clock) = &mut self.clock {
             clock.pause();
         }
     }
 
-    /// The driver reads again.
-    pub const fn resume(&mut self, now: Instant) {
+    /// The driver reads again, after not reading for `paused`: the server gets that time back.
+    pub fn resume(&mut self, now: Instant, paused: Duration) {
+        if !std::mem::replace(&mut self.is_paused, false) {
+            return;
+        }
+        if self.phase != Phase::Closing {
+            self.deadline = self.deadline.map(|deadline| deadline + paused);
+        }
+        self.requests.postpone(paused);
         if let Some(clock) = &mut self.clock {
             clock.resume(now);
         }
