@@ -270,6 +270,16 @@ fn routing_info_is_kept_and_opens_the_next_connection() {
 }
 
 #[test]
+fn routing_info_that_would_shut_the_device_out_is_not_kept() {
+    let mut world = World::online();
+    world.effects.clear();
+    let routing = Node::new("edge_routing").child(Node::new("routing_info").bytes(vec![7; 2 * 1024 * 1024]));
+    world.push(&ib(routing));
+    assert_eq!(world.writes().count(), 0);
+    assert_eq!(world.client.phase(), Phase::Online);
+}
+
+#[test]
 fn a_known_lid_is_not_written_again() {
     let mut known = device();
     known.lid = Some("900000000001:3@lid".to_owned());

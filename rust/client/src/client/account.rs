@@ -11,6 +11,13 @@ use runner_proto::{
 use super::{Client, io};
 use crate::{Cx, Effect, Event, Probe, Write, backlog, stanza};
 
+/// Most bytes of routing info that are kept. Each connection sends them before anything else, so one that is larger
+/// than what a socket takes would shut this device out for good. Real ones have about ten.
+const MAX_ROUTING_INFO: usize = 1024;
+
+/// The longest LID that is kept, in bytes; real ones have about 25.
+const MAX_LID: usize = 128;
+
 /// The requests of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -54,7 +61,7 @@ impl Client {
         if let Some(chain) = self.chain.take() {
             writes.push(Write::ServerChain(*chain));
         }
-        let lid = success.attr("lid").map(|lid| lid.to_string());
+        let lid = success.attr("lid").map(|lid| lid.to_string()).filter(|lid| lid.len() <= MAX_LID);
         if let Some(lid) = lid.filter(|lid| self.device.lid.as_deref() != Some(lid)) {
             writes.push(Write::Lid(lid));
         }
@@ -186,6 +193,7 @@ impl Client {
                 }
             } else if tag == "edge_routing"
                 && let Some(info) = child.child("routing_info").and_then(|info| info.bytes())
+                && info.len() <= MAX_ROUTING_INFO
             {
                 commit(vec![Write::RoutingInfo(info.to_vec())], effects);
             }
