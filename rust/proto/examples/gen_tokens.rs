@@ -11,13 +11,13 @@ use token_hash::{BUCKETS, SLOTS, bucket, hash, slot};
 
 /// The dictionaries as they are published: index 0 of `single` is unused.
 #[derive(serde::Deserialize)]
-pub struct Dictionaries {
+pub(crate) struct Dictionaries {
     /// The dictionary version, the last byte of the connection prologue.
-    pub version: u8,
+    pub(crate) version: u8,
     /// Tokens of one byte.
-    pub single: Vec<String>,
+    pub(crate) single: Vec<String>,
     /// Tokens of two bytes, four tables of 256.
-    pub double: Vec<Vec<String>>,
+    pub(crate) double: Vec<Vec<String>>,
 }
 
 fn main() -> std::io::Result<()> {
@@ -27,7 +27,7 @@ fn main() -> std::io::Result<()> {
 }
 
 /// The source text of the table.
-pub fn generate(dictionaries: &Dictionaries) -> String {
+pub(crate) fn generate(dictionaries: &Dictionaries) -> String {
     let mut codes: Vec<(u16, &str)> = Vec::new();
     for (index, text) in dictionaries.single.iter().enumerate().skip(1) {
         codes.push((index as u16, text));

@@ -4,7 +4,7 @@
 
 /// Hash of a string of any length; equal inputs give equal hashes on every machine.
 #[inline]
-pub fn hash(text: &[u8]) -> u64 {
+pub(crate) fn hash(text: &[u8]) -> u64 {
     let (head, middle, tail) = loads(text);
     let mixed = (head ^ middle.rotate_left(23) ^ text.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ (mixed >> 29) ^ tail).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -13,21 +13,21 @@ pub fn hash(text: &[u8]) -> u64 {
 
 /// Which displacement a hash uses.
 #[inline]
-pub fn bucket(hash: u64) -> usize {
+pub(crate) fn bucket(hash: u64) -> usize {
     (hash >> 52) as usize % BUCKETS
 }
 
 /// Where a hash with that displacement lands in the slot table.
 #[inline]
-pub fn slot(hash: u64, displacement: u16) -> usize {
+pub(crate) fn slot(hash: u64, displacement: u16) -> usize {
     let step = (hash >> 32) as u32 | 1;
     (hash as u32).wrapping_add(step.wrapping_mul(displacement.into())) as usize % SLOTS
 }
 
 /// Entries of the displacement table; a power of two.
-pub const BUCKETS: usize = 512;
+pub(crate) const BUCKETS: usize = 512;
 /// Entries of the slot table; a power of two above the number of tokens.
-pub const SLOTS: usize = 2048;
+pub(crate) const SLOTS: usize = 2048;
 
 #[inline]
 fn loads(text: &[u8]) -> (u64, u64, u64) {

@@ -28,8 +28,8 @@ fn nested(depth: usize) -> Vec<u8> {
 
 fn deflated(node: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(vec![0x02], Compression::best());
-    encoder.write_all(node).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(node).expect("memory");
+    encoder.finish().expect("memory")
 }
 
 #[test]
@@ -69,7 +69,8 @@ fn the_deepest_node_becomes_a_tree_on_a_small_stack() {
 #[test]
 fn lists_are_limited() {
     let limits = Limits { max_list: 10, ..Limits::default() };
-    let parent = |children: usize| encoded(&Node::new("list").children((0..children).map(|_| Node::new("item"))));
+    let parent =
+        |children: usize| encoded(&Node::new("list").children((0..children).map(|_| Node::new("item"))));
     assert_eq!(outcome(&parent(9), &limits), Ok(()));
     assert_eq!(outcome(&parent(10), &limits), Ok(()));
     assert_eq!(outcome(&parent(11), &limits), Err(DecodeErrorKind::ListTooLong(11)));
@@ -125,7 +126,8 @@ fn a_zip_bomb_costs_no_more_than_the_limit() {
 
 #[test]
 fn every_truncation_of_a_deflated_node_is_refused() {
-    let plain = deflated(&encoded(&Node::new("enc").attr("id", "3EB0").bytes((0..=255).collect::<Vec<u8>>()))[1..]);
+    let plain =
+        deflated(&encoded(&Node::new("enc").attr("id", "3EB0").bytes((0..=255).collect::<Vec<u8>>()))[1..]);
     assert_eq!(outcome(&plain, &Limits::default()), Ok(()));
     // The last four bytes are the checksum: zlib wants them too.
     for len in 1..plain.len() {
@@ -168,4 +170,37 @@ fn nodes_that_the_wire_cannot_hold_are_named() {
     assert_eq!(deep(MAX_DEPTH).check(), Ok(()));
     assert_eq!(deep(MAX_DEPTH + 1).check(), Err(EncodeError::TooDeep));
     assert_eq!(Node::new("iq").child(Node::new("")).check(), Err(EncodeError::NoTag));
+}
+
+#[test]
+fn an_empty_tag_is_refused_in_every_form() {
+    let empty: [&[u8]; 7] = [
+        &[0],
+        &[0xFC, 0],
+        &[0xFD, 0, 0, 0],
+        &[0xFD, 0xF0, 0, 0],
+        &[0xFE, 0, 0, 0, 0],
+        &[0xFF, 0],
+        &[0xFB, 0x80],
+    ];
+    for tag in empty {
+        let plain = [&[0, 0xF8, 1], tag].concat();
+        assert_eq!(outcome(&plain, &Limits::default()), Err(DecodeErrorKind::BadNode), "{tag:?}");
+        // The same as a server: nobody lives nowhere.
+        let plain = [&[0, 0xF8, 3, 0x11, 0x0C, 0xFA, 0x0E], tag].concat();
+        assert_eq!(outcome(&plain, &Limits::default()), Err(DecodeErrorKind::BadJid), "{tag:?}");
+    }
+    // Content that ends like an empty string is none.
+    let plain = [0, 0xF8, 1, 0xFD, 0, 0, 4, 0xFD, 0, 0, 0];
+    assert_eq!(outcome(&plain, &Limits::default()), Ok(()));
+}
+
+#[test]
+fn a_jid_inside_a_jid_is_refused() {
+    for at_user in [true, false] {
+        let (user, server): (&[u8], &[u8]) =
+            if at_user { (&[0xFA, 0x0E, 3], &[3]) } else { (&[0x0E], &[0xFA, 0x0E, 3]) };
+        let plain = [&[0, 0xF8, 3, 0x11, 0x0C, 0xFA], user, server].concat();
+        assert_eq!(outcome(&plain, &Limits::default()), Err(DecodeErrorKind::BadJid));
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use vectors::{Vector, content_as_bytes, decode_json, to_node};
 
 fn encoded(node: &Node) -> Vec<u8> {
-    node.check().unwrap();
+    assert_eq!(node.check(), Ok(()));
     let mut out = Vec::new();
     encode(node, &mut out);
     out
@@ -79,7 +79,12 @@ fn decoded_nodes_encode_to_bytes_that_decode_the_same() {
         let again = encoded(&owned);
         let mut unused = Vec::new();
         let again = decode(&again, &mut unused, &Limits::default()).unwrap();
-        assert_eq!(content_as_bytes(vectors::to_json(again)), content_as_bytes(vectors::to_json(node)), "{}", vector.id);
+        assert_eq!(
+            content_as_bytes(vectors::to_json(again)),
+            content_as_bytes(vectors::to_json(node)),
+            "{}",
+            vector.id
+        );
     }
 }
 
@@ -159,7 +164,8 @@ fn every_truncation_of_every_vector_is_refused() {
         }
         // The one optional tail: the server of an interop JID.
         for len in (0..vector.bytes.len()).step_by(if vector.bytes.len() > 4096 { 7 } else { 1 }) {
-            let error = decode(&vector.bytes[..len], &mut inflated, &Limits::default()).expect_err(&vector.id);
+            let error =
+                decode(&vector.bytes[..len], &mut inflated, &Limits::default()).expect_err(&vector.id);
             assert!(error.at <= len || vector.bytes[0] != 0, "{}: {error}", vector.id);
             cuts += 1;
         }

@@ -9,6 +9,7 @@ use super::packed::{Alphabet, Packed};
 use super::tag::*;
 use super::text::Str;
 use super::value::Value;
+use super::view::{Children, Content};
 use crate::jid::{Form, JidRef, Parts, Server};
 use crate::token;
 
@@ -18,11 +19,11 @@ type Result<T> = std::result::Result<T, DecodeErrorKind>;
 #[derive(Clone, Copy)]
 struct Step {
     /// Bytes of the piece itself; 0 when two bytes do not tell.
-    own: u8,
+    own: u16,
     /// What of the second byte is a number of bytes that follow.
-    bytes: u8,
+    bytes: u16,
     /// What of the second byte is a number of pieces that follow.
-    pieces: u8,
+    pieces: u16,
 }
 
 static STEPS: [Step; 256] = {
@@ -112,7 +113,7 @@ impl<'a> Cursor<'a> {
     /// Whether a list of children comes next.
     #[inline]
     pub(crate) fn at_list(&self) -> bool {
-        matches!(self.bytes.get(self.at), Some(&(LIST_EMPTY | LIST_8 | LIST_16)))
+        matches!(self.peek(), Some(LIST_EMPTY | LIST_8 | LIST_16))
     }
 
     /// Passes over a string.
@@ -150,22 +151,24 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn skip(&mut self, pieces: usize) {
         let mut left = pieces;
+        let mut at = self.at;
         while left > 0 {
-            let (tag, next) = match self.rest() {
-                [tag, next, ..] => (*tag, usize::from(*next)),
-                [tag] => (*tag, 0),
-                [] => return,
-            };
+            let Some(&tag) = self.bytes.get(at) else { break };
+            // A piece of one byte can end the node; then the masks make nothing of what is not there.
+            let next = usize::from(self.bytes.get(at + 1).copied().unwrap_or(0));
+            let Step { own, bytes, pieces } = STEPS[usize::from(tag)];
             left -= 1;
-            let step = STEPS[usize::from(tag)];
-            if step.own == 0 {
+            if own == 0 {
+                self.at = at;
                 let Ok(inside) = self.skip_rare(tag) else { return };
+                at = self.at;
                 left += inside;
             } else {
-                left += next & usize::from(step.pieces);
-                self.at += usize::from(step.own) + (next & usize::from(step.bytes));
+                left += next & usize::from(pieces);
+                at += usize::from(own) + (next & usize::from(bytes));
             }
         }
+        self.at = at;
     }
 
     /// The pieces that are not in `STEPS`; gives how many more they hold.
@@ -195,6 +198,31 @@ impl<'a> Cursor<'a> {
             }
             _ => Ok(Value::Str(self.str_with(tag)?)),
         }
+    }
+
+    /// Reads the content of a node.
+    #[inline]
+    pub(crate) fn content(&mut self) -> Result<Content<'a>> {
+        match self.peek() {
+            Some(LIST_EMPTY | LIST_8 | LIST_16) => {
+                let left = self.list_size()?;
+                Ok(Content::Nodes(Children::new(*self, left)))
+            }
+            // The commonest in the fewest steps.
+            Some(BINARY_8) => {
+                let [_tag, len] = self.array()?;
+                Ok(Content::Bytes(self.take(len.into())?))
+            }
+            _ => Ok(match self.value()? {
+                Value::Str(Str::Raw(bytes)) => Content::Bytes(bytes),
+                text => Content::Text(text),
+            }),
+        }
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
     }
 
     /// Reads the parts of a JID.
@@ -307,7 +335,7 @@ impl<'a> Cursor<'a> {
         if !CHECK {
             return self.pass_jid_user::<false>();
         }
-        if matches!(self.bytes.get(self.at), Some(&(INTEROP_JID..=AD_JID | JID_PAIR))) || !self.check_filled_str()? {
+        if matches!(self.peek(), Some(INTEROP_JID..=AD_JID | JID_PAIR)) || !self.check_filled_str()? {
             return Err(BadJid);
         }
         Ok(())
@@ -353,7 +381,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn server(&mut self) -> Result<Server<Str<'a>>> {
         // The commonest one, without a look at its name.
-        if self.bytes.get(self.at) == Some(&TOKEN_S_WHATSAPP_NET) {
+        if self.peek() == Some(TOKEN_S_WHATSAPP_NET) {
             self.at += 1;
             return Ok(Server::Pn);
         }

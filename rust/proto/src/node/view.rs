@@ -56,22 +56,14 @@ impl<'a> NodeRef<'a> {
             return Content::None;
         }
         cursor.skip(size - 1);
-        if cursor.at_list() {
-            let left = cursor.list_size().unwrap_or(0);
-            return Content::Nodes(Children { cursor, left, is_inside: false });
-        }
-        match cursor.value() {
-            Ok(Value::Str(Str::Raw(bytes))) => Content::Bytes(bytes),
-            Ok(text) => Content::Text(text),
-            Err(_) => Content::None,
-        }
+        cursor.content().unwrap_or(Content::None)
     }
 
     /// The children; none when the content is something else.
     pub fn children(&self) -> Children<'a> {
         match self.content() {
             Content::Nodes(children) => children,
-            _ => Children { cursor: Cursor::new(&[]), left: 0, is_inside: false },
+            _ => Children::new(Cursor::new(&[]), 0),
         }
     }
 
@@ -109,7 +101,9 @@ fn build(cursor: &mut Cursor<'_>) -> Node {
     let size = cursor.list_size().unwrap_or(0);
     let tag = cursor.str().unwrap_or(NOTHING).to_cow().into_owned();
     let attrs = (0..size.saturating_sub(1) / 2)
-        .map_while(|_| Some((cursor.str().ok()?.to_cow().into_owned(), AttrValue::from(cursor.value().ok()?))))
+        .map_while(|_| {
+            Some((cursor.str().ok()?.to_cow().into_owned(), AttrValue::from(cursor.value().ok()?)))
+        })
         .collect();
     let content = if size == 0 || size % 2 == 1 {
         NodeContent::None
@@ -182,6 +176,13 @@ pub struct Children<'a> {
     /// The cursor is still at the child that was handed out last. Passing over it waits until the next one is asked
     /// for: so the last one's end is never looked for, and an only child costs nothing.
     is_inside: bool,
+}
+
+impl<'a> Children<'a> {
+    #[inline]
+    pub(super) fn new(cursor: Cursor<'a>, left: usize) -> Self {
+        Self { cursor, left, is_inside: false }
+    }
 }
 
 impl<'a> Iterator for Children<'a> {

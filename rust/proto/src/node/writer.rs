@@ -44,19 +44,8 @@ impl<'a> Writer<'a> {
         self.nodes_due = self.nodes_due.saturating_sub(1);
         self.attrs_due = attrs;
         self.content_due = content;
-        let size = 1 + 2 * attrs + usize::from(content);
-        match (u8::try_from(size), token::find(tag.as_bytes())) {
-            // The usual node in one piece.
-            (Ok(size), Some(Token::Single(tag))) => self.out.extend_from_slice(&[LIST_8, size, tag]),
-            (_, Some(tag)) => {
-                self.list(size);
-                self.token(tag);
-            }
-            (_, None) => {
-                self.list(size);
-                self.string_without_token(tag.as_bytes());
-            }
-        }
+        self.list(1 + 2 * attrs + usize::from(content));
+        self.string(tag.as_bytes());
     }
 
     /// Writes an attribute that is a string.
@@ -134,7 +123,10 @@ impl<'a> Writer<'a> {
     }
 
     fn begin_content(&mut self) {
-        debug_assert!(self.attrs_due == 0 && self.content_due, "content was not announced, or comes too early");
+        debug_assert!(
+            self.attrs_due == 0 && self.content_due,
+            "content was not announced, or comes too early"
+        );
         self.content_due = false;
     }
 
@@ -153,16 +145,11 @@ impl<'a> Writer<'a> {
     #[inline]
     fn string(&mut self, text: &[u8]) {
         match token::find(text) {
-            Some(token) => self.token(token),
+            Some(Token::Single(index)) => self.out.push(index),
+            Some(Token::Double(dictionary, index)) => {
+                self.out.extend_from_slice(&[DICTIONARY_0 + dictionary, index]);
+            }
             None => self.string_without_token(text),
-        }
-    }
-
-    #[inline]
-    fn token(&mut self, token: Token) {
-        match token {
-            Token::Single(index) => self.out.push(index),
-            Token::Double(dictionary, index) => self.out.extend_from_slice(&[DICTIONARY_0 + dictionary, index]),
         }
     }
 

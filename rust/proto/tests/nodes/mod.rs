@@ -7,8 +7,9 @@ use runner_proto::token;
 
 fn any_token() -> impl Strategy<Value = String> + Clone {
     prop_oneof![
-        (1u8..=235).prop_map(|index| token::single(index).unwrap().to_owned()),
-        (0u8..4, any::<u8>()).prop_map(|(table, index)| token::double(table, index).unwrap().to_owned()),
+        (1u8..=235).prop_map(|index| token::single(index).expect("a token").to_owned()),
+        (0u8..4, any::<u8>())
+            .prop_map(|(table, index)| token::double(table, index).expect("a token").to_owned()),
     ]
 }
 
@@ -42,16 +43,22 @@ fn any_server() -> impl Strategy<Value = Server<Box<str>>> + Clone {
 }
 
 /// An address of any kind.
-pub fn any_jid() -> impl Strategy<Value = Jid> + Clone {
+pub(crate) fn any_jid() -> impl Strategy<Value = Jid> + Clone {
     let device = prop_oneof![2 => Just(0), 3 => 1u16..=255, 1 => any::<u16>()];
-    let user = prop_oneof!["[0-9]{5,18}", Just(String::new()), "[a-z.é_-]{1,12}", "[0-9]{5,12}-[0-9]{10}", any_token()];
+    let user = prop_oneof![
+        "[0-9]{5,18}",
+        Just(String::new()),
+        "[a-z.é_-]{1,12}",
+        "[0-9]{5,12}-[0-9]{10}",
+        any_token()
+    ];
     let plain = (user.clone(), device.clone(), any_server()).prop_map(|(user, device, server)| {
         // Token strings can hold a colon, and only some servers know devices.
         let user = user.replace([':', '@'], "");
         let device = if server.has_devices() { device } else { 0 };
         Jid { user, device, server }
     });
-    let interop = (any::<u16>(), "[0-9]{5,15}", device).prop_map(|(integrator, user, device)| Jid {
+    let interop = (1..=u16::MAX, "[0-9]{5,15}", device).prop_map(|(integrator, user, device)| Jid {
         user: format!("{integrator}-{user}"),
         device,
         server: Server::Interop,
@@ -60,8 +67,9 @@ pub fn any_jid() -> impl Strategy<Value = Jid> + Clone {
 }
 
 /// A tree with every kind of string, address and content.
-pub fn any_node() -> impl Strategy<Value = Node> {
-    let value = prop_oneof![3 => any_text().prop_map(AttrValue::Str), 2 => any_jid().prop_map(AttrValue::Jid)];
+pub(crate) fn any_node() -> impl Strategy<Value = Node> {
+    let value =
+        prop_oneof![3 => any_text().prop_map(AttrValue::Str), 2 => any_jid().prop_map(AttrValue::Jid)];
     let attrs = prop::collection::vec((any_text(), value), 0..6).boxed();
     let tag = any_text().prop_filter("a tag is never empty", |tag| !tag.is_empty()).boxed();
     let content = prop_oneof![
@@ -70,7 +78,8 @@ pub fn any_node() -> impl Strategy<Value = Node> {
         any_text().prop_map(NodeContent::Text),
         any_jid().prop_map(NodeContent::Jid),
     ];
-    let leaf = (tag.clone(), attrs.clone(), content).prop_map(|(tag, attrs, content)| Node { tag, attrs, content });
+    let leaf =
+        (tag.clone(), attrs.clone(), content).prop_map(|(tag, attrs, content)| Node { tag, attrs, content });
     leaf.prop_recursive(5, 40, 6, move |child| {
         let children = prop::collection::vec(child, 0..6).prop_map(NodeContent::Nodes);
         (tag.clone(), attrs.clone(), children).prop_map(|(tag, attrs, content)| Node { tag, attrs, content })

@@ -3,7 +3,7 @@
 // Each test crate uses its own part of this.
 #![allow(dead_code)]
 
-pub mod shapes;
+pub(crate) mod shapes;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -13,26 +13,27 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 /// One line of the file.
-pub struct Vector {
-    pub id: String,
-    pub category: String,
-    pub node: Option<Value>,
+pub(crate) struct Vector {
+    pub(crate) id: String,
+    pub(crate) category: String,
+    pub(crate) node: Option<Value>,
     /// What decoding gives; `Some(Null)` when Baileys cannot read back what it wrote.
-    pub decoded: Option<Value>,
-    pub bytes: Vec<u8>,
-    pub is_decode_only: bool,
-    pub is_error: bool,
-    pub is_quirk: bool,
+    pub(crate) decoded: Option<Value>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) is_decode_only: bool,
+    pub(crate) is_error: bool,
+    pub(crate) is_quirk: bool,
 }
 
 /// The repository's `tests/vectors/` file of that name.
-pub fn read(name: &str) -> String {
+#[allow(clippy::disallowed_methods, reason = "a test reads files, the library does not")]
+pub(crate) fn read(name: &str) -> String {
     let path = format!("{}/../../tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).expect("a file of tests/vectors")
 }
 
 /// All vectors, in the order of the file.
-pub fn all() -> Vec<Vector> {
+pub(crate) fn all() -> Vec<Vector> {
     read("vectors.jsonl").lines().map(parse).collect()
 }
 
@@ -46,7 +47,10 @@ fn parse(line: &str) -> Vector {
         id: json["id"].as_str().expect("id").to_owned(),
         category: json["cat"].as_str().expect("cat").to_owned(),
         node: json.remove("node").filter(|node| !node.is_null()),
-        bytes: (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect(),
+        bytes: (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
+            .collect(),
         decoded: json.remove("decoded"),
         is_decode_only: json.contains_key("decode_only"),
         is_error: json.contains_key("error"),
@@ -55,7 +59,7 @@ fn parse(line: &str) -> Vector {
 }
 
 /// The node to encode: what looks like a JID is one, as for callers who have only text.
-pub fn to_node(json: &Value) -> Node {
+pub(crate) fn to_node(json: &Value) -> Node {
     let mut node = Node::new(json["tag"].as_str().expect("tag"));
     for (key, value) in json["attrs"].as_object().expect("attrs") {
         let text = value.as_str().expect("a string");
@@ -79,7 +83,7 @@ fn bytes(base64: &Value) -> Vec<u8> {
 }
 
 /// A decoded node in the form of the vectors.
-pub fn to_json(node: NodeRef<'_>) -> Value {
+pub(crate) fn to_json(node: NodeRef<'_>) -> Value {
     let attrs: Map<String, Value> =
         node.attrs().map(|(key, value)| (key.to_string(), Value::from(value.to_string()))).collect();
     let mut json = Map::from_iter([
@@ -96,13 +100,13 @@ pub fn to_json(node: NodeRef<'_>) -> Value {
 }
 
 /// Decodes with default limits, or says why not.
-pub fn decode_json(plain: &[u8]) -> Result<Value, String> {
+pub(crate) fn decode_json(plain: &[u8]) -> Result<Value, String> {
     let mut inflated = Vec::new();
     decode(plain, &mut inflated, &Limits::default()).map(to_json).map_err(|error| error.to_string())
 }
 
 /// The same with every content as bytes: the wire has one form for both, and encoders choose.
-pub fn content_as_bytes(mut json: Value) -> Value {
+pub(crate) fn content_as_bytes(mut json: Value) -> Value {
     if let Some(content) = json.as_object_mut().and_then(|node| node.remove("content")) {
         match content {
             Value::Array(children) => json["content"] = children.into_iter().map(content_as_bytes).collect(),

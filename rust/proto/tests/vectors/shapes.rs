@@ -4,7 +4,7 @@ use runner_proto::jid::Jid;
 use runner_proto::node::{Node, encode};
 
 /// The commonest stanza.
-pub fn ack_small() -> Vec<u8> {
+pub(crate) fn ack_small() -> Vec<u8> {
     let from: Jid = "15550001111@s.whatsapp.net".parse().expect("a jid");
     let node = Node::new("ack")
         .attr("class", "message")
@@ -15,7 +15,7 @@ pub fn ack_small() -> Vec<u8> {
 }
 
 /// The largest stanza that a client sends: 812 pre-keys.
-pub fn pre_key_upload() -> Vec<u8> {
+pub(crate) fn pre_key_upload() -> Vec<u8> {
     let key = |id: u32| {
         Node::new("key")
             .child(Node::new("id").bytes(&id.to_be_bytes()[1..]))
@@ -35,7 +35,7 @@ pub fn pre_key_upload() -> Vec<u8> {
 }
 
 /// The stanzas of the vectors: 224, of 250 bytes on average.
-pub fn stanzas() -> Vec<Vec<u8>> {
+pub(crate) fn stanzas() -> Vec<Vec<u8>> {
     super::all().into_iter().filter(|vector| vector.category == "stanza").map(|vector| vector.bytes).collect()
 }
 
