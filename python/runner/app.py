@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +41,7 @@ from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from runner import _core
     from runner.admin.assembly import Admin
@@ -83,11 +84,13 @@ def _run(
     settings: Settings, environ: Mapping[str, str], simulated: int | None, logs: Logs, stack: ExitStack
 ) -> int:
     listeners = _listen(settings, stack)
-    store_dir = settings.data_path
+    known_tokens = load_tokens(settings)
+    store_dir, adjust = settings.data_path, _as_it_is
     if simulated is not None:
         store_dir = settings.data_path / "simulator"
         server = stack.enter_context(embedded.simulator(simulated, store_dir))
-        settings = embedded.settings_for(server, settings)
+        adjust = partial(embedded.settings_for, server)
+        settings = adjust(settings)
     store = open_store(store_dir / STORE_FILE)
     stack.callback(store.close)
     for line in store.report:
@@ -99,7 +102,7 @@ def _run(
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
     engine = open_engine(store, **engine_config(settings))
-    process = Process(settings, environ, store, engine, logs, listeners)
+    process = Process(settings, environ, store, engine, logs, listeners, known_tokens, adjust)
     try:
         trio.run(process.run)
     except BaseExceptionGroup as group:
@@ -108,6 +111,20 @@ def _run(
     finally:
         process.end_engine()
     return 0
+
+
+def _as_it_is(settings: Settings) -> Settings:
+    return settings
+
+
+def load_tokens(settings: Settings) -> tokens.Tokens:
+    """The tokens of the admin API, made at the first start. Blocking.
+
+    Errors: ConfigError when they cannot be used; told before anything is dialled.
+    """
+    if settings.admin_token:
+        return tokens.parse(settings.admin_token)
+    return tokens.load_or_create(settings.data_path / "admin.token")
 
 
 def raise_one_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseException]) -> None:
@@ -197,13 +214,18 @@ class Process:
         engine: _core.Engine,
         logs: Logs,
         listeners: list[socket.socket],
+        known_tokens: tokens.Tokens,
+        adjust: Callable[[Settings], Settings],
     ) -> None:
+        """`adjust` is what `--simulator` makes of the operator's settings, at start and at every reload."""
         self.settings = settings
         self._environ = environ
         self._store = store
         self._engine = engine
         self._logs = logs
         self._listeners = listeners
+        self._tokens = known_tokens
+        self._adjust = adjust
         self._has_stopped = False
         self._admin: Admin | None = None
 
@@ -295,12 +317,14 @@ class Process:
     def _reload(self) -> None:
         log = logger()
         try:
-            fresh = config.load(self._environ)
+            fresh = self._adjust(config.load(self._environ))
+            settings, changed, waiting = config.reloaded(self.settings, fresh)
+            self._tokens = load_tokens(settings)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("settings not reloaded", problem=problem)
             return
-        self.settings, changed, waiting = config.reloaded(self.settings, fresh)
+        self.settings = settings
         self._logs.apply(self.settings)
         self._supervisor.set_policy(policy_of(self.settings))
         if "WHATSAPP_CLIENT_VERSION" in changed:
@@ -308,19 +332,15 @@ class Process:
         self._metrics.monitoring = self.settings.performance_monitoring
         self._health.interval_s = self.settings.health_check_interval_s
         if self._admin is not None:
-            self._admin.reload(self.settings, self._tokens())
+            self._admin.reload(self.settings, self._tokens)
         log.info("settings reloaded", changed=changed, need_restart=waiting)
 
     # Admin API
 
-    def _tokens(self) -> tokens.Tokens:
-        if self.settings.admin_token:
-            return tokens.parse(self.settings.admin_token)
-        return tokens.load_or_create(self.settings.data_path / "admin.token")
-
     async def _serve_admin(self) -> None:
         # Importing the web framework takes most of a second; on a thread it does not stop the dials.
         self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
+        admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
         gc.collect()
         gc.freeze()  # what is here now stays: no collection looks at it again
         await admin.server.serve(self._listeners, self._stopping)
@@ -330,7 +350,7 @@ class Process:
 
         return Admin(
             lambda: self.settings,
-            self._tokens(),
+            self._tokens,
             self._supervisor,
             self._metrics,
             self._store,

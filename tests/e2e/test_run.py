@@ -257,6 +257,12 @@ def test_sighup_reloads_what_can_change_and_says_what_cannot(folder: Path) -> No
         runner.child.send_signal(signal.SIGHUP)
         wait_until(lambda: "settings not reloaded" in runner.events(), 10, "refused")
         assert runner.is_serving()
+        (folder / "runner.toml").unlink()
+        (folder / "admin.token").chmod(0o644)
+        runner.child.send_signal(signal.SIGHUP)
+        wait_until(lambda: runner.output().count("settings not reloaded") == 2, 10, "refused again")
+        assert "chmod 600" in runner.output()
+        assert runner.is_serving()
         assert runner.stop() == 0
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from runner.config_kinds import MIN_TOKEN_LENGTH, SCOPES, split_tokens
+from runner.config_kinds import SCOPES, WrongValue, parse_tokens, split_tokens
 from runner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,22 +52,33 @@ def parse(text: str) -> Tokens:
     return Tokens(tuple(entries))
 
 
+def _create(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+
+
 def load_or_create(path: Path) -> Tokens:
     """The generated token, made at the first start. Blocking.
 
     Errors: ConfigError when the file can be read by others, or holds no usable token.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-    mode = path.stat().st_mode
+        _create(path)
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read or made: {error}"]) from error
     if mode & 0o077:
         raise ConfigError([f"{path} can be read by others (mode {mode & 0o777:o}); run: chmod 600 {path}"])
-    text = path.read_text(encoding="utf-8").strip()
-    if any(len(entry.partition(":")[0]) < MIN_TOKEN_LENGTH for entry in split_tokens(text)) or not text:
-        raise ConfigError([f"{path} holds no usable token; remove it and a new one is made"])
+    try:
+        if not parse_tokens(text):
+            raise WrongValue("is empty")
+    except WrongValue as wrong:
+        raise ConfigError(
+            [f"{path} holds no usable token, it {wrong}; remove it and a new one is made"]
+        ) from wrong
     return parse(text)
