@@ -245,6 +245,27 @@ async def test_connections_above_the_cap_wait_their_turn(tmp_path: Path) -> None
         await first.aclose()
 
 
+@pytest.mark.pain(17, 25)
+async def test_a_caller_who_hangs_up_makes_room_at_once(tmp_path: Path) -> None:
+    """Clients that keep alive and simply leave: their places must not wait for the idle time."""
+    request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with served(tmp_path, connections=4) as running:
+        with trio.fail_after(10):
+            for _ in range(20):
+                async with await running.over_unix() as stream:
+                    await stream.send_all(request)
+                    assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_caller_who_only_ends_his_side_gets_his_answer(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        await stream.send_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await stream.send_eof()
+        with trio.fail_after(5):
+            answer = b"".join([piece async for piece in stream])
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
     async with served(tmp_path, send_timeout_s=0.05) as running:
         for number in range(20_000):

@@ -28,7 +28,7 @@ from runner.admin.peer import Peer, tcp_peer, unix_peer
 from runner.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from anycorn.typing import ASGIFramework, LifespanState
 
@@ -45,18 +45,26 @@ _FILES_FULL_PAUSE_S: Final = 0.1
 
 
 class BoundedStream(anyio.abc.ByteStream):
-    """A socket whose writes give up on a peer that does not read."""
+    """A socket whose writes give up on a peer that does not read, and that tells when the peer is done."""
 
-    def __init__(self, stream: anyio.abc.SocketStream, send_timeout_s: float) -> None:
+    def __init__(
+        self, stream: anyio.abc.SocketStream, send_timeout_s: float, ended: Callable[[], Awaitable[None]]
+    ) -> None:
         self._stream = stream
         self._send_timeout_s = send_timeout_s
+        self._ended = ended
 
     async def send(self, item: bytes) -> None:
         with anyio.fail_after(self._send_timeout_s):
             await self._stream.send(item)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        return await self._stream.receive(max_bytes)
+        try:
+            return await self._stream.receive(max_bytes)
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            # anycorn would keep the connection, and its place, until its idle time is over.
+            await self._ended()
+            raise
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
@@ -78,7 +86,8 @@ class AdminServer:
         self._send_timeout_s = send_timeout_s
         self._open: set[socket.socket] = set()
         self._config = _config()
-        self._context = WorkerContext(None)
+        self._contexts: set[WorkerContext] = set()
+        """One for each connection: "terminated" is for anycorn the end of idling."""
         self._none_open = trio.Event()
         self._none_open.set()
 
@@ -96,7 +105,8 @@ class AdminServer:
                 task_status.started()
                 await stopping.wait()
                 accepting.cancel_scope.cancel()
-            await self._context.terminated.set()
+            for context in list(self._contexts):
+                await context.terminated.set()
             with trio.move_on_after(GRACE_S):
                 await self._none_open.wait()
             for open_socket in self._open:
@@ -125,6 +135,8 @@ class AdminServer:
 
     async def _converse(self, accepted: trio.socket.SocketType, token: object) -> None:
         plain = socket.socket(fileno=accepted.detach())
+        context = WorkerContext(None)
+        self._contexts.add(context)
         self._opened(plain)
         try:
             if plain.family == socket.AF_UNIX:
@@ -132,17 +144,19 @@ class AdminServer:
             else:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer = tcp_peer(plain)
-            stream = BoundedStream(await anyio.abc.SocketStream.from_socket(plain), self._send_timeout_s)
+            inner = await anyio.abc.SocketStream.from_socket(plain)
+            stream = BoundedStream(inner, self._send_timeout_s, context.terminated.set)
             state = cast("LifespanState", ConnectionState({}))
             raw = cast("anyio.abc.SocketStream", stream)  # all that TCPServer asks of it, BoundedStream has
             with trio.CancelScope() as scope:
                 app = ASGIWrapper(cast("ASGIFramework", _of_connection(self._app, peer, scope)))
-                await TCPServer(app, self._config, self._context, state, raw).run()
+                await TCPServer(app, self._config, context, state, raw).run()
         except OSError as error:  # the peer went away before it said anything
             logger().debug("admin connection ended", error=str(error))
         except Exception:  # one caller of the admin API must not end the runner and its sessions
             logger().exception("admin connection failed")
         finally:
+            self._contexts.discard(context)
             self._closed(plain)
             self._free.release_on_behalf_of(token)
 
