@@ -163,7 +163,9 @@ impl Dial {
             State::Racing { .. } => self.unless_proxy(CloseReason::TcpTimeout),
             State::Tunnelling { .. } => CloseReason::ProxyFailed,
             State::Securing { .. } => CloseReason::TlsTimeout,
-            State::Loading | State::Resolving | State::Done => CloseReason::DialTimeout,
+            // Our own slowness, and no fault of the path.
+            State::Loading => CloseReason::StoreStalled,
+            State::Resolving | State::Done => CloseReason::DialTimeout,
         };
         self.failed(reason, format_args!("deadline passed while {:?}", self.state))
     }

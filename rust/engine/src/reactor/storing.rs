@@ -8,7 +8,7 @@ use crate::slab::Key;
 use runner_client::CommitFailed;
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::phase::Phase;
-use runner_store::{Completion, Device, DeviceError};
+use runner_store::{Completion, Device, DeviceError, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,7 +31,10 @@ impl<C: Clock> Reactor<C> {
                     }
                 }
                 Completion::Failed { token, error } => {
-                    self.on_store(false, &format!("{}: {error}", error.kind.slug()));
+                    // A session that was deleted meanwhile says nothing about the store.
+                    if error.kind != ErrorKind::UnknownSession {
+                        self.on_store(false, &format!("{}: {error}", error.kind.slug()));
+                    }
                     self.on_commits_until(token, Err(CommitFailed));
                 }
                 Completion::Device { token, result } => {
@@ -78,10 +81,13 @@ impl<C: Clock> Reactor<C> {
         self.close_with(key, Closed::new(reason, Phase::Dialling).with_detail(error));
     }
 
+    /// The store's last answer. It is healthy when it neither fails nor lags; either is told when it begins.
     fn on_store(&mut self, healthy: bool, detail: &str) {
         if self.store_failed == healthy {
             self.store_failed = !healthy;
-            self.store_event(healthy, detail);
+            if !healthy || !self.store_stalled {
+                self.store_event(healthy, detail);
+            }
         }
     }
 
@@ -105,7 +111,9 @@ impl<C: Clock> Reactor<C> {
                 &format!("lagging: the oldest write waits for {:.1} s", age.as_secs_f64()),
             );
         } else {
-            self.store_event(true, "the store has caught up");
+            if !self.store_failed {
+                self.store_event(true, "the store has caught up");
+            }
             self.ready.extend(self.held.drain(..));
         }
         let keys: Vec<Key> = self.connections.keys().collect();

@@ -1,7 +1,7 @@
 //! The store hangs: reading pauses for all, pings go on, and after a while the connections end as our fault.
 
-use crate::support::World;
-use runner_engine::EventKind;
+use crate::support::{World, of};
+use runner_engine::{Event, EventKind};
 use runner_proto::close_reason::CloseReason;
 use rusqlite::Connection;
 use serde_json::json;
@@ -77,5 +77,67 @@ fn a_store_that_hangs_ends_the_connections_as_store_stalled_and_nothing_else() {
     world.bench.advance(Duration::from_secs(6));
     for session_id in ["s0", "s1"] {
         assert_eq!(world.bench.wait_closed(session_id, 1).reason, CloseReason::StoreStalled);
+    }
+}
+
+#[test]
+fn a_dial_that_waits_for_the_store_is_not_a_failure_of_the_path() {
+    let world = World::plain(2);
+    let _lock = lagging(&world);
+    world.bench.engine.close("s1", 1, CloseReason::Stopped).expect("running");
+    world.bench.wait_closed("s1", 1);
+    world.bench.open("s1", 2);
+    world.bench.wait("dialling", |event| of(event, "s1", 2));
+    world.bench.advance(Duration::from_secs(20));
+    assert_eq!(world.bench.wait_closed("s1", 2).reason, CloseReason::StoreStalled);
+}
+
+/// The verdicts of all store events so far.
+fn verdicts(world: &World) -> Vec<bool> {
+    let events = world.bench.rest();
+    let verdict = |event: &Event| {
+        if let EventKind::Store { healthy, .. } = event.kind { Some(healthy) } else { None }
+    };
+    events.iter().filter_map(verdict).collect()
+}
+
+#[test]
+fn the_end_of_a_lag_is_not_told_as_health_while_commits_fail() {
+    let world = World::plain(2);
+    let lock = lagging(&world);
+    // The lag ends with a commit that fails.
+    lock.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'injected'); END; COMMIT",
+    )
+    .expect("the lock is given back");
+    until("the lag ends", || !world.bench.engine.stats().store_stalled);
+    world.bench.totals("s0"); // a turn later
+    assert!(!verdicts(&world).contains(&true), "it still fails");
+    lock.execute_batch("DROP TRIGGER refuse").expect("idle");
+    push_message(&world, 1);
+    wait_store(&world, true);
+}
+
+#[test]
+fn a_message_of_a_session_that_was_deleted_is_no_failure_of_the_store() {
+    let world = World::plain(2);
+    for session_id in ["s0", "s1"] {
+        world.bench.open(session_id, 1);
+        world.bench.wait_online(session_id, 1);
+    }
+    world.bench.store.delete("s0").expect("there");
+    push_message(&world, 0);
+    until("the store refused", || world.bench.store.health().failed_total > 0);
+    // The store answers in order: the refusal comes before this.
+    push_message(&world, 1);
+    world.bench.wait("messages", |event| matches!(event.kind, EventKind::Messages));
+    assert!(verdicts(&world).is_empty(), "nobody else is concerned");
+}
+
+fn until(what: &str, reached: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !reached() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
     }
 }
