@@ -32,6 +32,8 @@ pub(crate) struct Resolver {
     cache: HashMap<Arc<str>, Cached>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Starts a thread; replaced in tests.
+    spawn: fn(Arc<Shared>) -> io::Result<JoinHandle<()>>,
 }
 
 enum Cached {
@@ -58,7 +60,7 @@ impl Resolver {
     /// `wake` is called from a resolver thread when an answer is ready.
     pub(crate) fn new(lookup: Box<Lookup>, wake: Box<dyn Fn() + Send + Sync>) -> Self {
         let shared = Shared { queues: Mutex::default(), work: Condvar::new(), lookup, wake };
-        Self { cache: HashMap::new(), shared: Arc::new(shared), threads: Vec::new() }
+        Self { cache: HashMap::new(), shared: Arc::new(shared), threads: Vec::new(), spawn }
     }
 
     /// The answer when it is known (always for an address literal); else asks, and
@@ -68,26 +70,31 @@ impl Resolver {
             return Some(Ok(Arc::from([address])));
         }
         match self.cache.get(host) {
-            Some(Cached::Pending) => return None,
+            Some(Cached::Pending) => {
+                self.staff();
+                return None;
+            }
             Some(Cached::Known { answer, until }) if now < *until => return Some(answer.clone()),
             _ => {}
         }
         self.make_room(now);
         let host: Arc<str> = Arc::from(host);
         self.cache.insert(Arc::clone(&host), Cached::Pending);
-        let mut queues = self.shared.lock();
-        queues.wanted.push_back(host);
+        self.shared.lock().wanted.push_back(host);
+        self.staff();
+        self.shared.work.notify_one();
+        None
+    }
+
+    /// Starts a thread when names wait for one. When the system gives none, they wait for an older thread or for
+    /// whoever asks next.
+    fn staff(&mut self) {
+        let queues = self.shared.lock();
         let enough = queues.idle >= queues.wanted.len();
         drop(queues);
         if !enough && self.threads.len() < MAX_THREADS {
-            let shared = Arc::clone(&self.shared);
-            let thread =
-                std::thread::Builder::new().name("runner-resolve".into()).spawn(move || shared.run());
-            // Without a thread the name waits for an older one, or for the dial's deadline.
-            self.threads.extend(thread.ok());
+            self.threads.extend((self.spawn)(Arc::clone(&self.shared)).ok());
         }
-        self.shared.work.notify_one();
-        None
     }
 
     /// The names answered since the last call, with their answers.
@@ -119,6 +126,10 @@ impl Drop for Resolver {
         self.shared.work.notify_all();
         // Not joined: a thread may be inside `getaddrinfo` for half a minute. It owns nothing but the queues.
     }
+}
+
+fn spawn(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("runner-resolve".into()).spawn(move || shared.run())
 }
 
 impl Shared {
@@ -226,6 +237,17 @@ mod tests {
         assert_eq!(&*bench.wait_found(now)[0].0, "answers");
         drop(release);
         assert_eq!(&*bench.wait_found(now)[0].0, "hangs");
+    }
+
+    #[test]
+    fn a_name_asked_for_when_no_thread_could_start_is_looked_up_when_one_can() {
+        let mut bench = bench(|_| Ok(vec![LOCAL]));
+        let now = Instant::default();
+        bench.resolver.spawn = |_| Err(io::ErrorKind::WouldBlock.into());
+        assert!(bench.resolver.resolve("host", now).is_none());
+        bench.resolver.spawn = spawn;
+        assert!(bench.resolver.resolve("host", now).is_none());
+        assert_eq!(bench.wait_found(now).len(), 1);
     }
 
     #[test]
