@@ -59,12 +59,18 @@ pub(crate) struct Commands(Mutex<Queue>);
 struct Queue {
     waiting: VecDeque<Command>,
     sends: usize,
+    /// Nobody takes any more.
+    is_closed: bool,
 }
 
 impl Commands {
-    /// Queues a command. `Ok(true)` when the thread must be woken, `Err` when there is no room for another node.
+    /// Queues a command. `Ok(true)` when the thread must be woken, `Err` when there is no room for another node,
+    /// or when nobody takes commands any more.
     pub(crate) fn push(&self, command: Command) -> Result<bool, Command> {
         let mut queue = self.lock();
+        if queue.is_closed {
+            return Err(command);
+        }
         if let Command::Send { .. } = command {
             if queue.sends >= MAX_SENDS {
                 return Err(command);
@@ -79,6 +85,13 @@ impl Commands {
     pub(crate) fn take(&self) -> VecDeque<Command> {
         let mut queue = self.lock();
         queue.sends = 0;
+        std::mem::take(&mut queue.waiting)
+    }
+
+    /// The same, and the last of it: what is pushed from now on is refused, so that nothing is accepted and forgotten.
+    pub(crate) fn close(&self) -> VecDeque<Command> {
+        let mut queue = self.lock();
+        queue.is_closed = true;
         std::mem::take(&mut queue.waiting)
     }
 
@@ -102,6 +115,15 @@ mod tests {
         assert_eq!(commands.push(Command::Counters).ok(), Some(false));
         assert_eq!(commands.take().len(), 2);
         assert_eq!(commands.push(Command::Counters).ok(), Some(true));
+    }
+
+    #[test]
+    fn nothing_is_accepted_that_nobody_will_take() {
+        let commands = Commands::default();
+        assert!(commands.push(Command::Counters).is_ok());
+        assert_eq!(commands.close().len(), 1);
+        assert!(commands.push(Command::Counters).is_err());
+        assert!(commands.take().is_empty());
     }
 
     #[test]

@@ -226,8 +226,11 @@ impl Engine {
         if self.is_stopped() {
             return Err(Refused::Stopped);
         }
-        if self.shared.commands.push(command).map_err(|_| Refused::Full)? {
-            self.shared.wake();
+        match self.shared.commands.push(command) {
+            Ok(true) => self.shared.wake(),
+            Ok(false) => {}
+            Err(_) if self.is_stopped() => return Err(Refused::Stopped),
+            Err(_) => return Err(Refused::Full),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod commands;
 mod storing;
 
 use crate::clock::Clock;
+use crate::command::Command;
 use crate::config::Config;
 use crate::dial::{Dial, DialCx, Step, Target};
 use crate::driver::{Bench, Connection, Stage, event_of};
@@ -150,6 +151,14 @@ impl<C: Clock> Reactor<C> {
             self.turn(&events);
         }
         self.shared.stop();
+        for command in self.shared.commands.close() {
+            // Too late to begin, but it was accepted: its end is told like any other.
+            if let Command::Open(open) = command {
+                let closed = Box::new(Closed::new(CloseReason::Shutdown, Phase::Dialling));
+                let kind = EventKind::Closed(closed);
+                self.bench.events.push(event_of(&open.session_id, open.connection, self.bench.unix_ms, kind));
+            }
+        }
         self.bench.events.push(event_of(&Arc::from(""), 0, self.bench.unix_ms, EventKind::Stopped));
         self.shared.outbox.append(&mut self.bench.events);
         Ok(())
@@ -290,6 +299,8 @@ impl<C: Clock> Reactor<C> {
             session.key = None;
             if let Some(counters) = connection.counters() {
                 session.totals = *counters;
+                // A client that panicked, or whose output stalled, has not done it itself.
+                session.totals.end_connection();
             }
         }
         let Connection { session_id, number, closed, .. } = connection;

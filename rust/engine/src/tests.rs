@@ -25,6 +25,8 @@ fn a_panic_ends_its_session_and_no_other() {
     assert_eq!(closed.detail, "injected");
     let stats = world.bench.engine.stats();
     assert_eq!((stats.panics_total, stats.online), (1, 2));
+    let totals = world.bench.totals("s1");
+    assert_eq!((totals.online_since, totals.unanswered), (None, 0), "nothing of a connection that is gone");
     // The thread and its shared buffers serve on, for the same device too.
     world.bench.open("s1", 2);
     world.bench.wait_online("s1", 2);

@@ -47,6 +47,15 @@ pub struct Counters {
     pub responses: Histogram,
 }
 
+impl Counters {
+    /// The connection is over, however it ended: what was true of it alone is true no more.
+    pub const fn end_connection(&mut self) {
+        self.unanswered = 0;
+        self.oldest_unanswered = None;
+        self.online_since = None;
+    }
+}
+
 /// Upper bounds of the buckets of [`Histogram`], in milliseconds; one more bucket holds what is above the last.
 pub const RESPONSE_BOUNDS_MS: [u32; 23] = [
     1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000, 10_000, 20_000,

@@ -134,7 +134,7 @@ impl<C: Clock> Reactor<C> {
                 self.close_with(key, Closed::new(CloseReason::Shutdown, phase));
             }
         }
-        self.halted = self.connections.len() == 0;
+        self.halted |= self.connections.len() == 0;
     }
 
     fn publish_counters(&mut self) {

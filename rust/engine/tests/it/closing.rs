@@ -1,7 +1,7 @@
 //! Ends: exactly one `closed` for each `open`, nothing left behind.
 
-use crate::support::World;
-use runner_engine::{EventKind, OpenRequest, Refused};
+use crate::support::{Bench, World};
+use runner_engine::{Event, EventKind, OpenRequest, Refused};
 use runner_proto::close_reason::CloseReason;
 use runner_proto::phase::Phase;
 use serde_json::json;
@@ -53,6 +53,22 @@ fn shutdown_closes_all_and_says_stopped_last() {
     let version = [2, 3000, 1];
     let again = OpenRequest { session_id: "s0", connection: 2, version, proxy: None, resume: false };
     assert_eq!(world.bench.engine.open(again), Err(Refused::Stopped));
+}
+
+#[test]
+fn an_open_that_was_accepted_during_the_shutdown_is_closed_all_the_same() {
+    for _ in 0..20 {
+        let bench = Bench::start("ws://127.0.0.1:1/", 0, |_| ());
+        bench.engine.shutdown().expect("running");
+        let open = |number: usize| {
+            let (session_id, version) = (&*format!("s{number}"), [2, 3000, 1]);
+            bench.engine.open(OpenRequest { session_id, connection: 1, version, proxy: None, resume: false })
+        };
+        let accepted = (0..).take_while(|&number| open(number).is_ok()).count();
+        bench.wait("stopped", |event| matches!(event.kind, EventKind::Stopped));
+        let closed = |event: &&Event| matches!(event.kind, EventKind::Closed(_));
+        assert_eq!(bench.rest().iter().filter(closed).count(), accepted);
+    }
 }
 
 /// Sockets of this process whose other end is `port`; other tests of the process use other ports.

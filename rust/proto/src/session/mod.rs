@@ -301,9 +301,7 @@ impl Session {
         self.clock = None;
         self.requests = Requests::default();
         self.pings = [None; 2];
-        self.counters.unanswered = 0;
-        self.counters.oldest_unanswered = None;
-        self.counters.online_since = None;
+        self.counters.end_connection();
         self.closed = Some(Box::new(closed));
     }
 }
