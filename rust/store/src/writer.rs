@@ -223,7 +223,7 @@ impl Writer {
     /// Work that nobody asked for failed: a probe will say when the store is well again.
     fn upkeep_failed(&mut self, error: &StoreError) {
         self.shared.meters.on_error(error);
-        self.retry_at.get_or_insert(Instant::now() + self.options.retry_every);
+        self.retry_at.get_or_insert_with(|| Instant::now() + self.options.retry_every);
     }
 
     /// Removes messages confirmed long ago, a bounded number at a time.
@@ -253,8 +253,8 @@ impl Writer {
     }
 }
 
-/// Runs work that may be undone alone.
-fn in_savepoint(
+/// Runs work that may be undone alone; may be used inside such work.
+pub(crate) fn in_savepoint(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
