@@ -68,6 +68,8 @@ class FakeServer:
     """Sessions whose dials are refused while the others get through."""
     swallows: bool = False
     """Dials get no answer at all: they end in `tcp_timeout` after `connect_timeout_s`."""
+    swallowed: set[str] = field(default_factory=set)
+    """The same for the dials of these sessions."""
     dial_s: float = 0.05
     login_s: float = 0.25
     connect_timeout_s: float = 20.0
@@ -156,7 +158,7 @@ class FakeEngine:
         self.opens.append(Opened(now, session_id, connection, version, proxy, resume))
         self._connections[session_id] = _Connection(connection, "dialling", now, version=version)
         server = self.server
-        if server.swallows:
+        if server.swallows or session_id in server.swallowed:
             self._end_later(session_id, connection, server.connect_timeout_s, "tcp_timeout", "dialling")
         else:
             self._later(server.dial_s, lambda: self._dialled(session_id, connection, resume))

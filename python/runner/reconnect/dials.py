@@ -61,6 +61,7 @@ class Dials:
         self._canaries: list[tuple[float, int, PathKey]] = []
         self._awaited: dict[PathKey, float] = {}  # path -> its live entry in that heap
         self._serial = 0
+        self._probed: set[PathKey] = set()  # paths whose canary waits for its turn or dials
 
     def configure(self, policy: Policy, now: float) -> None:
         """Other numbers from now on; what waits and what is under way stays."""
@@ -87,6 +88,7 @@ class Dials:
             return None
         del self._sizes[key]
         self._held.pop(key, None)
+        self._probed.discard(key)
         path = self._paths.pop(key, None)
         return key if path is not None and path.is_open else None
 
@@ -134,6 +136,7 @@ class Dials:
         path = self._paths.get(dial.key) if dial else None
         if dial is None or path is None or not path.succeeded(session_id, now):
             return None
+        self._probed.discard(dial.key)
         for held in self._held.pop(dial.key, {}):
             self._admit(held)
         return dial.key
@@ -193,7 +196,7 @@ class Dials:
 
     def next_at(self, now: float) -> float | None:
         """When `take` may have something to give by the passing of time alone, or None."""
-        canary = self._next_canary()
+        canary = self._next_canary() if len(self._probed) < self._most_canaries() else None
         times = [] if canary is None else [canary[0]]
         slot = self.limiter.next_start_at(now)
         version = self.gate.next_start_at(now)
@@ -221,6 +224,8 @@ class Dials:
     def _await_canary(self, key: PathKey) -> None:
         """The path's canary, or who could be it, may have changed."""
         path = self._paths.get(key)
+        if path is None or path.canary is None:
+            self._probed.discard(key)
         if path is None or path.canary_at is None or not self._held.get(key):
             self._awaited.pop(key, None)
         elif self._awaited.get(key) != path.canary_at:
@@ -240,9 +245,20 @@ class Dials:
             heapq.heappop(self._canaries)
         return None
 
+    def _most_canaries(self) -> int:
+        """Canaries go first, so they get a quarter of the places: dead proxies must not keep the others out."""
+        places = self._policy.connect_concurrency
+        if not self.gate.is_proven:
+            places = min(places, self._policy.version_unproven_max)
+        return max(1, places // 4)
+
     def _send_canaries(self, now: float) -> None:
-        while (following := self._next_canary()) is not None and following[0] <= now:
+        while len(self._probed) < self._most_canaries():
+            following = self._next_canary()
+            if following is None or following[0] > now:
+                return
             key = following[1]
+            self._probed.add(key)
             path, held = self._paths[key], self._held[key]
             canary = max(held, key=lambda session_id: held[session_id])
             del held[canary]

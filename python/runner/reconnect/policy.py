@@ -69,6 +69,8 @@ class Policy:
     """While a client version is unproven, one more login may start after each such time without an answer."""
     version_unproven_max: int = 3
     """Most logins in flight with an unproven version, and so the most that one change sees rejected."""
+    version_answer_s: float = 6.0
+    """A rejection comes at once. A dial unanswered for this long hangs, and holds up no others."""
     version_cache_s: float = 24 * 3600.0
     version_retry_s: float = 300.0
     version_retry_max_s: float = 3600.0

@@ -67,21 +67,21 @@ class VersionGate:
         """Whether a login was accepted after the last reason for doubt."""
         self._unproven_since = float("-inf")
         self._retry_s = policy.version_retry_s
-        self._logins: set[str] = set()
+        self._logins: dict[str, float] = {}  # session -> when its dial started
 
     def started(self, session_id: str, now: float) -> None:
         """A dial starts with the current version."""
         if not self._logins and not self.is_proven:
             self._unproven_since = now
-        self._logins.add(session_id)
+        self._logins[session_id] = now
 
     def ended(self, session_id: str) -> None:
         """That dial came to an end that says nothing about the version."""
-        self._logins.discard(session_id)
+        self._logins.pop(session_id, None)
 
     def accepted(self, session_id: str, now: float) -> bool:
         """The server accepted a login. True when this ends an outage of the fleet."""
-        self._logins.discard(session_id)
+        self._logins.pop(session_id, None)
         self.is_proven = True
         ended = self.rejected is not None
         self.rejected = None
@@ -99,7 +99,7 @@ class VersionGate:
 
         A rejection of a version that is no longer announced is old news.
         """
-        self._logins.discard(session_id)
+        self._logins.pop(session_id, None)
         self.is_proven = False
         if version != self.version or self.state is not GateState.OPEN:
             return False
@@ -145,7 +145,11 @@ class VersionGate:
         """Whether one more login may start, as far as the version is concerned."""
         if self.state is not GateState.OPEN:
             return False
-        return self.is_proven or len(self._logins) < self._allowed(now)
+        return self.is_proven or len(self._telling(now)) < self._allowed(now)
+
+    def _telling(self, now: float) -> list[float]:
+        """When those logins began whose answer can still tell something about the version."""
+        return [at for at in self._logins.values() if now < at + self._policy.version_answer_s]
 
     def next_start_at(self, now: float) -> float | None:
         """When `may_start` turns true by the passing of time alone, or None."""
@@ -153,9 +157,10 @@ class VersionGate:
             return self.retry_at
         if self.may_start(now):
             return now
-        if len(self._logins) >= self._policy.version_unproven_max:
-            return None
-        return self._unproven_since + self._policy.version_patience_s * len(self._logins)
+        telling = self._telling(now)
+        if len(telling) >= self._policy.version_unproven_max:
+            return min(telling) + self._policy.version_answer_s
+        return self._unproven_since + self._policy.version_patience_s * len(telling)
 
     def _allowed(self, now: float) -> int:
         waited_s = max(0.0, now - self._unproven_since) if self._logins else 0.0

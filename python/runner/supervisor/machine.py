@@ -29,7 +29,9 @@ from runner.supervisor.endings import Endings
 from runner.supervisor.row import Closing
 
 if TYPE_CHECKING:
-    from runner.engine import EngineEvent
+    from collections.abc import Mapping
+
+    from runner.engine import Counters, EngineEvent
     from runner.reconnect.policy import Policy
     from runner.supervisor.row import Row
 
@@ -40,6 +42,9 @@ DEADLINES_PER_TURN: Final = 512
 
 class Machine(Endings):
     """All sessions of this process. Not thread-safe: one Trio thread owns it."""
+
+    _in_engine: Mapping[str, Counters] | None = None
+    """What the engine said in this turn, if it was asked."""
 
     def load(self) -> None:
         """Take over what the store knows: rows with their durable state, the limiter's level, the version.
@@ -104,6 +109,7 @@ class Machine(Endings):
         waits for is in the outbox, and nothing has failed but our own punctuality.
         """
         now = self._clock()
+        self._in_engine = None
         due = self.deadlines.next_at()
         if due is not None and due <= now:
             route_pending(self.engine, self.route)
@@ -168,7 +174,9 @@ class Machine(Endings):
         closing = row.closing
         if closing is None or not row.live:
             return
-        current = next((c for c in self.engine.counters() if c.session_id == row.session_id), None)
+        if self._in_engine is None:  # once a turn: with each overdue row it would be all rows times all rows
+            self._in_engine = {entry.session_id: entry for entry in self.engine.counters()}
+        current = self._in_engine.get(row.session_id)
         if current is None or current.connection != row.connection or current.phase == "closed":
             log.error("a closed event was lost", session=row.session_id, connection=row.connection)
             self.gone(row, closing.reason, None, None, None, now)
