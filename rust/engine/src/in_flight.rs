@@ -3,9 +3,10 @@
 use crate::slab::Key;
 use runner_proto::time::Instant;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InFlight {
     queue: VecDeque<Asked>,
     last_token: u64,
@@ -32,6 +33,13 @@ enum What {
 }
 
 impl InFlight {
+    /// Its tokens are no other's in this process: what the store still owes an engine that is gone must not be taken
+    /// for an answer to the next one, least of all a device.
+    pub(crate) fn new() -> Self {
+        static ENGINES: AtomicU64 = AtomicU64::new(0);
+        Self { queue: VecDeque::new(), last_token: ENGINES.fetch_add(1, Ordering::Relaxed) << 40 }
+    }
+
     /// A client's commit goes to the store; the token for the batch.
     pub(crate) fn push_commit(&mut self, key: Key, client_token: u64, now: Instant) -> u64 {
         self.push(key, now, What::Commit { client_token })
@@ -112,7 +120,7 @@ mod tests {
         let mut slab = Slab::default();
         let key = slab.insert(());
         let now = Instant::default();
-        let mut in_flight = InFlight::default();
+        let mut in_flight = InFlight::new();
         let first = in_flight.push_commit(key, 1, now);
         let refused = in_flight.push_commit(key, 2, now);
         in_flight.fail(refused);
@@ -123,10 +131,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_for_an_engine_that_is_gone_finds_nobody() {
+        let mut slab = Slab::default();
+        let key = slab.insert(());
+        let (mut gone, mut next) = (InFlight::new(), InFlight::new());
+        let asked = gone.push_device(key, Instant::default());
+        next.push_device(key, Instant::default());
+        assert_eq!(next.forget(asked), None);
+        assert_eq!(gone.forget(asked), Some(key));
+    }
+
+    #[test]
     fn the_age_is_that_of_the_oldest_open_question() {
         let mut slab = Slab::default();
         let key = slab.insert(());
-        let mut in_flight = InFlight::default();
+        let mut in_flight = InFlight::new();
         let device = in_flight.push_device(key, Instant::from_micros(1_000_000));
         let commit = in_flight.push_commit(key, 7, Instant::from_micros(2_000_000));
         let now = Instant::from_micros(4_000_000);

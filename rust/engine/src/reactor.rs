@@ -109,7 +109,7 @@ impl<C: Clock> Reactor<C> {
             timers: Timers::default(),
             resolver,
             resolving: HashMap::new(),
-            in_flight: InFlight::default(),
+            in_flight: InFlight::new(),
             completions: Vec::new(),
             ready: VecDeque::new(),
             held: Vec::new(),
