@@ -122,3 +122,25 @@ fn a_thousand_open_and_close_cycles_leak_no_descriptor_and_close_once_each() {
     assert_eq!(world.bench.engine.stats().sessions, 0);
     assert_eq!(sockets_to(port), 0);
 }
+
+#[test]
+fn nothing_of_a_closed_connection_lives_on_in_its_totals() {
+    let world = World::plain(1);
+    world.bench.open("s0", 1);
+    world.bench.wait_online("s0", 1);
+    let before = world.bench.totals("s0");
+    assert!(before.online_since.is_some());
+    world.post("/drop-all", &json!({}));
+    world.bench.wait_closed("s0", 1);
+    let after = world.bench.totals("s0");
+    assert_eq!((after.online_since, after.unanswered), (None, 0));
+    world.bench.open("s0", 2);
+    world.bench.wait_online("s0", 2);
+    let next = world.bench.totals("s0");
+    let pairs = [
+        (before.bytes_received, next.bytes_received),
+        (before.frames_sent, next.frames_sent),
+        (before.responses.count(), next.responses.count()),
+    ];
+    assert!(pairs.iter().all(|(old, new)| old <= new), "totals never go backwards: {pairs:?}");
+}
