@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quiet_logs")
 @pytest.mark.pain(16, 20)
 @pytest.mark.parametrize("newest", [None, lambda: (2, 3000, 5)], ids=["pinned", "unproven version"])
 def test_dead_proxies_do_not_keep_the_others_out(newest: object) -> None:
-    """Each session has a proxy of its own; a tenth of them swallow every dial, the first in line among them."""
+    """Each session has a proxy of its own; a tenth of them swallow every dial, the first ten included."""
     store = FakeStore()
     everybody = names(1000)
     for place, session_id in enumerate(everybody):

@@ -1,4 +1,4 @@
-"""The store fails while a session is archived or removed: the fleet goes on and nothing is lost from sight."""
+"""The store fails while a session is archived or removed: the fleet goes on, nothing is lost from sight."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ class Dials:
         return None
 
     def _most_canaries(self) -> int:
-        """Canaries go first, so they get a quarter of the places: dead proxies must not keep the others out."""
+        """Canaries go first, so they get a quarter of the places: dead proxies must not shut out others."""
         places = self._policy.connect_concurrency
         if not self.gate.is_proven:
             places = min(places, self._policy.version_unproven_max)

@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+def _delay_of(decision: Decision, now: float) -> dict[str, int]:
+    """For the log line: how long nothing will be tried, where that is known."""
+    match decision:
+        case RetryAfter(delay_s):
+            return {"delayMs": round(delay_s * 1000)}
+        case Suspend(until):
+            return {"delayMs": round((until - now) * 1000)}
+        case _:
+            return {}
+
+
 class Endings(Dialling):
     """Judges ends. `gone` is the one place where a row stops having a live connection."""
 
@@ -139,6 +150,7 @@ class Endings(Dialling):
             phase=ending.phase,
             attempt=row.history.failures,
             decision=type(decision).__name__,
+            **_delay_of(decision, now),
             breaker=row.history.breaker.state.value,
         )
         self._apply(row, decision, ending.reason, now)

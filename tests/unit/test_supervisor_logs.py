@@ -1,0 +1,32 @@
+"""What an operator can read in the log about a session that dropped, and about an incident."""
+
+from __future__ import annotations
+
+import structlog
+from structlog.testing import capture_logs
+
+from runner.redact import redact
+from support.fake_engine import FakeStore
+from support.world import World
+
+
+def test_a_drop_says_how_long_nothing_will_be_tried() -> None:
+    structlog.reset_defaults()
+    world = World(FakeStore("a"))
+    world.run(5)
+    with capture_logs() as lines:
+        world.engine.drop("a", "connection_closed")
+        world.run(0.01)
+    (line,) = [line for line in lines if "reconnect" in line["event"] and line.get("reason")]
+    view = world.machine.view("a")
+    assert view is not None
+    assert view.next_retry_at_unix_ms is not None
+    assert abs(view.next_retry_at_unix_ms - world.unix_ms - line["delayMs"]) <= 11
+
+
+def test_an_incident_says_what_is_wrong_after_redaction() -> None:
+    structlog.reset_defaults()
+    world = World(FakeStore("a"))
+    with capture_logs() as lines:
+        world.machine.raise_incident("disk_full", "", "critical", "the disk is full; free some space")
+    assert redact(None, "critical", dict(lines[-1]))["detail"] == "the disk is full; free some space"
