@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def _own_process(sessions: int, directory: Path) -> Iterator[Server]:
         str(sessions),
         "--directory",
         str(directory / "server"),
+        "--parent",
+        str(os.getpid()),
     ]
     # A group of its own: Ctrl-C must reach the runner first, or every session would see the server die.
     with subprocess.Popen(args, stdout=subprocess.PIPE, process_group=0) as child:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import resource
 import signal
 import sys
@@ -165,9 +166,18 @@ class Simulator:
 
 
 def serve(
-    *, port: int, control_port: int, sessions: int, tls: bool, directory: str | PathLike[str] | None
+    *,
+    port: int,
+    control_port: int,
+    sessions: int,
+    tls: bool,
+    directory: str | PathLike[str] | None,
+    parent: int | None = None,
 ) -> None:
     """Run a simulator until SIGTERM, SIGINT or `/quit`; prints one JSON line when it listens.
+
+    With `parent`, also until this process is no longer that one's child: a runner that was killed could not
+    take its simulator along.
 
     The line: `url`, `control`, `rootKeyHex`, `caFile`, `credentials` (docs/simulator.md).
     """
@@ -189,7 +199,8 @@ def serve(
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
         while running.running and signal.sigtimedwait(ends, _CHECK_S) is None:
-            pass
+            if parent is not None and os.getppid() != parent:
+                return
 
 
 def _raise_fd_limit() -> None:

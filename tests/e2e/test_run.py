@@ -266,6 +266,14 @@ def test_sighup_reloads_what_can_change_and_says_what_cannot(folder: Path) -> No
         assert runner.stop() == 0
 
 
+def test_a_simulator_of_a_runner_that_was_killed_ends_too(folder: Path) -> None:
+    """Its parent is this test, so another id is one that is gone."""
+    args = [sys.executable, "-m", "runner", "sim", "--directory", str(folder), "--parent", str(os.getppid())]
+    done = subprocess.run(args, env=environment(folder), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["url"]
+
+
 def test_import_without_a_runner_goes_into_the_store(folder: Path) -> None:
     env = environment(folder, **DEAD_ENDPOINT)
     done = subprocess.run(

@@ -82,8 +82,11 @@ def run(simulated: int | None = None) -> None:
 @click.option(
     "--directory", type=click.Path(file_okay=False), help="Where credentials and CA go; default: a new one."
 )
+@click.option("--parent", type=int, hidden=True, help="End when the process with this id does.")
 @ends_well
-def sim(*, port: int, control_port: int, sessions: int, tls: bool, directory: str | None) -> None:
+def sim(
+    *, port: int, control_port: int, sessions: int, tls: bool, directory: str | None, parent: int | None
+) -> None:
     """A WhatsApp Web server on loopback, for tests, demos and load. Prints one JSON line when it listens.
 
     \b
@@ -92,7 +95,9 @@ def sim(*, port: int, control_port: int, sessions: int, tls: bool, directory: st
     """
     from runner import sim as simulator
 
-    simulator.serve(port=port, control_port=control_port, sessions=sessions, tls=tls, directory=directory)
+    simulator.serve(
+        port=port, control_port=control_port, sessions=sessions, tls=tls, directory=directory, parent=parent
+    )
 
 
 @cli.command()
