@@ -146,6 +146,15 @@ class Store:
 
         Errors: StoreError (exists: the id is taken; disk_full; io). Nothing is changed then.
         """
+    def import_devices(
+        self, devices: list[tuple[str, DeviceRecord, list[tuple[str, str, bytes]]]]
+    ) -> list[tuple[str, str] | None]:
+        """Take over many devices `(session_id, device, keys)` in one transaction. Blocking.
+
+        Each is taken whole or not at all. The answer has, in their order, None for one that was taken and
+        `(slug, message)` for one that was refused (exists: the id or the device is taken).
+        Errors: StoreError (disk_full, io, closed): the transaction failed, and none was taken.
+        """
     def signal_keys(self, session_id: str) -> list[tuple[str, str, bytes]]:
         """All Signal keys of a session as they were imported. Blocking."""
     def archive(self, session_id: str, reason: str) -> None:

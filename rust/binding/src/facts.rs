@@ -51,8 +51,9 @@ fn phases() -> Vec<&'static str> {
 
 #[pyfunction]
 fn x25519_public_key<'py>(py: Python<'py>, secret: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    let secret =
-        secret.try_into().map_err(|_| PyValueError::new_err(format!("secret: {} bytes, not 32", secret.len())))?;
+    let secret = secret
+        .try_into()
+        .map_err(|_| PyValueError::new_err(format!("secret: {} bytes, not 32", secret.len())))?;
     Ok(PyBytes::new(py, KeyPair::from_secret(secret).public()))
 }
 

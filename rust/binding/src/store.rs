@@ -225,6 +225,24 @@ impl DeviceRecord {
     }
 }
 
+impl DeviceRecord {
+    fn import(&self, session_id: String, keys: Keys) -> Import {
+        Import {
+            session_id,
+            credentials: self.credentials.clone(),
+            routing_info: self.routing_info.clone(),
+            source: self.source.clone(),
+            keys: keys
+                .into_iter()
+                .map(|(kind, id, value)| SignalKey { kind, id, value: value.into() })
+                .collect(),
+        }
+    }
+}
+
+/// Signal keys as Python gives them: type, id, value.
+type Keys = Vec<(String, String, Vec<u8>)>;
+
 fn sized<const N: usize>(field: &str, bytes: &[u8]) -> PyResult<[u8; N]> {
     bytes.try_into().map_err(|_| PyValueError::new_err(format!("{field}: {} bytes, not {N}", bytes.len())))
 }
@@ -280,19 +298,20 @@ impl Store {
         py: Python<'_>,
         session_id: String,
         device: &DeviceRecord,
-        keys: Vec<(String, String, Vec<u8>)>,
+        keys: Keys,
     ) -> PyResult<()> {
-        let import = Import {
-            session_id,
-            credentials: device.credentials.clone(),
-            routing_info: device.routing_info.clone(),
-            source: device.source.clone(),
-            keys: keys
-                .into_iter()
-                .map(|(kind, id, value)| SignalKey { kind, id, value: value.into() })
-                .collect(),
-        };
+        let import = device.import(session_id, keys);
         py.detach(|| self.store.import(import)).map_err(raise)
+    }
+
+    fn import_devices(
+        &self,
+        py: Python<'_>,
+        devices: Vec<(String, PyRef<'_, DeviceRecord>, Keys)>,
+    ) -> PyResult<Vec<Option<(&'static str, String)>>> {
+        let imports = devices.into_iter().map(|(id, device, keys)| device.import(id, keys)).collect();
+        let outcomes = py.detach(|| self.store.import_all(imports)).map_err(raise)?;
+        Ok(outcomes.into_iter().map(|done| done.err().map(|e| (e.kind.slug(), e.message))).collect())
     }
 
     fn signal_keys<'py>(

@@ -11,7 +11,7 @@ use crate::{ErrorKind, StoreError};
 pub(crate) const APPLICATION_ID: i32 = 0x726e_6e72;
 
 /// Version n is reached by `STEPS[n - 1]`.
-pub(crate) const STEPS: &[&str] = &[V1];
+pub(crate) const STEPS: &[&str] = &[V1, V2];
 
 /// `device` never changes after import: what a connection learns is in `connection_state`, so that a routing
 /// change does not rewrite keys. `inbox` outlives its session: an answered message is the consumer's. Every inbox
@@ -146,6 +146,9 @@ CREATE TABLE quarantine (
     content BLOB
 ) STRICT;
 ";
+
+/// Each import asks who holds its device; without an index, ten thousand imports read fifty million rows.
+const V2: &str = "CREATE INDEX session_jid ON session (jid);";
 
 /// Brings the file to the newest version.
 ///

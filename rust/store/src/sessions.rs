@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::record::{Credentials, Device, Import, Quarantined, ServerChain, SessionRow, SignalKey};
 use crate::secret::{Secret32, SecretBytes};
+use crate::writer::in_savepoint;
 use crate::{DeviceError, ErrorKind, StoreError, checksum};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -47,10 +48,11 @@ pub(crate) fn import(connection: &Connection, import: &Import, now_unix_ms: u64)
         // Two sessions of one device would replace each other on the server for ever.
         return Err(StoreError::new(ErrorKind::Exists, format!("session {other} holds this device already")));
     }
-    connection.execute(
-        "INSERT INTO session (session_id, jid, lid, imported_at_unix_ms) VALUES (?1, ?2, ?3, ?4)",
-        params![id, c.jid, c.lid, now_unix_ms.cast_signed()],
-    )?;
+    connection
+        .prepare_cached(
+            "INSERT INTO session (session_id, jid, lid, imported_at_unix_ms) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![id, c.jid, c.lid, now_unix_ms.cast_signed()])?;
     insert_device(connection, id, c, &import.source)?;
     if let Some(routing_info) = &import.routing_info {
         set_routing_info(connection, id, routing_info)?;
@@ -60,15 +62,39 @@ pub(crate) fn import(connection: &Connection, import: &Import, now_unix_ms: u64)
     )?;
     for key in &import.keys {
         let value = key.value.expose();
-        statement.execute(params![
-            id,
-            key.kind,
-            key.id,
-            value,
-            checksum::signal_key(id, &key.kind, &key.id, value)
-        ])?;
+        let sum = checksum::signal_key(id, &key.kind, &key.id, value);
+        statement.execute(params![id, key.kind, key.id, value, sum]).map_err(|error| {
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
+                // The import's own fault: it must not take down what is committed with it.
+                StoreError::new(
+                    ErrorKind::Exists,
+                    format!("the Signal key {} {} comes twice", key.kind, key.id),
+                )
+            } else {
+                error.into()
+            }
+        })?;
     }
     Ok(())
+}
+
+/// Stores many sessions, each whole or not at all; says for each whether it was refused.
+///
+/// Errors: what ends the transaction (disk full, damage); the caller rolls back, and none is stored.
+pub(crate) fn import_all(
+    connection: &Connection,
+    imports: &[Import],
+    now_unix_ms: u64,
+) -> Result<Vec<Result<()>>> {
+    let mut outcomes = Vec::with_capacity(imports.len());
+    for one in imports {
+        let outcome = in_savepoint(connection, |connection| import(connection, one, now_unix_ms));
+        match outcome {
+            Err(error) if error.kind.ends_the_group() => return Err(error),
+            outcome => outcomes.push(outcome),
+        }
+    }
+    Ok(outcomes)
 }
 
 pub(crate) fn insert_device(
@@ -77,26 +103,26 @@ pub(crate) fn insert_device(
     c: &Credentials,
     source: &SecretBytes,
 ) -> Result<()> {
-    connection.execute(
+    let mut statement = connection.prepare_cached(
         "INSERT INTO device VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        params![
-            id,
-            c.jid,
-            c.lid,
-            c.push_name,
-            c.platform,
-            c.registration_id,
-            c.noise_secret.expose(),
-            c.identity_secret.expose(),
-            c.signed_pre_key_id,
-            c.signed_pre_key_secret.expose(),
-            c.signed_pre_key_signature,
-            c.adv_secret.expose(),
-            c.account,
-            source.expose(),
-            checksum::device(id, c, source),
-        ],
     )?;
+    statement.execute(params![
+        id,
+        c.jid,
+        c.lid,
+        c.push_name,
+        c.platform,
+        c.registration_id,
+        c.noise_secret.expose(),
+        c.identity_secret.expose(),
+        c.signed_pre_key_id,
+        c.signed_pre_key_secret.expose(),
+        c.signed_pre_key_signature,
+        c.adv_secret.expose(),
+        c.account,
+        source.expose(),
+        checksum::device(id, c, source),
+    ])?;
     Ok(())
 }
 

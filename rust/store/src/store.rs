@@ -140,6 +140,14 @@ impl Store {
         self.call(move |c| sessions::import(c, &import, now_unix_ms()))
     }
 
+    /// Takes over many devices in one transaction, each whole or not at all; the outcomes are in their order.
+    /// One that is refused (`exists`, as for [`import`](Self::import)) leaves the others alone. Blocking.
+    ///
+    /// Errors: the transaction failed (`disk_full`, `io`, `damaged`, `closed`); no device was taken.
+    pub fn import_all(&self, imports: Vec<Import>) -> Result<Vec<Result<()>>> {
+        self.call(move |c| sessions::import_all(c, &imports, now_unix_ms()))
+    }
+
     /// All readable Signal keys of a session. Blocking. Damaged ones are quarantined first, and missing here.
     pub fn signal_keys(&self, session_id: &str) -> Result<Vec<SignalKey>> {
         let scan = self.read(|c| sessions::signal_keys(c, session_id))?;

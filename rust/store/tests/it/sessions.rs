@@ -1,6 +1,8 @@
 //! Importing, archiving, deleting; damaged rows.
 
-use runner_store::{Completion, DeviceError, ErrorKind};
+use std::time::Duration;
+
+use runner_store::{Completion, DeviceError, ErrorKind, Options};
 
 use crate::support::{Dir, Open, batch, credentials, import, message};
 
@@ -53,6 +55,60 @@ fn failed_import_leaves_nothing_behind() {
     assert!(open.store.import(twice).is_err());
     assert!(open.store.sessions().unwrap().is_empty());
     open.store.import(import("shop", 1)).unwrap();
+}
+
+#[test]
+fn many_are_imported_in_one_commit_and_a_refused_one_costs_only_itself() {
+    let dir = Dir::new();
+    let open = Open::at(&dir);
+    open.store.import(import("shop", 0)).unwrap();
+    let commits = open.store.health().commits_total;
+    let mut torn = import("torn", 3);
+    torn.keys.push(torn.keys[0].clone());
+    let outcomes = open.store.import_all(vec![
+        import("a", 1),
+        import("shop", 2),
+        torn,
+        import("twin", 1),
+        import("b", 4),
+    ]);
+    let refused: Vec<_> = outcomes
+        .unwrap()
+        .into_iter()
+        .map(|outcome| outcome.map_err(|error| (error.kind, error.message)).err())
+        .collect();
+    let exists = |message: &str| Some((ErrorKind::Exists, message.to_owned()));
+    assert_eq!(
+        refused,
+        [
+            None,
+            exists("session shop exists; choose another id"),
+            exists("the Signal key pre-key 00 comes twice"),
+            exists("session a holds this device already"),
+            None,
+        ]
+    );
+    assert_eq!(open.store.health().commits_total, commits + 1);
+    let ids: Vec<_> = open.store.sessions().unwrap().into_iter().map(|row| row.session_id).collect();
+    assert_eq!(ids, ["a", "b", "shop"]);
+    assert_eq!(open.store.device("torn"), Err(DeviceError::Missing), "nothing half-imported");
+    assert!(open.store.signal_keys("torn").is_err());
+    open.store.import(import("torn", 3)).unwrap();
+    assert_eq!(open.store.signal_keys("torn").unwrap().len(), import("torn", 3).keys.len());
+}
+
+#[test]
+fn refused_import_leaves_what_is_committed_with_it() {
+    let dir = Dir::new();
+    let slow = Options { group_commit: Duration::from_millis(200), ..Options::default() };
+    let open = Open::with_sessions(&dir, 1);
+    drop(open);
+    let open = Open::with(&dir, slow);
+    open.store.submit(batch(1, "s0", vec![message("a")])).unwrap();
+    let mut torn = import("torn", 3);
+    torn.keys.push(torn.keys[0].clone());
+    assert_eq!(open.store.import(torn).unwrap_err().kind, ErrorKind::Exists);
+    assert_eq!(open.ids(), ["a"], "an answered message");
 }
 
 /// Pain 12.
