@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runner.admin.sockets import SocketLock
 from runner.config import Settings
 from runner.errors import StartError
 
@@ -37,11 +38,18 @@ class Server:
 
 @contextmanager
 def simulator(sessions: int, directory: Path) -> Iterator[Server]:
-    """A simulator with credentials for `sessions` devices below `directory`, which is emptied first."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700, parents=True)
-    with (_own_process if sessions > OWN_PROCESS_ABOVE else _in_process)(sessions, directory) as server:
-        yield server
+    """A simulator with credentials for `sessions` devices below `directory`, which is emptied first.
+
+    Errors: LeaseHeldError when another runner uses it: emptying it would pull the store from under that one.
+    """
+    lock = SocketLock(directory)
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700, parents=True)
+        with (_own_process if sessions > OWN_PROCESS_ABOVE else _in_process)(sessions, directory) as server:
+            yield server
+    finally:
+        lock.close()
 
 
 @contextmanager

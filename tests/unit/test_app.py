@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from runner import embedded, limits
+from runner.admin.sockets import SocketLock
 from runner.app import engine_config, longest_dial_s, policy_of, raise_one_of
 from runner.config import Settings, load
-from runner.errors import EngineFailedError, RunnerError, StartError
+from runner.errors import EngineFailedError, LeaseHeldError, RunnerError, StartError
 
 
 def test_a_dial_may_take_as_long_as_its_own_timeouts() -> None:
@@ -99,6 +100,16 @@ def test_the_embedded_simulator_raises_the_rate_unless_it_was_set() -> None:
 def test_the_embedded_simulator_is_the_only_thing_dialled() -> None:
     settings = embedded.settings_for(SERVER, replace(Settings(), proxy="http://proxy:1"))
     assert (settings.endpoint, settings.root_key, settings.proxy) == (SERVER.url, SERVER.root_key_hex, "")
+
+
+def test_the_embedded_simulator_does_not_empty_a_directory_that_another_runner_uses(tmp_path: Path) -> None:
+    directory = tmp_path / "simulator"
+    (directory / "store").mkdir(parents=True)
+    held = SocketLock(directory)
+    with pytest.raises(LeaseHeldError), embedded.simulator(1, directory):
+        pass
+    assert (directory / "store").exists()
+    held.close()
 
 
 def test_where_to_look_has_the_curl_lines_and_the_socket() -> None:
