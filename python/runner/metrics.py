@@ -167,7 +167,7 @@ class Metrics:
         self._clock = clock
         self._rows: dict[str, _Row] = {}
         self._free_slots: list[int] = []
-        self._gone: dict[str, tuple[float, ...]] = {}
+        self._gone: set[str] = set()  # removed, and perhaps still in a copy of the counters
         self._last_buckets = array("Q")
         self._messages = _History(round(MESSAGES_WINDOW_S / SAMPLE_S) + 1)
         self._responses = _History(round(RATE_WINDOW_S / SAMPLE_S))
@@ -201,11 +201,11 @@ class Metrics:
     def forget(self, session_id: str) -> None:
         """A session was removed: give its place to the next one. What it counted stays in the totals.
 
-        The engine goes on listing it; should one of that name come back, it counts on from there.
+        The engine has forgotten it too: should one of that name come back, both begin at zero.
         """
         if (row := self._rows.pop(session_id, None)) is not None:
             self._free_slots.append(row.slot)
-            self._gone[session_id] = row.last
+            self._gone.add(session_id)
 
     async def run(self) -> None:
         """Sample for ever, every `SAMPLE_S`, while monitoring is on."""
@@ -225,7 +225,9 @@ class Metrics:
     async def sample(self, *, keep: bool = True) -> None:
         """Read all counters; with `keep`, remember them as one point of the windows."""
         async with self._sampling:
+            gone = frozenset(self._gone)
             counters = self.sources.counters()
+            self._gone -= gone.difference(entry.session_id for entry in counters) if gone else gone
             now = self._clock()
             active, oldest = 0, 0.0
             for step, entry in enumerate(counters):
@@ -293,10 +295,9 @@ class Metrics:
                 slot = len(self._rows)
                 self._last_buckets.extend([0] * width)
             row = self._rows[session_id] = _Row(slot)
-            row.last = self._gone.pop(session_id, row.last)
-            self._messages.begin(slot, row.last[_MESSAGES])
-            self._responses.begin(slot, row.last[_RESPONSES])
-            self._response_s.begin(slot, row.last[_RESPONSE_S])
+            self._gone.discard(session_id)
+            for history in (self._messages, self._responses, self._response_s):
+                history.begin(slot, 0.0)
         return row
 
     def _operations_so_far(self) -> tuple[float, float]:

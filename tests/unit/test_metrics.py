@@ -176,7 +176,7 @@ async def test_a_removed_session_leaves_its_totals_and_no_trace_for_the_next(ben
     bench.facts.add("a", messages_received=10)
     bench.facts.rows["a"] = replace(bench.facts.rows["a"], response_buckets=(1, 2, 3, 4))
     await bench.samples(2)
-    bench.metrics.forget("a")  # the engine still lists it
+    bench.metrics.forget("a")  # and a copy of the counters still lists it
     bench.metrics.forget("a")
     bench.facts.rows["b"] = Counted(
         "b", frames_received=1, messages_received=1, response_buckets=(1, 0, 0, 0)
@@ -186,11 +186,16 @@ async def test_a_removed_session_leaves_its_totals_and_no_trace_for_the_next(ben
     assert bench.metrics.session("a")["messagesProcessed"] == 0
     assert bench.metrics.totals[5] == 11
     assert bench.metrics.buckets == [2, 2, 3, 4]
+    del bench.facts.rows["a"]
+    await bench.samples()
+    bench.facts.rows["a"] = Counted(
+        "a", frames_received=2, messages_received=2, response_buckets=(1, 0, 0, 0)
+    )
     bench.event("online", "a")
-    bench.facts.add("a", messages_received=2)
     await bench.samples()
     assert bench.metrics.session("a")["messagesPerMinute"] == 2
-    assert bench.metrics.totals[5] == 13
+    assert bench.metrics.totals[5] == 13, "a total never goes back"
+    assert bench.metrics.buckets == [3, 2, 3, 4]
 
 
 async def test_a_large_fleet_is_sampled_in_steps(bench: Bench) -> None:
