@@ -154,10 +154,9 @@ def _listen(settings: Settings, stack: ExitStack) -> list[socket.socket]:
 def _import_all(store: _core.Store, credentials: Path) -> None:
     from runner.intake import Intake
 
-    wanted = ((directory.name, directory) for directory in sorted(credentials.iterdir()))
-    for _, _, outcome in Intake(store).take_over_all(wanted):
-        if isinstance(outcome, RunnerError):
-            raise outcome
+    intake = Intake(store)
+    for directory in sorted(credentials.iterdir()):
+        intake.take_over(directory.name, directory)
 
 
 def engine_config(settings: Settings) -> dict[str, object]:
