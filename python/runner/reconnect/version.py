@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Version = tuple[int, int, int]
 
 FALLBACK: Final[Version] = (2, 3000, 1045649367)
-"""Announced when the endpoint does not say and nothing is remembered; docs/protocol.md, "Payload"."""
+"""Announced when the endpoint does not say and nothing is remembered; docs/protocol.md, "Login payload"."""
 _REVISION: Final = re.compile(r'client_revision\\*"\s*:\s*(\d{6,12})(?!\d)')
 """In /sw.js the value stands in JSON inside a JavaScript string, so its quotes may be escaped."""
 

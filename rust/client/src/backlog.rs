@@ -1,7 +1,7 @@
 //! What the server kept while we were away: asked for in batches, ended by `<offline>`.
 //!
 //! The server announces it (`offline_preview`), sends a short primer and waits to be asked for more
-//! (docs/protocol.md, "ib from the server"). Like the web client we ask again [`ASK_AGAIN`] after the first stanza of
+//! (docs/protocol.md, "After login"). Like the web client we ask again [`ASK_AGAIN`] after the first stanza of
 //! each batch, until the end is announced.
 
 use std::time::Duration;

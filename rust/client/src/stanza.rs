@@ -11,7 +11,7 @@ use crate::Write;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The id of `<unified_session>`: where the server's clock is in a week that begins three days earlier.
-/// docs/protocol.md, "passive / active, unified_session".
+/// docs/protocol.md, "After login".
 pub(crate) fn unified_session_id(unix_ms: u64, offset_ms: i64) -> u64 {
     let server_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX).saturating_add(offset_ms);
     server_ms.saturating_add(3 * DAY_MS).rem_euclid(7 * DAY_MS).unsigned_abs()

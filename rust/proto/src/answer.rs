@@ -3,7 +3,7 @@
 //! Rule: every inbound stanza that expects an answer gets exactly one terminal answer per connection, also when it is
 //! unknown or malformed; the server ends the stream after some 50 minutes for one that is left unanswered.
 //!
-//! [`TABLE`] is docs/protocol.md, "What a receiver answers", and the only place that knows it.
+//! [`TABLE`] is docs/protocol.md, "Answers", and the only place that knows it.
 
 use crate::{
     jid::Jid,
@@ -48,7 +48,7 @@ pub fn expects(tag: impl PartialEq<str>) -> Expects {
     TABLE.iter().find(|(known, _)| tag == **known).map_or(Expects::Nack, |&(_, expects)| expects)
 }
 
-/// The numbers that say why a stanza is refused. docs/protocol.md, "Nack numbers".
+/// The numbers that say why a stanza is refused. docs/protocol.md, "Answers".
 pub mod nack {
     /// The stanza does not parse.
     pub const PARSING_ERROR: u16 = 487;

@@ -13,7 +13,7 @@
 //! relying on it would lock every session out the day the service stops writing zeros. An absent
 //! `not_after` counts as 0 as well, and so has expired.
 //!
-//! Source: docs/protocol.md, "Server certificate chain".
+//! Source: docs/protocol.md, "Certificate chain".
 
 use prost::Message;
 use runner_xeddsa::{KEY_LEN, SIGNATURE_LEN};
@@ -55,7 +55,7 @@ pub struct CachedServerKey {
 }
 
 impl CachedServerKey {
-    /// Whether a resume may be tried now. Source: docs/protocol.md, "Resume handshake".
+    /// Whether a resume may be tried now. Source: docs/protocol.md, "Noise".
     #[must_use]
     pub const fn is_usable(&self, now_unix_s: u64) -> bool {
         self.not_before <= now_unix_s && now_unix_s < self.not_after

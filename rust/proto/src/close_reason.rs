@@ -4,7 +4,7 @@
 //! Numbers that the table does not know arrive as the `*Unknown` reason of their source; the number stays in
 //! [`Closed::code`] and the raw stanza in [`Closed::detail`].
 //!
-//! Sources: docs/protocol.md, "Failure", "Stream error" and "Other ends".
+//! Sources: docs/protocol.md, "Ends".
 
 use std::fmt::{self, Write as _};
 

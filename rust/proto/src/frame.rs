@@ -5,7 +5,7 @@
 //! takes bytes as they come. A frame that lies whole in one input is handed out where it lies; only a
 //! cut frame is copied, into a buffer that leaves with it, so an idle decoder owns no heap.
 //!
-//! Source: docs/protocol.md, "Connection intro" and "Frame".
+//! Source: docs/protocol.md, "Intro" and "Frame".
 
 use std::ops::{Deref, DerefMut};
 

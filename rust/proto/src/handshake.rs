@@ -1,7 +1,7 @@
 //! The protobuf messages of the Noise handshake.
 //!
 //! Only the fields that the classic (not post-quantum) handshake uses; others are skipped when read.
-//! Source: docs/protocol.md, "HandshakeMessage protobuf" and "Server certificate chain".
+//! Source: docs/protocol.md, "Handshake messages" and "Server certificate chain".
 
 // The derive's accessors carry no docs of their own.
 #![allow(missing_docs)]

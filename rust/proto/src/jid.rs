@@ -1,4 +1,4 @@
-//! JIDs: the addresses `user[_agent][:device]@server`. Source: docs/protocol.md#jids.
+//! JIDs: the addresses `user[_agent][:device]@server`. Source: docs/protocol.md, "JIDs".
 //!
 //! The text form is the identity. What few JIDs have stays inside `user`: an agent (`user_5`) and the
 //! integrator of an interop JID (`5-15551234567`). Only servers whose accounts have devices take a

@@ -1,6 +1,6 @@
 //! Keep-alive pings and the dead-socket clock, as a pure state machine.
 //!
-//! Rules (docs/architecture.md, "Keep-alive"):
+//! Rules (docs/protocol.md, "Keep-alive"):
 //!
 //! 1. A ping goes out every [`min`](KeepAlive::min)–[`max`](KeepAlive::max), drawn anew each time, whatever the
 //!    traffic: a ping is 60 bytes, and one that is skipped because "we heard something lately" is what hides a

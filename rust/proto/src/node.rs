@@ -1,6 +1,6 @@
 //! Binary nodes: the elements that everything after the handshake is made of.
 //!
-//! A node has a tag, attributes, and content: children, bytes, or a text. Source: docs/protocol.md#nodes.
+//! A node has a tag, attributes, and content: children, bytes, or a text. Source: docs/protocol.md, "Node".
 //!
 //! * [`decode`] looks at every byte once, under [`Limits`], and gives a [`NodeRef`]: a cursor that reads parts
 //!   on demand and allocates nothing. What the first pass refused cannot turn up later, so nothing behind it fails.

@@ -1,7 +1,7 @@
 //! The client's payload of the handshake: who logs in, and as what.
 //!
 //! Only what a login needs; the fields of a registration come with pairing. Other fields are skipped
-//! when read. Source: docs/protocol.md, "ClientPayload".
+//! when read. Source: docs/protocol.md, "Login payload".
 
 // The derive's accessors carry no docs of their own.
 #![allow(missing_docs)]

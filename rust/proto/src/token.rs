@@ -1,6 +1,6 @@
 //! The token dictionaries of binary nodes, version 3: strings that the wire writes as one or two bytes.
 //!
-//! Source: docs/protocol.md#tokens. The table is generated (`examples/gen_tokens.rs`) and checked in;
+//! Source: docs/protocol.md, "Node". The table is generated (`examples/gen_tokens.rs`) and checked in;
 //! string → token goes through a perfect hash made at generation time, so a lookup is one hash, two loads
 //! and one comparison.
 

@@ -8,7 +8,7 @@
 //! the specification are those whose carried sign is 0.
 //!
 //! Source: "The XEdDSA and VXEdDSA Signature Schemes", revision 1 (2016), §2.2–2.4 and §3;
-//! docs/protocol.md, "Server certificate chain". Primitives are curve25519-dalek's and sha2's.
+//! docs/protocol.md, "Certificate chain". Primitives are curve25519-dalek's and sha2's.
 
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::montgomery::MontgomeryPoint;

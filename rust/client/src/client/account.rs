@@ -74,7 +74,7 @@ impl Client {
         self.greet(offset_ms, io);
     }
 
-    /// What a web client says first. docs/protocol.md, "What each client sends after success".
+    /// What a web client says first. docs/protocol.md, "After login".
     ///
     /// Both requests go out at once: nothing in the first one's answer changes the second.
     pub(super) fn greet(&mut self, offset_ms: i64, io: &mut Io<'_>) {

@@ -46,7 +46,7 @@ const DEFLATED: u8 = 0x02;
 ///
 /// Allocates nothing, unless the node is deflated: then it is inflated into `inflate`, which is cleared first
 /// and may be used again afterwards. Errors are the peer's fault; bytes behind the node are one.
-/// Source: docs/protocol.md#envelope.
+/// Source: docs/protocol.md, "Node".
 pub fn decode<'a>(
     plain: &'a [u8],
     inflate: &'a mut Vec<u8>,

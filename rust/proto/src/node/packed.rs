@@ -1,4 +1,4 @@
-//! Strings of digits, two characters to a byte. Source: docs/protocol.md#strings.
+//! Strings of digits, two characters to a byte. Source: docs/protocol.md, "Node".
 
 /// A packed string: the nibble alphabet `0-9 - .` or the hex alphabet `0-9 A-F`.
 ///

@@ -1,4 +1,4 @@
-//! The tag bytes of the wire form. Source: docs/protocol.md#tag-bytes.
+//! The tag bytes of the wire form. Source: docs/protocol.md, "Node".
 
 pub(super) const LIST_EMPTY: u8 = 0;
 /// The token of the server itself.

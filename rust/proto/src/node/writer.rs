@@ -1,7 +1,7 @@
 //! Writes nodes straight into the caller's buffer.
 //!
 //! Strings take the shortest form: one-byte token, two-byte token, nibbles (`0-9 - .`), hex (`0-9 A-F`), raw.
-//! That is the order of every other client (docs/protocol.md#strings), so equal nodes give equal bytes.
+//! That is the order of every other client (docs/protocol.md, "Node"), so equal nodes give equal bytes.
 
 use super::packed::{Alphabet, LONGEST_PACKED, alphabet_of, pack};
 use super::tag::*;

@@ -10,7 +10,7 @@
 //! - `initiator`: our side of the three patterns.
 //! - `transport`: the cipher of the frames that follow.
 //!
-//! Source: docs/protocol.md, "Noise handshake".
+//! Source: docs/protocol.md, "Noise".
 
 mod cipher;
 mod initiator;

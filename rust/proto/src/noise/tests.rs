@@ -1,4 +1,4 @@
-//! The transcript vector of docs/protocol.md, "Test vector": every value, from both sides.
+//! The transcript vector of docs/protocol.md, "Noise": every value, from both sides.
 
 use prost::Message;
 

@@ -19,7 +19,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What a client asks for.
 ///
 /// There is no User-Agent and no extension: with so few fields this is what a Node client of WhatsApp
-/// sends, bar its compression offer. Source: docs/protocol.md, "Endpoint and HTTP upgrade".
+/// sends, bar its compression offer. Source: docs/protocol.md, "Endpoint".
 #[derive(Clone, Copy, Debug)]
 pub struct UpgradeRequest<'a> {
     /// The authority: host, and port unless it is the scheme's own.

@@ -5,7 +5,7 @@
 //! counter, big-endian for AESGCM, which is WhatsApp's 8 zero bytes and 32-bit counter.
 //!
 //! One true difference shows here: the framework hashes the payload of every message, also the empty one
-//! of the XX hello, and WhatsApp does not (docs/protocol.md, "Test vector"). snow is given a hash that
+//! of the XX hello, and WhatsApp does not (docs/protocol.md, "Noise"). snow is given a hash that
 //! leaves its value alone when nothing is mixed in.
 
 use prost::Message;

@@ -1,6 +1,6 @@
 //! The server's side of the Noise handshake: XX, IK, and IK refused by XXfallback.
 //!
-//! Source: docs/protocol.md, "XX, message by message" and "Resume handshake".
+//! Source: docs/protocol.md, "Noise" and "Resume handshake".
 
 use prost::Message as _;
 use runner_proto::entropy::Entropy;

@@ -24,7 +24,7 @@ const PAIRED_AT: u64 = 1_700_000_000;
 /// Prefix of Signal public keys in messages and signatures.
 const KEY_TYPE: u8 = 5;
 
-/// `ADVDeviceIdentity` (docs/protocol.md, "ADV messages and signatures").
+/// `ADVDeviceIdentity` (docs/protocol.md, "Certificate chain").
 #[derive(Clone, PartialEq, Message)]
 struct DeviceIdentity {
     #[prost(uint32, optional, tag = "1")]
