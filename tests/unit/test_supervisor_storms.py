@@ -140,6 +140,22 @@ def test_mass_drops_are_not_flapping() -> None:
     assert {view.flap_60m for view in world.views()} == {0}
 
 
+@pytest.mark.pain(6)
+@pytest.mark.parametrize("reason", ["connection_reset", "stream_service_unavailable", "websocket_closed"])
+def test_a_fleet_dropped_again_and_again_within_seconds_suspends_nobody(reason: str) -> None:
+    """A path that flaps under everybody grows the delays; it opens no session's breaker."""
+    world = fleet(100)
+    for _ in range(7):
+        world.run_until(world.are_all_online, 400)
+        for session_id in sorted(world.machine.rows):
+            world.engine.drop(session_id, reason)
+        world.run(0.5)
+        assert "suspended" not in world.census(), world.census()
+    assert {view.breaker.state for view in world.views()} == {"closed"}
+    assert max(view.attempt for view in world.views()) >= 3, "the delays grow all the same"
+    world.run_until(world.are_all_online, 400)
+
+
 @pytest.mark.pain(23)
 @pytest.mark.parametrize("moment", ["at_start", "after_drop"])
 def test_a_raised_client_version_costs_at_most_three_rejected_logins(moment: str) -> None:

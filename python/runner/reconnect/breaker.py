@@ -49,6 +49,10 @@ class Breaker:
             return counted.opened("failures", now, policy, rng)
         return counted
 
+    def forgiven(self) -> Breaker:
+        """The last failure turned out not to be the session's own. An open breaker stays as it is."""
+        return self if self.is_open else replace(self, failures=max(0, self.failures - 1))
+
     def opened(self, why: str, now: float, policy: Policy, rng: Random) -> Breaker:
         """Open until the timeout has passed; the wait doubles once the most retries are used up."""
         wait_s = open_s(self.failures, policy)

@@ -41,6 +41,8 @@ class Ending:
     expire_s: float | None = None
     online_s: float | None = None
     """Seconds since login, or None when it never got there."""
+    is_mass: bool = False
+    """Much of the fleet was dropped with it: an event of the world, and nothing that this session did."""
 
 
 def decide(
@@ -93,7 +95,9 @@ def _again(
     """An end after which the session dials again: when?"""
     logged_in = ending.online_s is not None
     unstable = ending.online_s is None or ending.online_s < policy.stable_s
-    session_specific = rule.feeds_breaker or rule.fault not in (Fault.US, Fault.OPERATOR)
+    session_specific = not ending.is_mass and (
+        rule.feeds_breaker or rule.fault not in (Fault.US, Fault.OPERATOR)
+    )
     at_once = rule.verdict is Verdict.AT_ONCE and not history.at_once_used
     if rule.verdict is Verdict.AT_ONCE:
         history = replace(history, at_once_used=True)
@@ -102,10 +106,11 @@ def _again(
     if logged_in and session_specific:
         history = history.flapped(now)
     if unstable and (rule.counts_attempt or not at_once):
-        history = replace(history, failures=history.failures + 1)
+        failures, of_path = history.failures + 1, history.path_failures + ending.is_mass
+        history = replace(history, failures=failures, path_failures=of_path)
         # A login that does not last is the session's affair whatever the last word was; one that never
         # came to be only where the row says so.
-        if rule.feeds_breaker or (logged_in and session_specific):
+        if session_specific and (rule.feeds_breaker or logged_in):
             history = replace(history, breaker=history.breaker.failed(now, policy, rng))
     history = _exhausted(_flapping(history, policy, now, rng), policy)
     if history.exhausted and policy.park_when_exhausted:

@@ -75,7 +75,9 @@ class History:
 
     def flap_forgiven(self) -> History:
         """The last end turned out to be one of many at once: an event of the world."""
-        return replace(self, flaps=self.flaps[:-1])
+        of_path = min(self.path_failures + 1, self.failures)
+        breaker = self.breaker.forgiven()
+        return replace(self, flaps=self.flaps[:-1], path_failures=of_path, breaker=breaker)
 
     def flap_count(self, now: float, window_s: float) -> int:
         """Ends within the last `window_s` seconds."""

@@ -128,12 +128,14 @@ class Endings(Dialling):
     def _judge(self, row: Row, ending: Ending, now: float, *, online: bool) -> None:
         """An end that nobody asked for: ask the policy, tell the fleet, move the row."""
         before = row.history
+        if online and self._is_mass_drop(row, ending, now):
+            ending = replace(ending, is_mass=True)
         path = self.dials.path(row.session_id)
         if is_path_failure(ending.reason, ending.phase) and path is not None and path.is_open:
             decision: Decision = RetryNow()  # the path breaker holds it; its own history has no part in this
         else:
             decision, row.history = decide(ending, row.history, self.policy, now, self.rng)
-        self._tell_fleet(row, ending, now, online=online)
+        self._tell_fleet(row, ending, now)
         self.breaker_changed(row, before.breaker)
         if row.history.exhausted and not before.exhausted:
             log.critical("session reconnect loop", session=row.session_id, attempts=row.history.failures)
@@ -186,12 +188,19 @@ class Endings(Dialling):
                 pass
         self.account_for_fd(row)
 
-    def _tell_fleet(self, row: Row, ending: Ending, now: float, *, online: bool) -> None:
-        session_id, verdict = row.session_id, rule_for(ending.reason).verdict
-        if online and verdict is not Verdict.OPERATOR:
-            self.dials.gate.doubt(now)
-            for other in self.mass.dropped(session_id, len(self.rows), now):
+    def _is_mass_drop(self, row: Row, ending: Ending, now: float) -> bool:
+        """Whether this drop is one of many; those before it, that nobody could know yet, are forgiven now."""
+        if rule_for(ending.reason).verdict is Verdict.OPERATOR:
+            return False
+        self.dials.gate.doubt(now)
+        together = self.mass.dropped(row.session_id, len(self.rows), now)
+        for other in together:
+            if other != row.session_id:
                 self._forgive(self.rows.get(other), now)
+        return row.session_id in together
+
+    def _tell_fleet(self, row: Row, ending: Ending, now: float) -> None:
+        session_id, verdict = row.session_id, rule_for(ending.reason).verdict
         if verdict is Verdict.RATE_LIMITED:
             self.dials.limiter.slow_down(now)
         if verdict is Verdict.CONFIRM and self.logouts.logged_out(session_id, len(self.rows), now):
@@ -215,8 +224,9 @@ class Endings(Dialling):
         row.history = row.history.flap_forgiven()
         breaker = row.history.breaker
         fresh = breaker.opened_at is not None and now - breaker.opened_at <= self.policy.mass_drop_window_s
-        if row.state is State.SUSPENDED and breaker.is_open and breaker.why == "flapping" and fresh:
-            row.history = replace(row.history, breaker=Breaker(failures=breaker.failures))
+        if row.state is State.SUSPENDED and breaker.is_open and fresh:
+            closed = Breaker(failures=breaker.failures).forgiven()
+            row.history = replace(row.history, breaker=closed)
             self.wait(row, now, row.reason)
 
     def _hold_confirms(self, now: float) -> None:
