@@ -28,7 +28,7 @@ from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
 from runner.client_version import read_version
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
-from runner.errors import ConfigError, EngineFailedError, LeaseError, StartError
+from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
 from runner.health import INCIDENTS, FleetFacts, Health, Limits, judge
 from runner.limits import raise_fd_limit, sessions_that_fit
 from runner.logs import Logs, logger
@@ -154,9 +154,10 @@ def _listen(settings: Settings, stack: ExitStack) -> list[socket.socket]:
 def _import_all(store: _core.Store, credentials: Path) -> None:
     from runner.intake import Intake
 
-    intake = Intake(store)
-    for directory in sorted(credentials.iterdir()):
-        intake.take_over(directory.name, directory)
+    wanted = ((directory.name, directory) for directory in sorted(credentials.iterdir()))
+    for _, _, outcome in Intake(store).take_over_all(wanted):
+        if isinstance(outcome, RunnerError):
+            raise outcome
 
 
 def engine_config(settings: Settings) -> dict[str, object]:

@@ -116,6 +116,11 @@ class BaileysDevice:
         """As `_core.Store.import_device` takes them."""
         return [(record.type, record.id, record.value) for record in self.records]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return len(self.fields["source"]) + sum(len(record.value) for record in self.records)
+
 
 def read_device(directory: Path) -> BaileysDevice:
     """Reads and checks one directory. Blocking; changes nothing.

@@ -178,9 +178,39 @@ def import_device(store: _core.Store, session_id: str, device: BaileysDevice) ->
     except ValueError as error:
         raise ImportRefusedError("credentials_damaged", f"{device.directory}: {error}") from error
     except _core.StoreError as error:
-        slug, message = error.args[0], str(error.args[-1])
-        remedy = "choose another id, or delete that session first" if slug == "exists" else ""
-        raise ImportRefusedError(slug, message, remedy) from error
+        raise _refused(error.args[0], str(error.args[-1])) from error
+
+
+def import_devices(
+    store: _core.Store, devices: Sequence[tuple[str, BaileysDevice]]
+) -> list[ImportRefusedError | None]:
+    """Take over many devices in one transaction; for each None, or why it alone was refused. Blocking.
+
+    Raises:
+        ImportRefusedError: the transaction failed (the disk is full); none was taken.
+    """
+    from runner import _core
+
+    outcomes: list[ImportRefusedError | None] = [None] * len(devices)
+    whole, places = [], []
+    for place, (session_id, device) in enumerate(devices):
+        try:
+            whole.append((session_id, _core.DeviceRecord(**device.fields), device.keys))
+            places.append(place)
+        except ValueError as error:
+            outcomes[place] = ImportRefusedError("credentials_damaged", f"{device.directory}: {error}")
+    try:
+        refusals = store.import_devices(whole)
+    except _core.StoreError as error:
+        raise _refused(error.args[0], str(error.args[-1])) from error
+    for place, refusal in zip(places, refusals, strict=True):
+        outcomes[place] = None if refusal is None else _refused(*refusal)
+    return outcomes
+
+
+def _refused(slug: str, message: str) -> ImportRefusedError:
+    remedy = "choose another id, or delete that session first" if slug == "exists" else ""
+    return ImportRefusedError(slug, message, remedy)
 
 
 def build_info() -> dict[str, str]:

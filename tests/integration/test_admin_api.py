@@ -334,3 +334,78 @@ async def test_ten_thousand_rows_let_others_have_their_turns(path: str) -> None:
         nursery.cancel_scope.cancel()
     assert len(body["sessions"]) == 10_000
     assert turns >= 100
+
+
+async def test_a_session_gets_another_proxy_and_the_answer_hides_the_password(
+    client: httpx2.AsyncClient, fleet: FakeFleet
+) -> None:
+    answer = await client.put("/api/sessions/desk-1", json={"proxy": "socks5://user:hunter2@10.0.0.7:1080"})
+    assert (answer.status_code, answer.json()["proxy"]) == (200, "socks5://10.0.0.7:1080")
+    assert "hunter2" not in answer.text
+    assert fleet.called == [("set_proxy", "desk-1", "socks5://user:hunter2@10.0.0.7:1080")]
+    answer = await client.put("/api/sessions/desk-1", json={"proxy": None})
+    assert (answer.status_code, answer.json()["proxy"]) == (200, None)
+    assert fleet.called[-1] == ("set_proxy", "desk-1", None)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("ftp://user:hunter2@10.0.0.7:1080", "'ftp://***@10.0.0.7:1080'"),
+        ("socks5://user:hunter2@10.0.0.7:99999", "'socks5://***@10.0.0.7:99999'"),
+        ("socks5://user:hunter2@10.0.0.7:1080/path", "'socks5://***@10.0.0.7:1080…'"),
+        ("user:hunter2@10.0.0.7:1080", "'***@10.0.0.7:1080'"),
+        ("10.0.0.7:1080:user:hunter2", "'10.0.0.7:1080…'"),
+        ("http://10.0.0.7:3128?password=hunter2", "'http://10.0.0.7:3128…'"),
+        ("http://user:hunter2%@10.0.0.7:3128", "'http://***@10.0.0.7:3128'"),
+        ("http://:hunter2@10.0.0.7:3128", "'http://***@10.0.0.7:3128'"),
+        ("", "''"),
+    ],
+)
+async def test_a_wrong_proxy_is_refused_by_field_and_value_without_the_password(
+    client: httpx2.AsyncClient, fleet: FakeFleet, proxy: str, shown: str
+) -> None:
+    answer = await client.put("/api/sessions/desk-1", json={"proxy": proxy})
+    told = answer.json()
+    assert (answer.status_code, told["error"]) == (422, "parameter_wrong")
+    assert told["message"].startswith(f"proxy {shown} ")
+    assert "percent-encoded" in told["remedy"]
+    assert "hunter2" not in answer.text
+    assert fleet.called == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "proxy"),
+        ({"proxy": None, "proxi": "x"}, "proxi"),
+        ({"proxy": 7}, "$.proxy"),
+        ("not an object", "object"),
+    ],
+)
+async def test_a_change_that_is_not_understood_is_refused_whole(
+    client: httpx2.AsyncClient, fleet: FakeFleet, body: object, said: str
+) -> None:
+    answer = await client.put("/api/sessions/desk-1", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (422, "body_wrong")
+    assert said in answer.json()["message"]
+    assert fleet.called == []
+
+
+@pytest.mark.parametrize(
+    ("scopes", "status"), [("read", 403), ("send", 403), ("operate", 200), ("admin", 200)]
+)
+async def test_another_proxy_needs_the_scope_of_an_operator(
+    backend: Backend, scopes: str, status: int
+) -> None:
+    access = Access(parse(f"{TOKEN}:{scopes}"), own_uid=OWN_UID)
+    async with a_client(backend, Peer("tcp", OWN_UID + 1), access) as client:
+        answer = await client.put(
+            "/api/sessions/desk-1", json={"proxy": "http://10.0.0.7:1"}, headers={"x-api-key": TOKEN}
+        )
+    assert answer.status_code == status
+
+
+async def test_another_proxy_for_a_session_that_is_not_there_is_404(client: httpx2.AsyncClient) -> None:
+    answer = await client.put("/api/sessions/nobody", json={"proxy": None})
+    assert (answer.status_code, answer.json()["error"]) == (404, "unknown_session")

@@ -229,6 +229,41 @@ def test_import_uploads_to_a_live_runner(served: Served, tmp_path: Path, auth_di
     assert "desk-1 is taken" in again.stderr
 
 
+def test_import_gives_the_session_its_proxy(served: Served, auth_dir: Path) -> None:
+    said(
+        run("import", str(auth_dir), "--id", "new", "--proxy", "http://user:hunter2@10.0.0.7:3128", "--json")
+    )
+    assert served.fleet.views["new"].proxy == "http://10.0.0.7:3128"
+
+
+def test_a_proxy_that_cannot_be_used_is_refused_before_anything_is_imported(
+    served: Served, auth_dir: Path
+) -> None:
+    result = run("import", str(auth_dir), "--id", "new", "--proxy", "ftp://user:hunter2@10.0.0.7:3128")
+    assert result.exit_code != 0
+    assert "ftp://***@10.0.0.7:3128" in result.stderr
+    assert "hunter2" not in result.output
+    assert "new" not in served.fleet.views
+
+
+@pytest.mark.parametrize(
+    ("argument", "stdin", "proxy"),
+    [
+        ("socks5://user:hunter2@10.0.0.7:1080", None, "socks5://user:hunter2@10.0.0.7:1080"),
+        ("-", "http://user:hunter2@10.0.0.7:3128\n", "http://user:hunter2@10.0.0.7:3128"),
+        ("none", None, None),
+    ],
+)
+def test_set_proxy_asks_the_runner_and_shows_no_password(
+    served: Served, argument: str, stdin: str | None, proxy: str | None
+) -> None:
+    result = CliRunner().invoke(cli, ["set-proxy", "desk-1", argument], input=stdin)
+    assert result.exit_code == 0, result.output
+    assert served.fleet.called == [("set_proxy", "desk-1", proxy)]
+    assert "hunter2" not in result.output
+    assert "proxy of the settings" in result.stdout if proxy is None else "@" not in result.stdout
+
+
 def test_import_says_what_is_damaged_before_it_uploads(served: Served, auth_dir: Path) -> None:
     (auth_dir / "creds.json").write_text('{"noiseKey": ')
     result = run("import", str(auth_dir), "--id", "new")

@@ -12,6 +12,7 @@ from runner.errors import ImportRefusedError, RefusedError, UnknownSessionError
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
+from runner.supervisor.row import redact_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,6 +102,10 @@ class FakeFleet:
         self.called.append(("reset_breaker", session_id, penalty))
         self.change(session_id, breaker=BreakerView("closed"))
 
+    def set_proxy(self, session_id: str, proxy: str | None) -> None:
+        self.called.append(("set_proxy", session_id, proxy))
+        self.change(session_id, proxy=redact_proxy(proxy))
+
     async def remove(self, session_id: str) -> None:
         self._known(session_id)
         self.called.append(("remove", session_id))
@@ -152,6 +157,7 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         if "creds.json" not in wish.files:
             raise ImportRefusedError("creds_missing", "there is no creds.json")
         fleet.views[session_id] = a_view(session_id, State.CONNECTING)
+        fleet.change(session_id, proxy=redact_proxy(wish.proxy))
         return Created(session_id, ("stop the old program first",))
 
     return Backend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_store
 from runner.errors import ImportRefusedError, LeaseHeldError, StartError
 from runner.intake import Intake, checked_id, unpacked
+from runner.reconnect.history import from_json
+from runner.reconnect.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,3 +107,76 @@ def test_a_store_that_is_damaged_is_explained_and_kept(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"runner\.db is damaged"):
         open_store(tmp_path / STORE_FILE)
     assert path.read_bytes() == before
+
+
+def copies(names: list[str], folder: Path) -> list[tuple[str, Path]]:
+    """Devices of their own below `folder`: the same keys under another number each."""
+    made = []
+    for number, name in enumerate(names):
+        directory = folder / name
+        shutil.copytree(VECTORS / "one", directory)
+        creds = json.loads((directory / "creds.json").read_text())
+        creds["me"]["id"] = f"1555000{number:04}:1@s.whatsapp.net"
+        (directory / "creds.json").write_text(json.dumps(creds))
+        made.append((name, directory))
+    return made
+
+
+def test_many_are_taken_over_in_a_commit_for_each_batch(
+    store: _core.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.intake.BATCH_DEVICES", 4)
+    wanted = copies([f"desk-{number}" for number in range(10)], tmp_path / "source")
+    before = store.health().commits_total
+    told = list(Intake(store).take_over_all(wanted))
+    assert [(session_id, directory) for session_id, directory, _ in told] == wanted
+    assert all("stop the program" in outcome[-1] for *_, outcome in told if isinstance(outcome, tuple))
+    assert store.health().commits_total - before == 3
+    assert {known.session_id for known in store.sessions()} == {session_id for session_id, _ in wanted}
+    assert len(store.signal_keys("desk-7")) == len(list((VECTORS / "one").glob("*.json"))) - 1
+
+
+def test_of_many_one_that_is_refused_or_damaged_costs_only_itself(store: _core.Store, tmp_path: Path) -> None:
+    wanted = copies(["a", "b", "c", "d"], tmp_path / "source")
+    Intake(store).take_over("taken", VECTORS / "two")
+    (tmp_path / "source" / "b" / "creds.json").write_text("{")
+    told = {
+        session_id: outcome
+        for session_id, _, outcome in Intake(store).take_over_all(
+            [
+                *wanted,
+                ("twin", tmp_path / "source" / "c"),
+                ("taken", VECTORS / "one"),
+                ("no id", VECTORS / "one"),
+            ]
+        )
+    }
+    kinds = {
+        session_id: getattr(outcome, "kind", None) or getattr(outcome, "slug", "taken over")
+        for session_id, outcome in told.items()
+    }
+    assert kinds == {
+        "a": "taken over",
+        "b": "file_not_json",
+        "c": "taken over",
+        "d": "taken over",
+        "twin": "same_device",
+        "taken": "exists",
+        "no id": "id_wrong",
+    }
+    assert [known.session_id for known in store.sessions()] == ["a", "c", "d", "taken"]
+
+
+def test_when_a_batch_cannot_be_committed_each_of_it_is_told(store: _core.Store, tmp_path: Path) -> None:
+    intake = Intake(store)
+    store.close()
+    outcomes = [outcome for *_, outcome in intake.take_over_all(copies(["a", "b"], tmp_path / "source"))]
+    assert [getattr(outcome, "kind", None) for outcome in outcomes] == ["closed", "closed"]
+
+
+def test_a_proxy_for_many_is_in_the_durable_state_of_each(store: _core.Store, tmp_path: Path) -> None:
+    list(Intake(store, "socks5://u:p@10.0.0.7:1080").take_over_all(copies(["a", "b"], tmp_path / "source")))
+    assert store.flush(10.0)
+    for known in store.sessions():
+        durable, problem = from_json(known.policy, 0.0, 0, Policy())
+        assert (durable.proxy, durable.desired, problem) == ("socks5://u:p@10.0.0.7:1080", True, None)

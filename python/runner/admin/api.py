@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from runner.admin import events
-from runner.admin.backend import Backend, NewSession
+from runner.admin.backend import Backend, ChangedSession, NewSession
 from runner.admin.guard import Access, Guard, error_body
 from runner.admin.lists import Streamed, listing, page_of
 from runner.errors import (
@@ -29,6 +29,7 @@ from runner.errors import (
     RunnerError,
     UnknownSessionError,
 )
+from runner.proxy import ProxyWrongError, checked_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -209,6 +210,25 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         shown = {"id": made.session_id} if view is None else view.to_json()
         return Json({**shown, "warnings": list(made.warnings)}, 201)
 
+    @app.put(
+        "/api/sessions/{session_id}",
+        responses={**_NOT_FOUND, 422: _says("a proxy that cannot be used, or an unknown field")},
+        summary="another proxy, from now on; an open connection is replaced once",
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _CHANGED_SESSION}}}
+        },
+    )
+    async def change(session_id: str, request: Request) -> Json:
+        try:
+            wish = msgspec.json.decode(await request.body(), type=ChangedSession)
+        except msgspec.DecodeError as error:
+            raise AdminError(
+                422, "body_wrong", str(error), "see PUT /api/sessions/{session_id} in /openapi.json"
+            ) from error
+        proxy = None if wish.proxy is None else checked_proxy(wish.proxy)
+        backend.sessions.set_proxy(session_id, proxy)
+        return Json(_status_row(_view(backend, session_id)))
+
     @app.delete(
         "/api/sessions/{session_id}", responses=_CONFLICT, summary="remove; the credentials are archived"
     )
@@ -235,6 +255,19 @@ _NEW_SESSION: Final[dict[str, Any]] = {
         },
         "start": {"type": "boolean", "default": True},
         "proxy": {"type": ["string", "null"]},
+    },
+}
+
+
+_CHANGED_SESSION: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["proxy"],
+    "additionalProperties": False,
+    "properties": {
+        "proxy": {
+            "type": ["string", "null"],
+            "description": "socks5://[user:password@]host:port or http://…; null: the one of WHATSAPP_PROXY",
+        },
     },
 }
 
@@ -364,6 +397,8 @@ def as_admin_error(error: RunnerError) -> AdminError:
         status, reason = 409, error.reason
     elif isinstance(error, ImportRefusedError):
         status, reason = (409 if error.kind == "exists" else 422), error.kind
+    elif isinstance(error, ProxyWrongError):
+        status = 422
     elif isinstance(error, MisuseError):
         status = 409
     return AdminError(status, error.slug, str(error), error.remedy, reason)

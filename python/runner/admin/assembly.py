@@ -12,10 +12,10 @@ from runner.admin.api import application
 from runner.admin.backend import Backend, Created, HealthReport, NewSession
 from runner.admin.guard import Access, host_names
 from runner.admin.server import AdminServer
-from runner.config_kinds import WrongValue, is_loopback, parse_proxy
-from runner.errors import AdminError
+from runner.config_kinds import is_loopback
 from runner.intake import Intake, checked_id, unpacked
 from runner.logs import logger
+from runner.proxy import checked_proxy
 from runner.version import build
 
 if TYPE_CHECKING:
@@ -83,13 +83,9 @@ class Admin:
 
     async def _create(self, wish: NewSession) -> Created:
         checked_id(wish.id)
-        if wish.proxy is not None:
-            try:
-                parse_proxy(wish.proxy)
-            except WrongValue as wrong:
-                raise AdminError(422, "parameter_wrong", f"proxy {wrong}") from wrong
+        proxy = None if wish.proxy is None else checked_proxy(wish.proxy)
         warnings = await trio.to_thread.run_sync(self._take_over, wish)
-        self._supervisor.add(wish.id, wish.proxy)
+        self._supervisor.add(wish.id, proxy)
         if not wish.start:
             self._supervisor.stop(wish.id)
         logger().info("session imported", session=wish.id, warnings=len(warnings))
@@ -114,6 +110,7 @@ class _Sessions:
         self.restart = supervisor.restart
         self.reconnect = supervisor.reconnect
         self.reset_breaker = supervisor.reset_breaker
+        self.set_proxy = supervisor.set_proxy
         self.logout = supervisor.logout
         self.subscribe = partial(supervisor.subscribe, event_queue)
 

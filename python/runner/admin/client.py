@@ -142,13 +142,23 @@ class Client:
         """`start`, `stop`, `restart` or `logout`."""
         return cast("Session", self.post(f"/api/sessions/{quote(session_id, safe='')}/{verb}"))
 
+    def set_proxy(self, session_id: str, proxy: str | None) -> Session:
+        """Use another proxy from now on, or with None the one of `WHATSAPP_PROXY`.
+
+        Errors: AdminError 422 for a proxy that cannot be used.
+        """
+        path = f"/api/sessions/{quote(session_id, safe='')}"
+        return cast("Session", self.request("PUT", path, body={"proxy": proxy}))
+
     def delete(self, session_id: str) -> None:
         """Remove a session; its credentials move to the archive."""
         self.request("DELETE", f"/api/sessions/{quote(session_id, safe='')}")
 
-    def create(self, session_id: str, files: Mapping[str, bytes], *, start: bool = True) -> dict[str, Any]:
+    def create(
+        self, session_id: str, files: Mapping[str, bytes], *, start: bool = True, proxy: str | None = None
+    ) -> dict[str, Any]:
         """Take over a Baileys directory, given as file name to content."""
-        body: dict[str, Any] = {"files": {}, "binary": {}, "id": session_id, "start": start}
+        body: dict[str, Any] = {"files": {}, "binary": {}, "id": session_id, "start": start, "proxy": proxy}
         for name, content in files.items():
             try:
                 body["files"][name] = content.decode("utf-8")

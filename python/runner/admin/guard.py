@@ -69,7 +69,9 @@ def needed_scope(method: str, path: str) -> str:
     if method in _SAFE_METHODS or method == "WEBSOCKET":
         return READ
     is_create = path.rstrip("/") == "/api/sessions"
-    return OPERATE if method == "POST" and not is_create and not path.endswith("/logout") else ADMIN
+    is_change = method == "PUT" and path.startswith("/api/sessions/")
+    is_command = method == "POST" and not is_create and not path.endswith("/logout")
+    return OPERATE if is_command or is_change else ADMIN
 
 
 def admit(peer: Peer, method: str, headers: Mapping[str, str], access: Access) -> frozenset[str]:

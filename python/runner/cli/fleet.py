@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -151,6 +152,33 @@ restart = _verb("restart", "Stop a session and start it again.")
 logout = _verb("logout", "Unlink the device from the account. It must be linked again afterwards.")
 
 
+@click.command("set-proxy")
+@session_id
+@click.argument("url", metavar="URL|none|-")
+@as_json
+@ends_well
+def set_proxy(session_id: str, url: str, *, as_json: bool) -> None:
+    """Send a session through another proxy, now and after every restart; it reconnects once.
+
+    none takes it back to WHATSAPP_PROXY. With - the URL is read from standard input: other users of this
+    machine can see the arguments of a command.
+
+    \b
+    Examples:
+      python -m runner set-proxy support-1 socks5://user:password@10.0.0.7:1080
+      python -m runner set-proxy support-1 - < proxy.txt
+      python -m runner set-proxy support-1 none
+    """
+    if url == "-":
+        url = sys.stdin.readline().strip()
+    with connect() as runner:
+        row = runner.set_proxy(session_id, None if url == "none" else url)
+    if as_json:
+        show_json(row)
+    else:
+        click.echo(f"{row['id']}: {row['state']}, proxy {row['proxy'] or 'of the settings'}")
+
+
 @click.command()
 @session_id
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -236,6 +264,7 @@ COMMANDS = (
     show,
     reconnect,
     reset_breaker,
+    set_proxy,
     start,
     stop,
     restart,

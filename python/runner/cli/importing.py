@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 @click.option("--id", "session_id", help="How the session is called; the directory's name if not given.")
 @click.option("--all", "is_parent", is_flag=True, help="DIRECTORY holds many: import each directory in it.")
 @click.option("--no-start", is_flag=True, help="With a live runner: import, and leave it stopped.")
+@click.option("--proxy", metavar="URL", help="The proxy of every session imported; see set-proxy.")
 @as_json
 @ends_well
 def import_(
-    directory: Path, *, session_id: str | None, is_parent: bool, no_start: bool, as_json: bool
+    directory: Path,
+    *,
+    session_id: str | None,
+    is_parent: bool,
+    no_start: bool,
+    proxy: str | None,
+    as_json: bool,
 ) -> None:
     """Take over sessions of Baileys (useMultiFileAuthState): credentials, routing info, all Signal keys.
 
@@ -38,12 +45,17 @@ def import_(
     Examples:
       python -m runner import ./auth_info --id support-1
       python -m runner import --all ./sessions
+      python -m runner import ./auth_info --id support-2 --proxy socks5://user:password@10.0.0.7:1080
     """
     if is_parent and session_id is not None:
         raise click.UsageError("--id names one session; with --all each is called like its directory")
+    if proxy is not None:
+        from runner.proxy import checked_proxy
+
+        proxy = checked_proxy(proxy)
     here = settings()
     wanted = _wanted(directory, session_id, is_parent=is_parent)
-    results = _import_each(wanted, here, start=not no_start)
+    results = _import_each(wanted, here, start=not no_start, proxy=proxy)
     if as_json:
         show_json(results)
     else:
@@ -60,7 +72,9 @@ def _wanted(directory: Path, session_id: str | None, *, is_parent: bool) -> list
     return [(session_id or directory.resolve().name, directory)]
 
 
-def _import_each(wanted: list[tuple[str, Path]], here: Settings, *, start: bool) -> list[dict[str, object]]:
+def _import_each(
+    wanted: list[tuple[str, Path]], here: Settings, *, start: bool, proxy: str | None
+) -> list[dict[str, object]]:
     from runner.admin.client import Client
 
     with Client(here.socket_path, timeout_s=120.0) as runner:
@@ -71,13 +85,15 @@ def _import_each(wanted: list[tuple[str, Path]], here: Settings, *, start: bool)
 
                 read_device(directory)  # says what is damaged by the names that the operator knows
                 files = {entry.name: entry.read_bytes() for entry in directory.glob("*.json")}
-                return list(runner.create(session_id, files, start=start)["warnings"])
+                return list(runner.create(session_id, files, start=start, proxy=proxy)["warnings"])
 
             return [_import(session_id, directory, upload) for session_id, directory in wanted]
-    return _import_offline(wanted, here)
+    return _import_offline(wanted, here, proxy)
 
 
-def _import_offline(wanted: list[tuple[str, Path]], here: Settings) -> list[dict[str, object]]:
+def _import_offline(
+    wanted: list[tuple[str, Path]], here: Settings, proxy: str | None
+) -> list[dict[str, object]]:
     from runner.data_dir import STORE_FILE, prepare
     from runner.engine import open_store
     from runner.intake import Intake
@@ -85,16 +101,22 @@ def _import_offline(wanted: list[tuple[str, Path]], here: Settings) -> list[dict
     prepare(here.data_path)
     store = open_store(here.data_path / STORE_FILE)
     try:
-        intake = Intake(store)
-        return [_import(session_id, directory, intake.take_over) for session_id, directory in wanted]
+        told = {outcome[0]: _result(*outcome) for outcome in Intake(store, proxy).take_over_all(wanted)}
+        return [told[session_id] for session_id, _ in wanted]
     finally:
         store.close()
 
 
 def _import(session_id: str, directory: Path, take: Take) -> dict[str, object]:
     try:
-        warnings = take(session_id, directory)
+        return _result(session_id, directory, take(session_id, directory))
     except RunnerError as error:
+        return _result(session_id, directory, error)
+
+
+def _result(session_id: str, directory: Path, outcome: Sequence[str] | RunnerError) -> dict[str, object]:
+    if isinstance(outcome, RunnerError):
+        error = outcome
         kind = error.kind if isinstance(error, ImportRefusedError) else getattr(error, "error", error.slug)
         return {
             "id": session_id,
@@ -103,7 +125,7 @@ def _import(session_id: str, directory: Path, take: Take) -> dict[str, object]:
             "message": str(error),
             "remedy": error.remedy,
         }
-    return {"id": session_id, "source": str(directory), "imported": True, "warnings": list(warnings)}
+    return {"id": session_id, "source": str(directory), "imported": True, "warnings": list(outcome)}
 
 
 def _tell(results: list[dict[str, object]]) -> None:

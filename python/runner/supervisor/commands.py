@@ -10,7 +10,7 @@ from runner.reconnect.decide import RETRIES_EXHAUSTED
 from runner.reconnect.history import History
 from runner.reconnect.limiter import Priority
 from runner.reconnect.table import Verdict, rule_for
-from runner.session import State, Trigger
+from runner.session import OPEN_STATES, State, Trigger
 from runner.supervisor.row import Closing
 
 if TYPE_CHECKING:
@@ -56,6 +56,25 @@ def force(machine: Machine, row: Row) -> int:
     machine.move(row, Trigger.QUEUE, "forced")
     machine.request_dial(row, Priority.FORCED)
     return row.reserved
+
+
+def change_proxy(machine: Machine, row: Row, proxy: str | None) -> bool:
+    """Another egress path. False when it is the one it has."""
+    if proxy == row.proxy:
+        return False
+    row.proxy = proxy
+    machine.join_path(row)
+    if row.reserved is not None and row.state is State.BACKOFF and not row.live:
+        machine.rest(row)  # a promised connection waits on the old path
+        row.retry_at = machine.now()
+        machine.request_dial(row, Priority.FORCED)
+    elif (
+        row.state in OPEN_STATES
+        or row.state is State.BACKOFF
+        or (row.state is State.PARKED and row.reason == "proxy_invalid")
+    ):
+        force(machine, row)
+    return True
 
 
 def reset(machine: Machine, row: Row, *, penalty: bool) -> None:

@@ -17,9 +17,10 @@ import trio
 from runner.engine import pump
 from runner.errors import RefusedError
 from runner.reconnect.table import refuses_force
-from runner.session import OPEN_STATES, SessionView, State
+from runner.session import SessionView, State
 from runner.supervisor import commands
 from runner.supervisor.machine import Machine
+from runner.supervisor.row import redact_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -187,19 +188,13 @@ class Supervisor:
         self.wake()
 
     def set_proxy(self, session_id: str, proxy: str | None) -> None:
-        """Use another proxy from now on; an open connection is replaced once."""
-        row = self.machine.row(session_id)
-        if proxy == row.proxy:
-            return
-        row.proxy = proxy
-        self.machine.join_path(row)
-        if (
-            row.state in OPEN_STATES
-            or row.state is State.BACKOFF
-            or (row.state is State.PARKED and row.reason == "proxy_invalid")
-        ):
-            commands.force(self.machine, row)
-        self.wake()
+        """Use another proxy from now on; an open connection is replaced once.
+
+        What waits for a path tries the new one at once; what waits for a ban or was stopped goes on waiting.
+        """
+        if commands.change_proxy(self.machine, self.machine.row(session_id), proxy):
+            log.info("proxy changed", session=session_id, proxy=redact_proxy(proxy))
+            self.wake()
 
     async def logout(self, session_id: str) -> None:
         """Unlink the device at the server and archive its credentials. Waits until that is done.
