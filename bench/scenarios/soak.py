@@ -1,0 +1,171 @@
+"""The proofs of tests/e2e/test_faults*.py at full size: a thousand sessions, default timings, fifty kills.
+
+    python -m bench.scenarios.soak [--only NAME ...] [--quick]
+
+Each part prints a line. A part that fails says so, the others go on, and the exit code is 1.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from bench.scenarios.measure import save
+from support import crashes, faults
+from support.inside import blocked, inside
+from support.pair import Pair, pair, simulated
+
+Figures = dict[str, Any]
+UNLIMITED = {
+    "WHATSAPP_CONNECT_RATE": "100000",
+    "WHATSAPP_CONNECT_BURST": "1000",
+    "WHATSAPP_CONNECT_CONCURRENCY": "256",
+}
+BAR_DEAD_S = 32.0
+"""design.md §10: a dead peer is noticed, p99, with the default keep-alive."""
+BAR_DEAD_P50_S = 22.0
+
+
+def zombies(directory: Path, n: int, *, quick: bool) -> Figures:
+    """Default keep-alive over TLS: a tenth of the sessions falls silent in each of the two ways."""
+    silent = n // 20 if quick else n // 10
+    with pair(directory, n, UNLIMITED, tls=True) as p:
+        p.control.wait_stats(pings=n, timeout_s=60.0)
+        figures = {level: faults.zombies(p, silent, level, BAR_DEAD_S) for level in ("app", "socket")}
+        faults.assert_never_doubled(p)
+    assert all(it["noticed_p50_s"] <= BAR_DEAD_P50_S for it in figures.values()), figures
+    return figures
+
+
+def blocked_python(directory: Path, n: int, *, quick: bool) -> Figures:
+    """The interpreter of the runner's process is held, GIL and all, while messages arrive."""
+
+    async def run() -> Figures:
+        with simulated(directory, n, tls=True) as simulator:
+            async with inside(directory, simulator, health_s=5.0) as it:
+                return await blocked(it, 20.0 if quick else 120.0, 0.2, 20.0)
+
+    return trio.run(run)
+
+
+def storms(directory: Path, n: int, *, quick: bool) -> Figures:
+    """Mass drops at a limited rate, outages, a racing operator, a flapping account, a raised version."""
+    rate, burst = 100.0, 20
+    settings = {
+        "WHATSAPP_CONNECT_RATE": f"{rate:g}",
+        "WHATSAPP_CONNECT_BURST": str(burst),
+        "WHATSAPP_CLIENT_VERSION": "auto",
+    }
+    with pair(directory, n, settings) as p:
+        found: Figures = {}
+        for hard in (True, False):
+            found[f"drop_{'hard' if hard else 'clean'}"] = faults.mass_drop(p, rate, burst, hard=hard)
+            reset(p)
+        outages = [(10.0, "unlisten"), (60.0, "reset"), (10.0, "503")]
+        for seconds, mode in outages[: 1 if quick else 3]:
+            # The canary comes 15 s after the end at the latest; then all go through the limiter.
+            found[f"outage_{seconds:.0f}_s_{mode}"] = faults.outage(p, seconds, mode, 17.0 + n / rate)
+            reset(p)
+        found["flapping"] = faults.flapping(p, p.ids()[n // 2], 8)
+        found["forces"] = faults.forces_racing_drops(p, 200)
+        reset(p)
+        found["version"] = faults.raised_version(p, rate)
+        reset(p)
+        found["truth"] = faults.surfaces_agree(p, 1 if quick else 3)
+    return found
+
+
+def reset(p: Pair) -> None:
+    """One proof must not leave its penalties to the next."""
+    for session_id in p.ids():
+        p.runner.request("POST", f"/reset-circuit-breaker/{session_id}?penalty=true")
+    p.runner.wait_ready(p.n, 60.0)
+
+
+def leaks(directory: Path, n: int, *, quick: bool) -> Figures:
+    """1,000 start/stop cycles and 10,000 reconnects: memory within 2 %, the same descriptors."""
+    count = n // 5
+    with pair(directory, count, UNLIMITED, tls=True) as p:
+        return crashes.nothing_leaks(p, 5 * count, (5 if quick else 50) * count, None if quick else 0.02)
+
+
+def slow_start(directory: Path, n: int, *, quick: bool) -> Figures:
+    """1 % hung and 1 % slow logins at start."""
+    del quick
+    with simulated(directory, n) as simulator:
+        return crashes.slow_start(directory, simulator, n, 100.0, {})
+
+
+def kills(directory: Path, n: int, *, quick: bool) -> Figures:
+    """`kill -9` under message load."""
+    with simulated(directory, n // 10) as simulator:
+        return crashes.kills_under_load(directory, simulator, n // 10, 5 if quick else 50, 500.0, UNLIMITED)
+
+
+def damage(directory: Path, n: int, *, quick: bool) -> Figures:
+    """A ban over a restart, a damaged row, a torn page."""
+    del quick
+    few = n // 10
+    with simulated(directory, few) as simulator:
+        return {
+            "ban": crashes.ban_over_restart(directory, simulator, few, UNLIMITED),
+            "row": crashes.damaged_row(directory, simulator, few, UNLIMITED),
+            "page": crashes.torn_page(directory, simulator, few, UNLIMITED),
+        }
+
+
+PARTS: dict[str, Callable[..., Figures]] = {
+    "zombies": zombies,
+    "blocked_python": blocked_python,
+    "storms": storms,
+    "leaks": leaks,
+    "slow_start": slow_start,
+    "kills": kills,
+    "damage": damage,
+}
+
+
+def attempt(name: str, part: Callable[[Path], Figures]) -> Figures:
+    """Run one part in a folder of its own and print its line."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="runner-soak-") as folder:
+        try:
+            row: Figures = {"passed": True, "figures": part(Path(folder))}
+        except Exception as error:
+            traceback.print_exc()
+            row = {"passed": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+    row = {"part": name, **row, "took_s": round(time.monotonic() - began, 1)}
+    print(f"{name:15} {'ok' if row['passed'] else 'FAILED':6} {row['took_s']:6.1f} s", flush=True)
+    return row
+
+
+def main() -> None:
+    """All parts, or those that are named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="a fifth of the sessions and of the repetitions")
+    args = parser.parse_args()
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    n = 200 if args.quick else 1000
+    rows: list[Figures] = []
+    for name in args.only:
+        rows.append(attempt(name, partial(PARTS[name], n=n, quick=args.quick)))
+        save(
+            "soak", {row["part"]: row["passed"] for row in rows}, rows
+        )  # what is done is kept if it is stopped
+    sys.exit(0 if all(row["passed"] for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""The faults of the network and of the server, and what must follow; each takes a pair of any size.
+
+Every function injects one fault, asserts what operators were promised and returns its figures.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Self
+
+from support.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from support.pair import Pair
+
+Figures = dict[str, Any]
+
+
+def most_in_window(times_ms: Sequence[float], window_ms: float) -> int:
+    """The most events within any window of that length."""
+    ordered = sorted(times_ms)
+    most = low = 0
+    for high, at in enumerate(ordered):
+        while at - ordered[low] >= window_ms:
+            low += 1
+        most = max(most, high - low + 1)
+    return most
+
+
+def assert_never_doubled(p: Pair) -> None:
+    """The simulator has not seen a device log in beside an older connection of its own."""
+    stats = p.control.stats()
+    assert stats["duplicates"] == 0, "two connections of one device"
+    assert stats["protocolErrors"] == 0
+
+
+def everybody_back(p: Pair, since_ms: float, timeout_s: float) -> float:
+    """Wait until all sessions are online again after `since_ms`; seconds until the last login."""
+    wanted = set(p.users.values())
+    wait_until(
+        lambda: {e["user"] for e in p.events("login", since_ms=since_ms)} >= wanted,
+        timeout_s,
+        f"a login of all {p.n} after the fault",
+    )
+    p.runner.wait_ready(p.n, timeout_s)
+    last: dict[str, float] = {}
+    for event in p.events("login", since_ms=since_ms):
+        last.setdefault(event["user"], event["t"])
+    return (max(last.values()) - since_ms) / 1000
+
+
+# -- 4: zombies ----------------------------------------------------------------------------------------------
+
+
+def zombies(p: Pair, n: int, level: str, bar_s: float) -> Figures:
+    """N sessions fall silent, at moments that have nothing to do with their keep-alive.
+
+    Each must be noticed within the bar by the unanswered probe, and nobody else may lose a connection.
+    """
+    victims = dict(zip(p.ids()[:n], [p.users[it] for it in p.ids()[:n]], strict=True))
+    before = {row["id"]: row["connection"] for row in p.runner.sessions()}
+    seen = len(p.lines("session dropped: reconnect"))
+    silent_at = p.control.post("/silent", users=list(victims.values()), on=True, level=level)["doneAt"]
+    lines = wait_until(
+        lambda: found if len(found := p.lines("session dropped: reconnect")[seen:]) >= n else None,
+        bar_s + 5.0,
+        f"{n} zombies noticed",
+    )
+    assert sorted(line["session"] for line in lines) == sorted(victims), "another session was dropped as well"
+    assert {line["reason"] for line in lines} == {"pong_deadline"}
+    p.runner.wait_ready(p.n, 60.0)
+    after = {row["id"]: row["connection"] for row in p.runner.sessions()}
+    assert {who for who in after if after[who] != before[who]} == set(victims)
+    noticed_s = sorted(unix_s(line["ts"]) - silent_at / 1000 for line in lines)
+    assert noticed_s[-1] <= bar_s
+    return {
+        "silent": n,
+        "level": level,
+        "noticed_p50_s": noticed_s[len(noticed_s) // 2],
+        "noticed_p99_s": noticed_s[min(n - 1, round(0.99 * n))],
+        "noticed_max_s": noticed_s[-1],
+        "others_touched": 0,
+    }
+
+
+def unix_s(ts: str) -> float:
+    """The time of a log line."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(ts).timestamp()
+
+
+# -- 6: storms -----------------------------------------------------------------------------------------------
+
+
+def mass_drop(p: Pair, rate: float, burst: int, *, hard: bool = True) -> Figures:
+    """Everybody is dropped at once: the dials keep to the limiter, and all come back."""
+    cut = p.control.post("/drop-all", hard=hard)["t"]
+    back_s = everybody_back(p, cut, p.n / rate + 60.0)
+    dials = [e["t"] for e in p.events("connect", since_ms=cut)]
+    # The bucket gives `burst` at once and `rate` a second. A tenth of a second of unevenness on the way to
+    # the simulator's clock is allowed; a window of five seconds shows the rate itself.
+    peak_1s, peak_5s = most_in_window(dials, 1000), most_in_window(dials, 5000)
+    assert peak_1s <= burst + rate * 1.1 + 1, f"{peak_1s} dials in one second"
+    assert peak_5s <= burst + rate * 5.1 + 1, f"{peak_5s} dials in five seconds"
+    assert_never_doubled(p)
+    return {"n": p.n, "rate": rate, "burst": burst, "peak_dials_1s": peak_1s, "back_s": back_s}
+
+
+def outage(p: Pair, seconds: float, mode: str, back_within_s: float) -> Figures:
+    """Nobody can connect for a while: one incident, few canaries, and all back soon after its end."""
+    opened = len(incidents(p, "path_outage"))
+    began = p.now_ms()
+    p.control.post("/refuse", seconds=seconds, mode=mode)
+    p.control.post("/drop-all")
+    back_s = everybody_back(p, began, seconds + back_within_s + 30.0) - seconds
+    mine = incidents(p, "path_outage")[opened:]
+    assert len(mine) == 1, f"{len(mine)} incidents for one outage"
+    assert back_s <= back_within_s, f"all back {back_s:.1f} s after the end of the outage"
+    wait_until(lambda: not open_incidents(p), 10.0, "the incident closed")
+    assert_never_doubled(p)
+    return {"n": p.n, "outage_s": seconds, "mode": mode, "all_back_after_its_end_s": back_s, "incidents": 1}
+
+
+def incidents(p: Pair, kind: str) -> list[dict[str, Any]]:
+    """Incidents of a kind that the log names."""
+    return [line for line in p.lines("incident opened") if line["incident"] == kind]
+
+
+def open_incidents(p: Pair) -> list[dict[str, Any]]:
+    """Those that the API shows now."""
+    return list(p.runner.request("GET", "/reconnection-status?limit=0")[1]["incidents"])
+
+
+def flapping(p: Pair, session_id: str, most_logins: int) -> Figures:
+    """One account is let in and thrown out again and again: its breaker opens, nobody else notices."""
+    user = p.users[session_id]
+    began = p.now_ms()
+    p.control.post("/login-policy", user=user, mode="close", afterMs=50, count=1000)
+    p.control.post("/close", user=user)
+    row = p.runner.wait_state(session_id, "suspended", 60.0)
+    logins = [e for e in p.events("login", since_ms=began) if e["user"] == user]
+    others = [e for e in p.events("login", since_ms=began) if e["user"] != user]
+    assert row["breaker"]["state"] == "open", row
+    assert row["nextRetryAt"] > began
+    assert len(logins) <= most_logins, f"{len(logins)} logins until the breaker opened"
+    assert not others
+    p.control.post("/login-policy", user=user, mode="success")
+    p.runner.request("POST", f"/reset-circuit-breaker/{session_id}")
+    p.runner.wait_ready(p.n, 30.0)
+    return {"logins_until_open": len(logins), "breaker": row["breaker"]["why"]}
+
+
+def forces_racing_drops(p: Pair, forces: int, workers: int = 16) -> Figures:
+    """Operators force reconnects while the network drops the same sessions: never two connections."""
+    dice = random.Random(7)
+    targets = [dice.choice(p.ids()) for _ in range(forces)]
+    stop = threading.Event()
+    drops = 0
+
+    def force(session_id: str) -> float:
+        status, answer = p.runner.request("POST", f"/force-reconnection/{session_id}", timeout_s=30.0)
+        assert status == 202, answer
+        return float(answer["connection"])
+
+    def keep_dropping() -> None:
+        nonlocal drops
+        while not stop.is_set():
+            some = dice.sample(sorted(p.users.values()), max(1, p.n // 4))
+            p.control.post("/close", users=some, hard=dice.random() < 0.5)
+            drops += 1
+            stop.wait(0.05)
+
+    dropper = threading.Thread(target=keep_dropping)
+    dropper.start()
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            assert all(number >= 2 for number in pool.map(force, targets))
+    finally:
+        stop.set()
+        dropper.join()
+    for row in p.runner.sessions():  # drops by the dozen are what breakers are there for; here they are noise
+        p.runner.request("POST", f"/reset-circuit-breaker/{row['id']}")
+    p.runner.wait_ready(p.n, 60.0)
+    assert_never_doubled(p)
+    connections = p.control.stats()["connections"]
+    return {"n": p.n, "forces": forces, "waves_of_drops": drops, "connections": connections, "doubled": 0}
+
+
+def raised_version(p: Pair, rate: float, revision: int = 1_050_000_000) -> Figures:
+    """The server wants a newer client from all at once: three rejected logins at the most, then all are back."""
+    outdated = p.control.stats()["outdated"]
+    p.control.post("/config", clientRevision=revision, minRevision=revision)
+    cut = p.control.post("/drop-all")["t"]
+    back_s = everybody_back(p, cut, p.n / rate + 60.0)
+    rejected = p.control.stats()["outdated"] - outdated
+    assert 1 <= rejected <= 3, f"{rejected} rejected logins"
+    assert {s["version"] for s in p.control.sessions()} == {f"2.3000.{revision}"}
+    assert_never_doubled(p)
+    return {"n": p.n, "rejected_logins": rejected, "all_back_s": back_s}
+
+
+# -- 18: status truth ----------------------------------------------------------------------------------------
+
+
+class Truth:
+    """Reads every surface again and again, and remembers what each said of a (session, connection, since)."""
+
+    def __init__(self, p: Pair) -> None:
+        self._p = p
+        self._said: dict[tuple[str, int, int], tuple[str, str]] = {}
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(look,)) for look in (self._rows, self._metrics)
+        ]
+        self._lock = threading.Lock()
+        self.problems: list[str] = []
+        self.samples = 0
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, look: Any) -> None:  # noqa: ANN401 - one of the two below
+        while not self._stop.is_set():
+            try:
+                look()
+            except Exception as error:  # a thread's error is the test's
+                self.problems.append(f"{look.__name__}: {error!r}")
+                return
+
+    def _ask(self, path: str) -> list[dict[str, Any]]:
+        status, told = self._p.runner.request("GET", path, timeout_s=30.0)
+        assert status == 200, told
+        return list(told["sessions"])
+
+    def note(self, surface: str, rows: list[dict[str, Any]]) -> None:
+        """What a surface says now."""
+        with self._lock:
+            for row in rows:
+                key = (row["id"], row["connection"], row["since"])
+                state, where = self._said.setdefault(key, (row["state"], surface))
+                self.samples += 1
+                if state != row["state"]:
+                    self.problems.append(f"{key}: {where} said {state}, {surface} says {row['state']}")
+
+    def _rows(self) -> None:
+        self.note("/api/sessions", self._ask("/api/sessions?limit=20000"))
+        self.note("/reconnection-status", self._ask("/reconnection-status?limit=20000"))
+
+    def _metrics(self) -> None:
+        """Metrics carry no `since`: what did not change around them must stand in them as well."""
+        before = {row["id"]: row for row in self._ask("/api/sessions?limit=20000")}
+        told = self._ask("/performance-metrics?limit=20000")
+        after = {row["id"]: row for row in self._ask("/api/sessions?limit=20000")}
+        for row in told:
+            a, b = before.get(row["id"]), after.get(row["id"])
+            if (
+                a
+                and b
+                and (a["connection"], a["since"], a["state"]) == (b["connection"], b["since"], b["state"])
+            ):
+                self.samples += 1
+                if row["state"] != a["state"]:
+                    self.problems.append(f"{row['id']}: rows say {a['state']}, metrics say {row['state']}")
+
+
+def cli_rows(p: Pair) -> list[dict[str, Any]]:
+    """What `python -m runner sessions --json` prints."""
+    import subprocess
+    import sys
+
+    from support.processes import ROOT
+
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "sessions", "--json"],
+        env=p.runner.env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return list(json.loads(done.stdout))
+
+
+def surfaces_agree(p: Pair, storms: int) -> Figures:
+    """All surfaces are read while everybody is dropped, again and again."""
+    with Truth(p) as truth:
+        for _ in range(storms):
+            cut = p.control.post("/drop-all")["t"]
+            truth.note("sessions --json", cli_rows(p))
+            everybody_back(p, cut, 120.0)
+        truth.note("sessions --json", cli_rows(p))
+    assert not truth.problems, truth.problems[:5]
+    assert truth.samples > 10 * p.n
+    return {"n": p.n, "storms": storms, "samples": truth.samples, "contradictions": 0}
