@@ -107,6 +107,32 @@ def test_taken_id_is_refused(store: _core.Store) -> None:
     assert [row.jid for row in store.sessions()] == ["15550000001:3@s.whatsapp.net"]
 
 
+def test_many_are_imported_in_one_commit_with_an_outcome_for_each(store: _core.Store) -> None:
+    keys = [("pre-key", "1", b"\x00\xff")]
+    before = store.health().commits_total
+    outcomes = store.import_devices(
+        [
+            ("shop", record(1), keys),
+            ("shop", record(2), keys),
+            ("torn", record(3), keys * 2),
+            ("desk", record(4), []),
+        ]
+    )
+    assert outcomes == [
+        None,
+        ("exists", "session shop exists; choose another id"),
+        ("exists", "the Signal key pre-key 1 comes twice"),
+        None,
+    ]
+    assert store.health().commits_total == before + 1
+    assert [row.session_id for row in store.sessions()] == ["desk", "shop"]
+    assert store.signal_keys("shop") == keys
+    store.close()
+    with pytest.raises(_core.StoreError) as raised:
+        store.import_devices([("late", record(5), [])])
+    assert slug(raised) == "closed"
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
