@@ -26,8 +26,8 @@ UNLIMITED = {
 
 @pytest.mark.pain(8)
 def test_start_stop_cycles_and_reconnects_give_every_descriptor_back(tmp_path: Path) -> None:
-    with pair(tmp_path, 25, UNLIMITED) as p:
-        crashes.nothing_leaks(p, 50, 200, None)
+    with pair(tmp_path, 20, UNLIMITED) as p:
+        crashes.nothing_leaks(p, 40, 120, None)
 
 
 @pytest.fixture(scope="module")

@@ -57,15 +57,20 @@ def everybody_back(p: Pair, since_ms: float, timeout_s: float) -> float:
 # -- 4: zombies ----------------------------------------------------------------------------------------------
 
 
-def zombies(p: Pair, n: int, level: str, bar_s: float) -> Figures:
-    """N sessions fall silent, at moments that have nothing to do with their keep-alive.
+def zombies(p: Pair, n: int, level: str, bar_s: float, spread_s: float = 0.0) -> Figures:
+    """N sessions fall silent, one after the other within `spread_s`.
 
     Each must be noticed within the bar by the unanswered probe, and nobody else may lose a connection.
+    Who logged in together pings together: only silences spread over a ping interval show the median.
     """
     victims = dict(zip(p.ids()[:n], [p.users[it] for it in p.ids()[:n]], strict=True))
     before = {row["id"]: row["connection"] for row in p.runner.sessions()}
     seen = len(p.lines("session dropped: reconnect"))
-    silent_at = p.control.post("/silent", users=list(victims.values()), on=True, level=level)["doneAt"]
+    silent_at: dict[str, float] = {}
+    pause = threading.Event()
+    for session_id, user in victims.items():
+        silent_at[session_id] = p.control.post("/silent", user=user, on=True, level=level)["doneAt"] / 1000
+        pause.wait(spread_s / n)
     lines = wait_until(
         lambda: found if len(found := p.lines("session dropped: reconnect")[seen:]) >= n else None,
         bar_s + 5.0,
@@ -76,7 +81,7 @@ def zombies(p: Pair, n: int, level: str, bar_s: float) -> Figures:
     p.runner.wait_ready(p.n, 60.0)
     after = {row["id"]: row["connection"] for row in p.runner.sessions()}
     assert {who for who in after if after[who] != before[who]} == set(victims)
-    noticed_s = sorted(unix_s(line["ts"]) - silent_at / 1000 for line in lines)
+    noticed_s = sorted(unix_s(line["ts"]) - silent_at[line["session"]] for line in lines)
     assert noticed_s[-1] <= bar_s
     return {
         "silent": n,
@@ -103,13 +108,23 @@ def mass_drop(p: Pair, rate: float, burst: int, *, hard: bool = True) -> Figures
     cut = p.control.post("/drop-all", hard=hard)["t"]
     back_s = everybody_back(p, cut, p.n / rate + 60.0)
     dials = [e["t"] for e in p.events("connect", since_ms=cut)]
-    # The bucket gives `burst` at once and `rate` a second. A tenth of a second of unevenness on the way to
-    # the simulator's clock is allowed; a window of five seconds shows the rate itself.
+    # The bucket gives `burst` at once and `rate` a second. The runner's own account must keep to that; on the
+    # way to the simulator's clock a busy machine may bunch half a second of dials.
+    lines = [1000 * unix_s(line["ts"]) for line in p.lines("session reconnecting")]
+    asked = most_in_window([at for at in lines if at >= cut - 1], 1000)
+    assert asked <= burst + rate + 2, f"{asked} dials asked for in one second"
     peak_1s, peak_5s = most_in_window(dials, 1000), most_in_window(dials, 5000)
-    assert peak_1s <= burst + rate * 1.1 + 1, f"{peak_1s} dials in one second"
-    assert peak_5s <= burst + rate * 5.1 + 1, f"{peak_5s} dials in five seconds"
+    assert peak_1s <= burst + rate * 1.5 + 1, f"{peak_1s} dials arrived in one second"
+    assert peak_5s <= burst + rate * 5.5 + 1, f"{peak_5s} dials arrived in five seconds"
     assert_never_doubled(p)
-    return {"n": p.n, "rate": rate, "burst": burst, "peak_dials_1s": peak_1s, "back_s": back_s}
+    return {
+        "n": p.n,
+        "rate": rate,
+        "burst": burst,
+        "asked_1s": asked,
+        "arrived_1s": peak_1s,
+        "back_s": back_s,
+    }
 
 
 def outage(p: Pair, seconds: float, mode: str, back_within_s: float) -> Figures:
@@ -184,7 +199,7 @@ def forces_racing_drops(p: Pair, forces: int, workers: int = 16) -> Figures:
     finally:
         stop.set()
         dropper.join()
-    for row in p.runner.sessions():  # drops by the dozen are what breakers are there for; here they are noise
+    for row in p.runner.sessions():  # a breaker that so many drops opened is not the question here
         p.runner.request("POST", f"/reset-circuit-breaker/{row['id']}")
     p.runner.wait_ready(p.n, 60.0)
     assert_never_doubled(p)
@@ -193,7 +208,7 @@ def forces_racing_drops(p: Pair, forces: int, workers: int = 16) -> Figures:
 
 
 def raised_version(p: Pair, rate: float, revision: int = 1_050_000_000) -> Figures:
-    """The server wants a newer client from all at once: three rejected logins at the most, then all are back."""
+    """The server wants a newer client from all at once: at the most three rejected logins, and all return."""
     outdated = p.control.stats()["outdated"]
     p.control.post("/config", clientRevision=revision, minRevision=revision)
     cut = p.control.post("/drop-all")["t"]
