@@ -187,23 +187,38 @@ class Settings:
 
     performance_monitoring: bool = flag(
         default=True,
-        what="sample metrics, keep their history and check thresholds; the endpoints answer either way",
+        what="sample metrics and keep their history; the endpoints answer either way",
         reloadable=True,
     )
     health_check_interval_s: float = duration(
         30_000, "time between health checks of all sessions", low_ms=100, reloadable=True
     )
     memory_threshold: float = number(
-        0.8, "share of the memory in use that raises an alert", low=0, high=1, unit="ratio", reloadable=True
+        0.8,
+        "share of the memory in use for an alert (checked; alerts come later)",
+        low=0,
+        high=1,
+        unit="ratio",
+        reloadable=True,
     )
     cpu_threshold: float = number(
-        0.9, "share of the CPU in use that raises an alert", low=0, high=1, unit="ratio", reloadable=True
+        0.9,
+        "share of the CPU in use for an alert (checked; alerts come later)",
+        low=0,
+        high=1,
+        unit="ratio",
+        reloadable=True,
     )
     error_rate_threshold: float = number(
-        0.1, "share of failed operations that raises an alert", low=0, high=1, unit="ratio", reloadable=True
+        0.1,
+        "share of failed operations for an alert (checked; alerts come later)",
+        low=0,
+        high=1,
+        unit="ratio",
+        reloadable=True,
     )
     response_time_threshold_s: float = duration(
-        5000, "mean response time that raises an alert", reloadable=True
+        5000, "mean response time for an alert (checked; alerts come later)", reloadable=True
     )
 
     outbox_capacity: int = count(65_536, "events the engine holds for Python", low=64, unit="events")
