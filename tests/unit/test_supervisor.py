@@ -394,6 +394,17 @@ def test_a_restart_changes_no_mind(state: State) -> None:
         assert abs(after.next_retry_at_unix_ms - before.next_retry_at_unix_ms) <= 2
 
 
+def test_an_unlinked_session_that_was_stopped_is_still_unlinked_after_a_restart() -> None:
+    """Found by the property test: the stop hid what only pairing can mend."""
+    world = online()
+    world.engine.drop("a", "logged_out_by_request")
+    world.run(1)
+    world.stop()
+    again = world.restart()
+    again.run(1)
+    assert again.state() is State.LOGGED_OUT
+
+
 def test_flapping_is_remembered_over_restarts() -> None:
     world = World(FakeStore("a"), POLICY, server=FakeServer(closes_after_s=1.0))
     attempts = 0

@@ -77,8 +77,8 @@ class Machine(Endings):
             row.desired, row.hold, row.history = durable.desired, durable.hold, durable.history
             row.reason, row.code, row.detail = durable.reason, durable.code, durable.detail
             row.connection, row.last_active_unix_ms = durable.connection, durable.last_active_unix_ms
-            if durable.desired:
-                self.resume_row(row)
+            if durable.desired or (durable.hold is not None and durable.hold.state == "logged_out"):
+                self.resume_row(row)  # unlinked is a fact, whatever the operator wishes
         log.info("sessions loaded", sessions=len(found), fd_waiting=len(self.fd_waiting))
 
     def _restore_resume_rest(self, text: str | None, now: float, unix_ms: int) -> None:
