@@ -32,8 +32,9 @@ _JID: Final = re.compile(
     r"(\d{3,20})((?:[._:]\d+)*@(?:s\.whatsapp\.net|c\.us|lid|g\.us|hosted(?:\.lid)?|msgr|newsletter))"
 )
 _GROUP: Final = re.compile(r"\d{5,20}-\d{5,20}(?=@g\.us)")
-_NUMBER: Final = re.compile(r"(?<![^\W_])(?<!\d\.)\+?\d[\d ()-]{7,18}\d(?![^\W_]|\.\d{4})")
-"""Also at the end of a sentence and in a Signal address (`15550001111_1.0`); versions are left alone."""
+_NUMBER: Final = re.compile(r"(?<![^\W_])(?<!\d\.)(?<!\.damaged-)\+?\d[\d ()-]{7,18}\d(?![^\W_]|\.\d{4})")
+"""Also at the end of a sentence and in a Signal address (`15550001111_1.0`); versions are left alone, and
+so is the name of a store that was set aside, which the operator has to find."""
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _HEX_KEY: Final = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{32,}(?![0-9A-Za-z])")
 _BASE64_KEY: Final = re.compile(r"(?<![\w+/])[A-Za-z0-9+/_-]{40,}={0,2}(?![\w+/])")

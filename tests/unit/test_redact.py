@@ -43,6 +43,7 @@ def test_numbers_and_keys_are_masked(text: str, shown: str) -> None:
         "2026-11-22T21:56:56.104Z",
         "2.3000.1045649367",
         "127.0.0.1:59750",
+        "/var/lib/wa-runner/runner.db.damaged-1795388067",
         "/var/lib/wa-runner/some/rather/long/path/without/any/secret/in/it",
     ],
 )
