@@ -57,7 +57,7 @@ deny: prerequisites ## licences, bans and sources of every Rust dependency
 	@command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny@0.20.2
 	cargo deny --locked --log-level error check bans licenses sources
 
-bench: build ## the pytest-benchmark suite and the Rust micro-benchmarks
+bench: build ## the pytest-benchmark suite (Rust: cargo bench; whole processes: bench.scenarios)
 	$(BIN)/pytest bench --benchmark-only -o testpaths=bench
 
 fuzz-smoke: prerequisites ## every fuzz target for FUZZ_SECONDS (10) each
