@@ -14,7 +14,7 @@ runner version
 runner run --simulator 3 >"$dir/log" 2>&1 &
 pid=$!
 for _ in $(seq 100); do
-    online=$( (runner sessions --json 2>/dev/null || true) | grep -o '"state": *"online"' | wc -l)
+    online=$( { runner sessions --json 2>/dev/null | grep -o '"state": *"online"' || true; } | wc -l)
     [ "$online" -ge 3 ] && break
     sleep 0.2
 done
