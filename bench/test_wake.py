@@ -6,7 +6,6 @@ The first event is the phase `dialling`, so neither store nor network is in it.
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 from itertools import count
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner import _core
+from support.devices import import_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,25 +29,8 @@ PATIENCE_MS = 5_000
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[_core.Engine]:
     """An engine with one device, whose server accepts and never says a word."""
-    secret = os.urandom(32)
     store = _core.Store(str(tmp_path / "store.db"))
-    device = _core.DeviceRecord(
-        jid="15550001111:3@s.whatsapp.net",
-        lid=None,
-        push_name=None,
-        platform=None,
-        registration_id=1,
-        noise_secret=secret,
-        identity_secret=secret,
-        signed_pre_key_id=1,
-        signed_pre_key_secret=secret,
-        signed_pre_key_signature=bytes(64),
-        adv_secret=secret,
-        account=None,
-        routing_info=None,
-        source=b"{}",
-    )
-    store.import_device("a", device, [])
+    import_device(store, "a")
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as server:
         endpoint = f"ws://127.0.0.1:{server.getsockname()[1]}/"
         running = _core.Engine(store, _core.EngineConfig(endpoint=endpoint))

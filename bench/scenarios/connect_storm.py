@@ -24,9 +24,7 @@ def one(n: int, tls: bool) -> dict[str, Any]:
         directory = Path(name)
         with SimulatorProcess(directory, sessions=n, tls=tls) as simulator:
             env = runner_environment(directory, simulator, directory / "unused.sock")
-            imported = import_all(simulator.credentials, env)
-            if imported.returncode != 0:
-                raise RuntimeError(imported.stdout + imported.stderr)
+            import_all(simulator.credentials, env)
             control = Control(simulator.control)
             sim_cpu = cpu_s(simulator.pid)
             started = time.monotonic()

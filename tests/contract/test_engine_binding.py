@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner import _core
+from support.devices import import_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,27 +41,6 @@ def engine(store: _core.Store, silent_port: int) -> Iterator[_core.Engine]:
     yield engine
     engine.shutdown()
     wait_for(engine, lambda event: event.kind == "stopped")
-
-
-def import_device(store: _core.Store, session_id: str) -> None:
-    secret = os.urandom(32)
-    device = _core.DeviceRecord(
-        jid="15550001111:3@s.whatsapp.net",
-        lid=None,
-        push_name=None,
-        platform=None,
-        registration_id=1,
-        noise_secret=secret,
-        identity_secret=secret,
-        signed_pre_key_id=1,
-        signed_pre_key_secret=secret,
-        signed_pre_key_signature=bytes(64),
-        adv_secret=secret,
-        account=None,
-        routing_info=None,
-        source=b"{}",
-    )
-    store.import_device(session_id, device, [])
 
 
 def is_readable(engine: _core.Engine, timeout_s: float = 0.0) -> bool:

@@ -103,8 +103,7 @@ def simulated(directory: Path, n: int, *, tls: bool = False) -> Iterator[Simulat
     directory.mkdir(parents=True, exist_ok=True)
     with SimulatorProcess(directory, sessions=n, tls=tls) as simulator:
         env = runner_environment(directory, simulator, directory / "unused.sock")
-        imported = import_all(simulator.credentials, env)
-        assert imported.returncode == 0, imported.stdout + imported.stderr
+        import_all(simulator.credentials, env)
         yield simulator
 
 

@@ -276,8 +276,8 @@ def runner_environment(
 
 
 def import_all(parent: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """`python -m runner import --all PARENT` with a runner's settings."""
-    return subprocess.run(
+    """`python -m runner import --all PARENT` with a runner's settings; fails with what it said."""
+    done = subprocess.run(
         [sys.executable, "-m", "runner", "import", "--all", str(parent), "--json"],
         env=env,
         cwd=ROOT,
@@ -285,3 +285,5 @@ def import_all(parent: Path, env: dict[str, str]) -> subprocess.CompletedProcess
         text=True,
         timeout=120,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
