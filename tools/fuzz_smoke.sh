@@ -3,15 +3,41 @@
 set -euo pipefail
 seconds=${1:-10}
 cd "$(dirname "$0")/../rust/fuzz"
-command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
+version=0.13.2
+cargo fuzz --version 2>/dev/null | grep -q " $version\$" || cargo install --quiet --locked "cargo-fuzz@$version"
 export RUSTC_BOOTSTRAP=1
 host=$(rustc -vV | sed -n 's/^host: //p')
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# smoke NAME COMMAND...: fails when the command does, or when it ran nothing; shows what matters of its output.
+smoke() {
+    local name=$1 log="$scratch/$1.log"
+    shift
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 40 "$log" >&2
+        echo "fuzz $name failed; the input is in rust/fuzz/artifacts/$name" >&2
+        return 1
+    fi
+    local units
+    units=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    if [ "${units:-0}" -eq 0 ]; then
+        tail -n 40 "$log" >&2
+        echo "fuzz $name executed nothing" >&2
+        return 1
+    fi
+    echo "fuzz $name: $units inputs"
+}
+
+# A guard that has not been seen to bite is none.
+if smoke guard false 2>/dev/null || smoke guard true 2>/dev/null; then
+    echo "tools/fuzz_smoke.sh does not notice failures" >&2
+    exit 1
+fi
+
 cargo fuzz build --fuzz-dir . --target "$host"
 for target in $(cargo fuzz list --fuzz-dir .); do
-    new=$(mktemp -d)
-    mkdir -p "corpus/$target"
-    echo "fuzz $target for ${seconds} s"
-    cargo fuzz run --fuzz-dir . --target "$host" "$target" "$new" "corpus/$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 2>&1 | grep -E 'number_of_executed_units|ERROR|panicked|SUMMARY' || true
-    test "${PIPESTATUS[0]}" -eq 0 || { echo "fuzz $target failed; the input is in rust/fuzz/artifacts/$target" >&2; exit 1; }
-    rm -rf "$new"
+    mkdir -p "$scratch/$target.new" "corpus/$target"
+    smoke "$target" cargo fuzz run --fuzz-dir . --target "$host" "$target" "$scratch/$target.new" "corpus/$target" -- \
+        -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1
 done

@@ -36,3 +36,12 @@ def test_links_between_pages_lead_somewhere() -> None:
     links = [(page, link) for page in pages for link in LINK.findall(page.read_text()) if "://" not in link]
     broken = [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()]
     assert not broken
+
+
+def test_paths_that_the_pages_name_exist() -> None:
+    """What stands in backticks and looks like a path of the checkout is one; `*`, `…` and `{}` are patterns."""
+    named = re.compile(r"`((?:rust|python|tests|bench|docs|tools)/[\w./@-]*\w/?)`")
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    found = [(page, path) for page in pages for path in named.findall(page.read_text())]
+    assert len(found) > 50
+    assert not [f"{page.name}: {path}" for page, path in found if not (ROOT / path).exists()]
