@@ -5,12 +5,12 @@
 //! panic only the connection's own state is in doubt, and that is dropped with it (docs/decisions/0005).
 
 use crate::dial::Dial;
+use crate::entropy::{self, Pooled};
 use crate::event::{Event, EventKind};
 use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
 use runner_client::{Client, Command, CommitFailed, Cx, Effect, TransportEnd, Write};
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
-use runner_proto::entropy::Entropy;
 use runner_proto::phase::Phase;
 use runner_proto::session;
 use runner_proto::time::Instant;
@@ -24,7 +24,7 @@ pub(crate) struct Bench {
     pub(crate) unix_ms: u64,
     pub(crate) buffers: Buffers,
     scratch: session::Buffers,
-    entropy: SystemEntropy,
+    entropy: Pooled<fn(&mut [u8])>,
     effects: Vec<Effect>,
     /// For the outbox, at the end of the turn.
     pub(crate) events: Vec<Event>,
@@ -40,7 +40,7 @@ impl Bench {
             unix_ms: 0,
             buffers: Buffers::default(),
             scratch: session::Buffers::default(),
-            entropy: SystemEntropy,
+            entropy: entropy::system(),
             effects: Vec::new(),
             events: Vec::new(),
             commits: Vec::new(),
@@ -58,17 +58,6 @@ impl Bench {
             self.panics_total += 1;
             Closed::new(CloseReason::SessionPanicked, phase).with_detail(panic_message(&*payload))
         })
-    }
-}
-
-/// The operating system's randomness.
-struct SystemEntropy;
-
-impl Entropy for SystemEntropy {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        // Linux' getrandom does not fail once the pool is ready; a machine without randomness cannot make keys.
-        #[expect(clippy::expect_used, reason = "keys from no randomness would be worse than the end")]
-        getrandom::fill(bytes).expect("the operating system gives randomness");
     }
 }
 

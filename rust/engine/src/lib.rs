@@ -9,6 +9,7 @@ mod config;
 mod dial;
 mod driver;
 mod engine;
+mod entropy;
 mod event;
 mod in_flight;
 mod link;
