@@ -35,7 +35,7 @@ EAGER = UNLIMITED | {
     "WHATSAPP_RECONNECTION_MAX_DELAY": "200",
     "WHATSAPP_RECONNECTION_MAX_RETRIES": "0",
 }
-"""For ends that follow each other faster than the stable period: the default policy would rightly wait minutes."""
+"""For ends within the stable period of each other, for which the default policy rightly waits minutes."""
 BAR_DEAD_S = 32.0
 """design.md §10: a dead peer is noticed, p99, with the default keep-alive."""
 BAR_DEAD_P50_S = 22.0
@@ -80,8 +80,8 @@ def storms(directory: Path, n: int, *, quick: bool) -> Figures:
         for hard in (True, False):
             found[f"drop_{'hard' if hard else 'clean'}"] = faults.mass_drop(p, rate, burst, hard=hard)
             reset(p)
-        outages = [(10.0, "unlisten"), (60.0, "reset"), (10.0, "503")]
-        for seconds, mode in outages[: 1 if quick else 3]:
+        outages = [(10.0, "unlisten"), (60.0, "reset"), (10.0, "503"), (300.0, "unlisten")]
+        for seconds, mode in outages[: 1 if quick else 4]:
             # The canary comes 15 s after the end at the latest; then all go through the limiter.
             found[f"outage_{seconds:.0f}_s_{mode}"] = faults.outage(p, seconds, mode, 17.0 + n / rate)
             reset(p)

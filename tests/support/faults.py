@@ -171,8 +171,8 @@ def flapping(p: Pair, session_id: str, most_logins: int) -> Figures:
     return {"logins_until_open": len(logins), "breaker": row["breaker"]["why"]}
 
 
-def forces_racing_drops(p: Pair, forces: int, workers: int = 16) -> Figures:
-    """Operators force reconnects while the network drops the same sessions: never two connections."""
+def forces_racing_drops(p: Pair, forces: int) -> Figures:
+    """So many forces at once, while the network drops the same sessions: never two connections."""
     dice = random.Random(7)
     targets = [dice.choice(p.ids()) for _ in range(forces)]
     stop = threading.Event()
@@ -194,7 +194,7 @@ def forces_racing_drops(p: Pair, forces: int, workers: int = 16) -> Figures:
     dropper = threading.Thread(target=keep_dropping)
     dropper.start()
     try:
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(forces) as pool:
             assert all(number >= 2 for number in pool.map(force, targets))
     finally:
         stop.set()

@@ -39,7 +39,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_paths_that_the_pages_name_exist() -> None:
-    """What stands in backticks and looks like a path of the checkout is one; `*`, `…` and `{}` are patterns."""
+    """What stands in backticks and looks like a path of the checkout is one."""
     named = re.compile(r"`((?:rust|python|tests|bench|docs|tools)/[\w./@-]*\w/?)`")
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     found = [(page, path) for page in pages for path in named.findall(page.read_text())]
