@@ -18,7 +18,8 @@ from runner.errors import LeaseHeldError, StartError
 if TYPE_CHECKING:
     from pathlib import Path
 
-BACKLOG: Final = 128
+BACKLOG: Final = 1024
+"""Callers who may wait to be accepted; on a Unix socket the next one gets EAGAIN at once."""
 _LONGEST_PATH: Final = 107
 """Bytes that fit `sun_path` with its final zero."""
 
