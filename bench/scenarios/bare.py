@@ -1,7 +1,7 @@
 """The engine and its store in this process, without a supervisor; the simulator is a process of its own.
 
-For what only a consumer inside can see: events as the pump hands them over, messages as `take` gives them, counters
-without an API between.
+For what only a consumer inside can see: events as the pump hands them over, messages as `take` gives them,
+counters without an API between.
 """
 
 import tempfile
@@ -63,7 +63,7 @@ class Bare:
 
 @asynccontextmanager
 async def bare(n: int, proxies: Mapping[str, str] | None = None) -> AsyncIterator[Bare]:
-    """N sessions online over TLS, default keep-alive. `proxies`: session id -> proxy of those that take one."""
+    """N sessions online over TLS, default keep-alive. `proxies`: session id -> proxy, for some."""
     raise_fd_limit(n)
     with (
         tempfile.TemporaryDirectory(prefix="runner-bench-") as name,

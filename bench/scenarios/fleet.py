@@ -1,7 +1,8 @@
 """A simulator process and a runner process with N imported sessions, as an operator would have them.
 
-Each session is a descriptor in either process, and a port of the loopback address: 10,000 fit when the hard limit
-of open files is above 10,100 (`ulimit -Hn`) and `net.ipv4.ip_local_port_range` is as wide as it comes.
+Each session is a descriptor in either process, and a port of the loopback address: 10,000 fit when the hard
+limit of open files is above 10,100 (`ulimit -Hn`) and `net.ipv4.ip_local_port_range` is as wide as it
+comes.
 """
 
 import contextlib

@@ -1,10 +1,11 @@
 """Memory and CPU of idle online sessions: RSS over the number of sessions, TLS on, and the slope.
 
-    python -m bench.scenarios.idle_memory [--sizes 100,1000,2500,10000] [--idle 70] [--runs 1] [--peer 100,300]
+    python -m bench.scenarios.idle_memory [--sizes 100,1000,2500] [--idle 70] [--runs 1] [--peer 100,300]
 
-CPU is given by thread, and for each ping with its pong. The window is four mean ping intervals: sessions that
-logged in together ping together, so a shorter one would meet more of them, or fewer, by chance. It begins when all
-have been online for longer than the 30 s after which the policy calls a connection stable, which is written down.
+CPU is given by thread, and for each ping with its pong. The window is four mean ping intervals: sessions
+that logged in together ping together, so a shorter one would meet more of them, or fewer, by chance. It
+begins when all have been online for longer than the 30 s after which the policy calls a connection stable,
+which is written down.
 """
 
 import argparse

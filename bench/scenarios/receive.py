@@ -1,14 +1,15 @@
 """Small stanzas a second: through the engine's thread to its counters, and as messages to a Python consumer.
 
-    python -m bench.scenarios.receive [--sessions 1,50,500] [--total 200000] [--messages 40000] [--rate 0] [--peer 1,50]
+    python -m bench.scenarios.receive [--sessions 1,50,500] [--total 200000] [--messages 40000] [--rate 0]
 
-`counters`: `ib` is the simplest stanza and asks for no answer; `receipt` is answered with an ack, as the protocol
-demands, and counts when the simulator has the last ack. `consumer`: a `<message>` is committed, acknowledged, taken
-from the store by Python and confirmed with `done`; it counts when `done` has returned.
+`counters`: `ib` is the simplest stanza and asks for no answer; `receipt` is answered with an ack, as the
+protocol demands, and counts when the simulator has the last ack. `consumer`: a `<message>` is committed,
+acknowledged, taken from the store by Python and confirmed with `done`; it counts when `done` has returned.
 
-The simulator pushes as fast as the sockets take it (`--rate`: so many a second) and shares the cores with what is
-measured. So each row has the wall rate, the rate for each CPU second of the I/O thread and of the whole process, how
-busy both sides were, and who was the bottleneck. The CPU rate is what a core of its own would give.
+The simulator pushes as fast as the sockets take it (`--rate`: so many a second) and shares the cores with
+what is measured. So each row has the wall rate, the rate for each CPU second of the I/O thread and of the
+whole process, how busy both sides were, and who was the bottleneck. The CPU rate is what a core of its own
+would give.
 """
 
 import argparse
@@ -107,7 +108,7 @@ def received(it: Bare) -> int:
 async def until(condition: Callable[[], Awaitable[bool]], pause_s: float) -> None:
     """Ask until it holds."""
     with trio.fail_after(PATIENCE_S):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - the other side is a thread of Rust, or a process
             await trio.sleep(pause_s)
 
 

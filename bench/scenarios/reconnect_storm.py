@@ -1,9 +1,9 @@
 """The server cuts every connection at once; time from the cut to online again, for each session.
 
-    python -m bench.scenarios.reconnect_storm [--sizes 1,100,1000,10000] [--runs 3] [--rate 100000] [--peer 100]
+    python -m bench.scenarios.reconnect_storm [--sizes 1,100,1000] [--runs 3] [--rate 100000] [--peer 100]
 
-Sessions have been stable for longer than 30 s first, as the policy's immediate first retry asks. `--rate 300` is the
-storm behind a limiter: the dials of its busiest second are those that reached the simulator.
+Sessions have been stable for longer than 30 s first, as the policy's immediate first retry asks. `--rate
+300` is the storm behind a limiter: the dials of its busiest second are those that reached the simulator.
 """
 
 import argparse
@@ -22,9 +22,9 @@ STABLE_S = 36.0
 PATIENCE_S = 180.0
 
 
-def drop_and_measure(f: Fleet) -> dict[str, Any]:
+def drop_and_measure(f: Fleet, stable_s: float) -> dict[str, Any]:
     """One cut; the delay of each session in milliseconds, by its own `since`."""
-    threading.Event().wait(STABLE_S)
+    threading.Event().wait(stable_s)
     f.control.reset()
     cpu = cpu_s(f.runner.pid)
     cut = f.control.post("/drop-all")["t"]
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,100,1000")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rate", default=OPEN_LIMITER["WHATSAPP_CONNECT_RATE"], help="WHATSAPP_CONNECT_RATE")
+    parser.add_argument("--stable", type=float, default=STABLE_S, help="seconds online before each cut")
     parser.add_argument("--peer", default="100")
     parser.add_argument("--name", default="reconnect_storm", help="of the file in bench/results")
     args = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
     rows = []
     for n in [int(size) for size in args.sizes.split(",")]:
         with fleet(n, settings=settings) as f:
-            rows += [drop_and_measure(f) for _ in range(args.runs)]
+            rows += [drop_and_measure(f, args.stable) for _ in range(args.runs)]
     summary: dict[str, Any] = {
         f"{key}_{n}": asdict(spread([r[key] for r in rows if r["n"] == n]))
         for n in sorted({r["n"] for r in rows})
