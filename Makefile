@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 unexport PYTHONPATH
 
-.PHONY: help run test test-rust test-python test-all interop lint deny bench fuzz-smoke soak wheel wheel-check docs clean prerequisites build
+.PHONY: help run test test-rust test-python test-all interop lint deny bench bench-scenarios fuzz-smoke soak wheel wheel-check docs clean prerequisites build
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ deny: prerequisites ## licences, bans and sources of every Rust dependency
 
 bench: build ## the pytest-benchmark suite (Rust: cargo bench; whole processes: bench.scenarios)
 	$(BIN)/pytest bench --benchmark-only -o testpaths=bench
+
+bench-scenarios: build ## every scenario at a small size: shows that they run, measures nothing
+	$(BIN)/python -m bench.scenarios.smoke
 
 fuzz-smoke: prerequisites ## every fuzz target for FUZZ_SECONDS (10) each
 	tools/fuzz_smoke.sh $(FUZZ_SECONDS)

@@ -1,6 +1,6 @@
 """Boot: N sessions dial at once, limiter open. Logins per second, CPU per login; Baileys in the same run.
 
-python -m bench.scenarios.connect_storm [--sizes 100,1000] [--runs 3] [--plain] [--peer 100]
+python -m bench.scenarios.connect_storm [--sizes 100,1000,10000] [--runs 3] [--plain] [--peer 100]
 """
 
 import argparse
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.scenarios import baileys
+from bench.scenarios.fleet import OPEN_LIMITER, raise_fd_limit
 from bench.scenarios.measure import cpu_s, save, spread
 from support.control import Control
+from support.pair import pages
 from support.processes import RunnerProcess, SimulatorProcess, import_all, runner_environment
-
-OPEN_LIMITER = {"WHATSAPP_CONNECT_RATE": "100000", "WHATSAPP_CONNECT_CONCURRENCY": "256"}
 
 
 def one(n: int, tls: bool) -> dict[str, Any]:
     """One boot: from the first connection that the simulator sees to the last login."""
+    raise_fd_limit(n)
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as name:
         directory = Path(name)
         with SimulatorProcess(directory, sessions=n, tls=tls) as simulator:
@@ -33,7 +34,7 @@ def one(n: int, tls: bool) -> dict[str, Any]:
                 ready_s = time.monotonic() - started
                 cpu = cpu_s(runner.pid)
                 sim_cpu = cpu_s(simulator.pid) - sim_cpu
-                events = control.get("/events")
+                events = pages(control, "/events")
                 runner.stop()
     connects = [e["t"] for e in events if e["type"] == "connect"]
     logins = [e["t"] for e in events if e["type"] == "login"]
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="without TLS")
     parser.add_argument("--peer", default="100")
+    parser.add_argument("--name", default="connect_storm", help="of the file in bench/results")
     args = parser.parse_args()
     sizes = [int(n) for n in args.sizes.split(",")]
     rows = [one(n, not args.plain) for n in sizes for _ in range(args.runs)]
@@ -69,7 +71,7 @@ def main() -> None:
             size: together["perSecond"]["median"] for size, together in peer["summary"]["together"].items()
         }
         summary["baileys_one_login_ms"] = peer["summary"]["oneLoginWarmMs"]["median"]
-    save("connect_storm", summary, rows)
+    save(args.name, summary, rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,13 @@
-"""A simulator process and a runner process with N imported sessions, as an operator would have them."""
+"""A simulator process and a runner process with N imported sessions, as an operator would have them.
+
+Each session is a descriptor in either process, and a port of the loopback address: 10,000 fit when the hard
+limit of open files is above 10,100 (`ulimit -Hn`) and `net.ipv4.ip_local_port_range` is as wide as it
+comes.
+"""
 
 import contextlib
 import resource
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,13 +27,27 @@ class Fleet:
     n: int
 
 
+SPARE_FDS = 100
+"""Descriptors that a process needs beside those of its sessions."""
+OPEN_LIMITER = {"WHATSAPP_CONNECT_RATE": "100000", "WHATSAPP_CONNECT_CONCURRENCY": "256"}
+
+
+def raise_fd_limit(n: int) -> None:
+    """Let this process and its children open what N sessions need; ends the scenario when they may not."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < n + SPARE_FDS:
+        sys.exit(
+            f"{n} sessions need {n + SPARE_FDS} open files and the hard limit is {hard}; raise it: ulimit -Hn"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 @contextlib.contextmanager
 def fleet(
     n: int, *, tls: bool = True, settings: dict[str, str] | None = None, online_within_s: float = 120.0
 ) -> Iterator[Fleet]:
     """N sessions online against a simulator in a process of its own; both end with the block."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_fd_limit(n)
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as name:
         directory = Path(name)
         with SimulatorProcess(directory, sessions=n, tls=tls) as simulator:

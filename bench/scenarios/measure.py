@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,66 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S
 
 
+@dataclass(frozen=True, slots=True)
+class ThreadUse:
+    """What the threads of one name have used so far, or between two looks."""
+
+    cpu_s: float
+    sleeps: int
+    """Voluntary context switches: how often they went to sleep, and so how often they were woken."""
+    preemptions: int
+    """Involuntary ones."""
+
+    def __add__(self, other: "ThreadUse") -> "ThreadUse":
+        return ThreadUse(
+            self.cpu_s + other.cpu_s, self.sleeps + other.sleeps, self.preemptions + other.preemptions
+        )
+
+    def __sub__(self, other: "ThreadUse") -> "ThreadUse":
+        return ThreadUse(
+            self.cpu_s - other.cpu_s, self.sleeps - other.sleeps, self.preemptions - other.preemptions
+        )
+
+
+UNUSED = ThreadUse(0.0, 0, 0)
+
+
+def threads(pid: int) -> dict[str, ThreadUse]:
+    """What each thread of a process has used; threads of one name together, the first one as `main`."""
+    found: dict[str, ThreadUse] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            name = "main" if task.name == str(pid) else (task / "comm").read_text()
+            use = thread_use((task / "schedstat").read_text(), (task / "status").read_text())
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        name = thread_name(name)
+        found[name] = found.get(name, UNUSED) + use
+    return found
+
+
+def thread_name(comm: str) -> str:
+    """The name of a thread without its number, so that a pool's threads come together."""
+    return re.sub(r"[-_ #]*\d+$", "", comm.strip()) or comm.strip()
+
+
+def thread_use(schedstat: str, status: str) -> ThreadUse:
+    """`/proc/PID/task/TID/schedstat` (nanoseconds on a CPU come first) and `status`."""
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return ThreadUse(
+        int(schedstat.split()[0]) / 1e9,
+        int(fields["voluntary_ctxt_switches"]),
+        int(fields["nonvoluntary_ctxt_switches"]),
+    )
+
+
+def threads_since(pid: int, before: dict[str, ThreadUse]) -> dict[str, ThreadUse]:
+    """What each thread has used since `before`, those left out that did not run."""
+    now = threads(pid)
+    used = {name: use - before.get(name, UNUSED) for name, use in now.items()}
+    return {name: use for name, use in used.items() if use.cpu_s > 0}
+
+
 def open_fds(pid: int) -> int:
     """Open file descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
@@ -73,6 +134,15 @@ def quantile(values: Sequence[float], q: float) -> float:
     low = int(at)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def tail(values: Sequence[float], prefix: str = "") -> dict[str, float]:
+    """The median, the 99th percentile and the greatest of at least one value."""
+    return {
+        f"{prefix}p50": quantile(values, 0.5),
+        f"{prefix}p99": quantile(values, 0.99),
+        f"{prefix}max": max(values),
+    }
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
