@@ -338,6 +338,21 @@ async def test_a_websocket_gets_status_events_in_their_envelope(tmp_path: Path) 
         assert message["environment"] == {"version": "0.1.0"}
 
 
+@pytest.mark.parametrize(("scopes", "sees"), [("read", False), ("operate", True), ("admin", True)])
+async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operate(
+    tmp_path: Path, scopes: str, sees: bool
+) -> None:
+    access = Access(parse(f"{TOKEN}:{scopes}"))
+    async with served(tmp_path, access=access) as running, await running.over_tcp() as stream:
+        receiver = Receiver(stream)
+        await receiver.connect("/ws?events=*", **{"x-api-key": TOKEN})
+        await subscribed(running)
+        running.fleet.change("desk-1", state=State.PARKED, detail="<failure appeal_token='hunter2'/>")
+        message = await receiver.message()
+        assert ("hunter2" in str(message)) == sees
+        assert (message["payload"]["detail"] is not None) == sees
+
+
 async def subscribed(running: Running) -> None:
     with trio.fail_after(5):
         while not running.fleet.feed.is_heard:  # noqa: ASYNC110 - nothing tells us
