@@ -120,6 +120,7 @@ class Machine(Endings):
             row = self.rows.get(popped[0])
             if row is not None:
                 self._on_deadline(row, popped[1], now)
+        self.tell_outages(self.outages.due(now))
         self._look_at_version(now)
         dialled = 0 if self.is_stopping else self.dial_allowed(now)
         self.look_at_clock(now)
@@ -127,7 +128,7 @@ class Machine(Endings):
         self.flush()
         if dialled >= DIALS_PER_TURN:
             return now
-        times = [self.deadlines.next_at(), self.dials.gate.retry_at]
+        times = [self.deadlines.next_at(), self.dials.gate.retry_at, self.outages.next_at()]
         if not self.is_stopping:
             times.append(self.dials.next_at(now))
         return min((at for at in times if at is not None), default=None)
@@ -324,4 +325,5 @@ class Machine(Endings):
         """Other numbers from now on; what already waits keeps its time."""
         self.policy = policy
         self.dials.configure(policy, self._clock())
+        self.outages.configure(policy)
         self.mass, self.logouts = MassDrop(policy), self.logouts.with_policy(policy)
