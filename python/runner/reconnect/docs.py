@@ -6,7 +6,7 @@ import sys
 from typing import Final
 
 from runner.reconnect.policy import Policy
-from runner.reconnect.table import TABLE, Verdict
+from runner.reconnect.table import OWN, TABLE, Verdict
 from runner.session import MEANING, TRANSITIONS, TRIGGER_MEANING, Deadlines, State, Trigger
 
 _HEAD: Final = """# States and decisions
@@ -107,7 +107,7 @@ logins are under way.
 
 def _reasons() -> list[str]:
     lines = [_REASONS]
-    for reason, rule in TABLE.items():
+    for reason, rule in (*TABLE.items(), *OWN.items()):
         feeds, counts = ("yes" if flag else "" for flag in (rule.feeds_breaker, rule.counts_attempt))
         force = "override" if rule.refuses_force else ""
         verdict = _VERDICT[rule.verdict]

@@ -152,11 +152,12 @@ class Dialling(Ledger):
             session_id = self.dials.take(now)
             if session_id is None:
                 break
-            self._dial(self.rows[session_id], now)
+            self.dial(self.rows[session_id], now)
             dialled += 1
         return dialled
 
-    def _dial(self, row: Row, now: float) -> None:
+    def dial(self, row: Row, now: float) -> None:
+        """Open the row's next connection."""
         session_id, number = row.session_id, row.reserved or row.connection + 1
         row.connection, row.reserved = number, None
         row.live, row.phase, row.closing, row.online_at = True, "dialling", None, None

@@ -76,6 +76,10 @@ class Ledger:
         self.engine_stopped = False
         self.refresh_wanted = False
         self.stale_events_total = 0
+        self.faults_total = 0
+        """Exceptions of ours that were confined to one session."""
+        self.faulty: dict[str, None] = {}
+        """Sessions that have not been well since one."""
 
     def now(self) -> float:
         """The monotonic clock."""
