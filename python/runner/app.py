@@ -259,7 +259,10 @@ class Process:
 
     def _make_metrics(self) -> Metrics:
         metrics = Metrics(
-            _Sources(self._engine, self._store), self._states, bucket_bounds_s=response_buckets_s()
+            _Sources(self._engine, self._store),
+            self._states,
+            session_faults=lambda: self._supervisor.machine.faults_total,
+            bucket_bounds_s=response_buckets_s(),
         )
         metrics.monitoring = self.settings.performance_monitoring
         return metrics

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from runner.errors import EngineFailedError
 from runner.session import State
 
 if TYPE_CHECKING:
@@ -257,6 +258,16 @@ class Health:
         row = machine.rows.get(finding.session_id)
         if row is None:
             return 0
+        try:
+            return self._act_on(row, finding)
+        except EngineFailedError:
+            raise
+        except Exception as error:  # a bug in one row ends no other (docs/decisions/0005)
+            machine.fault(row, f"health {finding.action}", error)
+            return 0
+
+    def _act_on(self, row: Row, finding: Finding) -> int:
+        machine = self._supervisor.machine
         match finding.action:
             case Action.FAIL | Action.PASS:
                 machine.mark(row, finding.probe, healthy=finding.action is Action.PASS, now=machine.now())

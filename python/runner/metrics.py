@@ -147,12 +147,14 @@ class Metrics:
         states: Callable[[], Mapping[str, int]],
         *,
         machine: Machine | None = None,
+        session_faults: Callable[[], int] = int,
         bucket_bounds_s: Sequence[float] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.monitoring = True
         self.sources = sources
         self.states = states
+        self.session_faults = session_faults
         self.machine = machine or Machine()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
@@ -372,6 +374,7 @@ class Metrics:
                 "threads": use.threads,
                 "cpuSeconds": round(use.cpu_s, 3),
                 "loopLag": round(self.loop_lag_s, 6),
+                "sessionFaults": self.session_faults(),
             },
             "engine": {
                 "connections": stats.sessions,

@@ -92,6 +92,12 @@ def _machine(metrics: Metrics) -> list[str]:
         ("process_open_fds", "gauge", "Open file descriptors.", use.open_fds),
         ("process_cpu_seconds_total", "counter", "CPU time used by this process.", use.cpu_s),
         ("loop_lag_seconds", "gauge", "How late the Trio thread's last sample was.", metrics.loop_lag_s),
+        (
+            "session_faults_total",
+            "counter",
+            "Exceptions of ours that ended one session's connection.",
+            metrics.session_faults(),
+        ),
     ]
     return _plain(values)
 

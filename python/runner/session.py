@@ -191,14 +191,17 @@ class SessionView:
     proxy: str | None
     """Scheme, host and port; user and password never."""
 
-    def to_json(self) -> dict[str, object]:
-        """The JSON names of this view, the same on every surface."""
+    def to_json(self, *, with_detail: bool = False) -> dict[str, object]:
+        """The JSON names of this view, the same on every surface.
+
+        Without `with_detail` the text of the peer is left out: a raw stanza may hold an appeal token or more.
+        """
         return {
             "id": self.session_id,
             "state": self.state.value,
             "reason": self.reason,
             "code": self.code,
-            "detail": self.detail,
+            "detail": self.detail if with_detail else None,
             "connection": self.connection,
             "since": self.since_unix_ms,
             "attempt": self.attempt,

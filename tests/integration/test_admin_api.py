@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -409,3 +410,29 @@ async def test_another_proxy_needs_the_scope_of_an_operator(
 async def test_another_proxy_for_a_session_that_is_not_there_is_404(client: httpx2.AsyncClient) -> None:
     answer = await client.put("/api/sessions/nobody", json={"proxy": None})
     assert (answer.status_code, answer.json()["error"]) == (404, "unknown_session")
+
+
+SECRET = "<failure reason='403' appeal_token='hunter2'/>"
+
+
+@pytest.mark.parametrize(
+    "path", ["/reconnection-status", "/api/reconnections", "/api/sessions", "/api/sessions/a"]
+)
+@pytest.mark.parametrize(
+    ("scopes", "sees"), [("read", False), ("operate", True), ("admin", True), (None, True), ("unix", True)]
+)
+async def test_the_words_of_the_server_are_for_those_who_may_operate(
+    path: str, scopes: str | None, sees: bool
+) -> None:
+    """`detail` is the raw stanza and may hold an appeal token. None and unix: the runner's own user."""
+    fleet = FakeFleet(replace(a_view("a", State.PARKED, "failure_locked"), detail=SECRET))
+    has_token = scopes not in (None, "unix")
+    access = Access(parse(f"{TOKEN}:{scopes}" if has_token else TOKEN), own_uid=OWN_UID)
+    peer = Peer("unix" if scopes == "unix" else "tcp", OWN_UID)
+    async with a_client(a_backend(fleet), peer, access) as client:
+        answer = await client.get(path, headers={"x-api-key": TOKEN} if has_token else {})
+    assert answer.status_code == 200
+    shown = answer.json()
+    shown = shown["sessions"][0] if "sessions" in shown else shown
+    assert shown["detail"] == (SECRET if sees else None)
+    assert ("hunter2" in answer.text) == sees

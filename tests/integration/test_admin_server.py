@@ -278,6 +278,46 @@ async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
                     await trio.sleep(0.01)
 
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes(3) + b"\x04" + bytes(5)
+"""An empty SETTINGS frame."""
+
+
+@pytest.mark.parametrize("cut", [0, 1, len(b"PRI * HTTP/2.0\r\n")])
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+async def test_http_2_with_prior_knowledge_is_refused(tmp_path: Path, transport: str, cut: int) -> None:
+    """HTTP/1.1 and WebSocket only; 505, the connection closed, and nothing of HTTP/2 ever spoken."""
+    async with served(tmp_path) as running:
+        stream = await (running.over_unix() if transport == "unix" else running.over_tcp())
+        async with stream:
+            for piece in (PREFACE[:cut], PREFACE[cut:] + SETTINGS):
+                if piece:
+                    await stream.send_all(piece)
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.fail_after(5):
+                answer = b"".join([piece async for piece in stream])
+        assert answer.startswith(b"HTTP/1.1 505 ")
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+        assert answer.endswith(b"\r\n\r\n"), "and not a byte of HTTP/2 after it"
+
+
+@pytest.mark.parametrize("headers", [[], ["X-Api-Key: wrong-token-of-nobody"]], ids=["own", "wrong token"])
+async def test_an_upgrade_to_http_2_is_ignored(tmp_path: Path, headers: list[str]) -> None:
+    """The request is answered as what it is, HTTP/1.1, by the same door."""
+    asked = ["Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA", *headers]
+    async with served(tmp_path) as running:
+        status, body = await ask(await running.over_tcp(), "GET /api/sessions/desk-1", *asked)
+    assert (status, body.get("id"), body.get("error")) == (
+        (401, None, "token_wrong") if headers else (200, "desk-1", None)
+    )
+
+
+async def test_an_unknown_version_of_http_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        await stream.send_all(b"GET /health HTTP/3.0\r\nHost: localhost\r\n\r\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 505 ")
+
+
 async def test_a_websocket_gets_status_events_in_their_envelope(tmp_path: Path) -> None:
     async with served(tmp_path) as running, await running.over_tcp() as stream:
         receiver = Receiver(stream)
@@ -296,6 +336,21 @@ async def test_a_websocket_gets_status_events_in_their_envelope(tmp_path: Path) 
         assert message["payload"]["reason"] == "pong_deadline"
         assert message["payload"]["previous"] == "online"
         assert message["environment"] == {"version": "0.1.0"}
+
+
+@pytest.mark.parametrize(("scopes", "sees"), [("read", False), ("operate", True), ("admin", True)])
+async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operate(
+    tmp_path: Path, scopes: str, sees: bool
+) -> None:
+    access = Access(parse(f"{TOKEN}:{scopes}"))
+    async with served(tmp_path, access=access) as running, await running.over_tcp() as stream:
+        receiver = Receiver(stream)
+        await receiver.connect("/ws?events=*", **{"x-api-key": TOKEN})
+        await subscribed(running)
+        running.fleet.change("desk-1", state=State.PARKED, detail="<failure appeal_token='hunter2'/>")
+        message = await receiver.message()
+        assert ("hunter2" in str(message)) == sees
+        assert (message["payload"]["detail"] is not None) == sees
 
 
 async def subscribed(running: Running) -> None:

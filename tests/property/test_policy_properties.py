@@ -40,6 +40,39 @@ def test_backoff_is_between_half_the_ceiling_and_the_ceiling(
         assert wait >= min(base, top) / 2
 
 
+ENDS_WITHOUT_VERDICT = st.sampled_from(
+    sorted(reason for reason, rule in TABLE.items() if rule.verdict == "backoff")
+)
+
+
+@given(
+    st.lists(st.tuples(ENDS_WITHOUT_VERDICT, PHASES), min_size=1, max_size=60),
+    st.integers(0, 20),
+    st.floats(1, 10_000),
+    st.integers(),
+)
+def test_an_exhausted_session_waits_ever_longer_up_to_an_hour_whatever_its_breaker_says(
+    ends: list[tuple[str, str]], most: int, max_delay: float, seed: int
+) -> None:
+    """Every delay is within [ceiling / 2, ceiling], the ceiling doubling from the longest ordinary delay."""
+    policy = replace(POLICY, max_retries=most, max_delay_s=max_delay)
+    history, now, rng = History(), 1_000.0, Random(seed)
+    longest = max(policy.probe_max_s, max_delay)
+    for reason, phase in ends:
+        history = replace(history, breaker=history.breaker.attempted())
+        decision, history = decide(Ending(reason, phase), history, policy, now, rng)
+        if not isinstance(decision, RetryAfter):
+            assert isinstance(decision, Suspend), "an open breaker has a wait of its own"
+            continue
+        assert not (history.exhausted and most == 0), "0: no limit"
+        if not history.exhausted:
+            assert decision.delay_s <= max_delay
+            continue
+        spent = max(history.failures - history.path_failures, history.breaker.failures)
+        ceiling = min(longest, max_delay * 2.0 ** (spent - most + 1))
+        assert ceiling / 2 <= decision.delay_s <= ceiling
+
+
 class SessionLife(RuleBasedStateMachine):
     """One session under any sequence of ends and gaps."""
 
@@ -72,7 +105,8 @@ class SessionLife(RuleBasedStateMachine):
             Ending(reason, phase, expire, online), before, POLICY, self.now, self.rng
         )
         if isinstance(decision, RetryAfter):
-            assert 0 < decision.delay_s <= max(POLICY.max_delay_s, 1.5 * POLICY.confirm_delay_s)
+            longest_s = POLICY.probe_max_s if self.history.exhausted else POLICY.max_delay_s
+            assert 0 < decision.delay_s <= max(longest_s, 1.5 * POLICY.confirm_delay_s)
         if isinstance(decision, Suspend):
             longest = LONGEST_BAN_S + POLICY.ban_jitter_s
             assert self.now <= decision.until <= self.now + longest, (

@@ -25,6 +25,8 @@ from runner.reconnect.decision import (
 from runner.reconnect.history import LONGEST_BAN_S, History
 from runner.reconnect.policy import Policy
 from runner.reconnect.table import TABLE, UNKNOWN_REASON, Fault, is_path_failure, refuses_force, rule_for
+from support.fake_engine import FakeServer, FakeStore
+from support.world import World
 
 POLICY: Final = Policy()
 NOW: Final = 50_000.0
@@ -288,6 +290,45 @@ def test_zero_retries_means_no_limit() -> None:
         )
     assert not history.exhausted
     assert isinstance(decision, Suspend)
+
+
+@pytest.mark.pain(6)
+@pytest.mark.parametrize(
+    "reason", ["failure_service_unavailable", "connection_reset", "store_stalled", "tcp_timeout"]
+)
+def test_at_the_most_retries_the_delay_doubles_up_to_an_hour_with_the_breaker_closed(reason: str) -> None:
+    """None of these opens the session's breaker, so only the delay can slow the session down."""
+    history, waits = History(), []
+    phase = "dialling" if reason in PATH else "authenticating"
+    for _ in range(POLICY.max_retries):
+        _, history = after("failure_service_unavailable", history)
+    assert history.exhausted
+    for _ in range(6):
+        decision, history = after(reason, history, phase=phase)
+        assert isinstance(decision, RetryAfter)
+        waits.append(decision.delay_s)
+        _, history = after("failure_service_unavailable", history)
+    assert history.breaker.state.value == "closed"
+    assert waits[0] >= POLICY.max_delay_s
+    assert waits[-1] >= POLICY.probe_max_s / 2
+    assert all(wait <= POLICY.probe_max_s for wait in waits)
+
+
+def test_the_delay_of_an_exhausted_session_survives_a_restart() -> None:
+    world = World(
+        FakeStore("a"), server=FakeServer(failures={"a": ("failure_service_unavailable", 503, None)})
+    )
+    world.run(4 * 3600)
+    row = world.machine.row("a")
+    assert row.history.exhausted
+    assert row.retry_at is not None
+    world.run(row.retry_at - world.now + 2)  # just failed again: all of the delay is ahead
+    left_s = (row.retry_at or 0.0) - world.now
+    assert left_s > 2 * POLICY.max_delay_s
+    again = world.restart()
+    again_at = again.machine.row("a").retry_at
+    assert again_at is not None
+    assert again_at - again.now == pytest.approx(left_s, abs=0.01)
 
 
 def test_the_policy_needs_neither_trio_nor_the_extension() -> None:

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from runner.admin import events
 from runner.admin.backend import Backend, ChangedSession, NewSession
-from runner.admin.guard import Access, Guard, error_body
+from runner.admin.guard import Access, Guard, error_body, sees_detail
 from runner.admin.lists import Streamed, listing, page_of
 from runner.errors import (
     AdminError,
@@ -32,7 +32,7 @@ from runner.errors import (
 from runner.proxy import ProxyWrongError, checked_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from fastapi.routing import APIRoute
 
@@ -138,7 +138,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         "/reconnection-status", summary="what each session's reconnecting is doing, and when it tries next"
     )
     async def reconnection_status(request: Request) -> Streamed:
-        return listing(backend.fleet(), backend.sessions.rows(), page_of(request), _status_row)
+        return listing(backend.fleet(), backend.sessions.rows(), page_of(request), _row_for(request))
 
     for route in app.routes[-4:]:
         route.openapi_extra = _PAGED  # type: ignore[attr-defined]
@@ -164,8 +164,13 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         return Json(_status_row(_view(backend, session_id)))
 
 
-def _status_row(view: SessionView) -> dict[str, object]:
-    return view.to_json()
+def _status_row(view: SessionView, *, with_detail: bool = True) -> dict[str, object]:
+    return view.to_json(with_detail=with_detail)
+
+
+def _row_for(request: Request) -> Callable[[SessionView], dict[str, object]]:
+    """How a session is shown to this caller. Commands need the scope that sees everything."""
+    return partial(_status_row, with_detail=sees_detail(request.scope))
 
 
 def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
@@ -175,11 +180,11 @@ def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
 def _add_sessions(app: FastAPI, backend: Backend) -> None:
     @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=_PAGED)
     async def sessions(request: Request) -> Streamed:
-        return listing({}, backend.sessions.rows(), page_of(request), _status_row)
+        return listing({}, backend.sessions.rows(), page_of(request), _row_for(request))
 
     @app.get("/api/sessions/{session_id}", responses=_NOT_FOUND, summary="one session")
-    async def session(session_id: str) -> Json:
-        return Json(_status_row(_view(backend, session_id)))
+    async def session(session_id: str, request: Request) -> Json:
+        return Json(_row_for(request)(_view(backend, session_id)))
 
     @app.get("/api/sessions/{session_id}/metrics", responses=_NOT_FOUND, summary="the metrics of one session")
     async def session_metrics(session_id: str) -> Json:
@@ -207,7 +212,7 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
             ) from error
         made = await backend.create(wish)
         view = backend.sessions.view(made.session_id)
-        shown = {"id": made.session_id} if view is None else view.to_json()
+        shown = {"id": made.session_id} if view is None else _status_row(view)
         return Json({**shown, "warnings": list(made.warnings)}, 201)
 
     @app.put(

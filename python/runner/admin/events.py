@@ -17,6 +17,8 @@ import msgspec
 import trio
 from starlette.websockets import WebSocketDisconnect
 
+from runner.admin.guard import sees_detail
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -108,6 +110,7 @@ async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None
 
 
 async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
+    with_detail = sees_detail(socket.scope)
     with backend.sessions.subscribe() as changes:
         async for change in changes:
             if change.lost:
@@ -115,7 +118,10 @@ async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, ver
                 await socket.send_text(envelope("stream.lost", None, lost, version).decode())
             session = change.session_id or None
             if wanted.has(change.name, session):
-                payload = {**(change.view.to_json() if change.view else {}), **change.data}
+                payload = {
+                    **(change.view.to_json(with_detail=with_detail) if change.view else {}),
+                    **change.data,
+                }
                 message = envelope(change.name, session, payload, version, change.at_unix_ms)
                 await socket.send_text(message.decode())
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PEER: Final = "runner.peer"
 """Key of the `Peer` in an ASGI scope, put there by the server that accepted the connection."""
+SCOPES: Final = "runner.scopes"
+"""Key of the caller's scopes in an ASGI scope, put there by `Guard`."""
 
 SMALL_BODY: Final = 64 * 1024
 """Largest body of any call but an import."""
@@ -72,6 +74,11 @@ def needed_scope(method: str, path: str) -> str:
     is_change = method == "PUT" and path.startswith("/api/sessions/")
     is_command = method == "POST" and not is_create and not path.endswith("/logout")
     return OPERATE if is_command or is_change else ADMIN
+
+
+def sees_detail(scope: Scope) -> bool:
+    """Whether the caller may read what the peer said in its own words: who may operate, not who may look."""
+    return OPERATE in scope.get(SCOPES, ())
 
 
 def admit(peer: Peer, method: str, headers: Mapping[str, str], access: Access) -> frozenset[str]:
@@ -187,6 +194,7 @@ class Guard:
         path = scope["path"]
         scopes = admit(scope.get(PEER, Peer("tcp")), method, headers, self._access)
         needed = needed_scope(method, path)
+        scope[SCOPES] = scopes
         if needed not in scopes:
             raise AdminError(403, "scope_missing", f"this token may not do that: it needs the scope {needed}")
         limit = self._access.import_limit if path.rstrip("/") == "/api/sessions" else SMALL_BODY

@@ -1,10 +1,10 @@
 """Serves the ASGI application with anycorn on listeners of ours.
 
-anycorn speaks HTTP/1.1 and WebSocket on each connection; accepting is ours, because only the accepted socket
-knows its peer. What its own server would leave open is closed here: connections are capped and each is known
-by the kernel's word (`Peer`); a client that stops reading fails after `SEND_TIMEOUT_S` instead of holding a
-task for ever; on stop the application closes its WebSockets itself (`stopping`), and what is still open after
-the grace is cut.
+anycorn speaks HTTP/1.1 and WebSocket on each connection, and not HTTP/2, which it would offer; accepting is
+ours, because only the accepted socket knows its peer. What its own server would leave open is closed here:
+connections are capped and each is known by the kernel's word (`Peer`); a client that stops reading fails
+after `SEND_TIMEOUT_S` instead of holding a task for ever; on stop the application closes its WebSockets
+itself (`stopping`), and what is still open after the grace is cut.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -19,6 +20,7 @@ import anyio.abc
 import trio
 from anycorn.app_wrappers import ASGIWrapper
 from anycorn.config import Config
+from anycorn.protocol.h11 import H11Protocol
 from anycorn.tcp_server import TCPServer
 from anycorn.typing import ConnectionState
 from anycorn.worker_context import WorkerContext
@@ -30,6 +32,7 @@ from runner.logs import logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    import h11
     from anycorn.typing import ASGIFramework, LifespanState
 
     from runner.admin.guard import App, Receive, Scope, Send
@@ -75,6 +78,32 @@ class BoundedStream(anyio.abc.ByteStream):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return self._stream.extra_attributes
+
+
+class _NotHttp1Error(Exception):
+    """The caller speaks another version of HTTP; it was told so."""
+
+
+class _Http1Server(TCPServer):
+    """anycorn's server of one connection, without its two ways into HTTP/2 over plain text.
+
+    A parser of binary frames is nothing that this port needs to offer. Prior knowledge gets a 505;
+    `Upgrade: h2c` is ignored, as RFC 9110 §7.8 allows.
+    """
+
+    async def _read_data(self) -> None:
+        http1 = self.protocol.protocol
+        if not isinstance(http1, H11Protocol):
+            return  # only TLS could have chosen another one
+        http1._check_protocol = partial(_stay_http1, http1)  # type: ignore[method-assign]
+        with contextlib.suppress(_NotHttp1Error):
+            await super()._read_data()
+
+
+async def _stay_http1(http1: H11Protocol, request: h11.Request) -> None:
+    if not request.http_version.startswith(b"1."):
+        await http1._send_error_response(505)
+        raise _NotHttp1Error
 
 
 class AdminServer:
@@ -150,7 +179,7 @@ class AdminServer:
             raw = cast("anyio.abc.SocketStream", stream)  # all that TCPServer asks of it, BoundedStream has
             with trio.CancelScope() as scope:
                 app = ASGIWrapper(cast("ASGIFramework", _of_connection(self._app, peer, scope)))
-                await TCPServer(app, self._config, context, state, raw).run()
+                await _Http1Server(app, self._config, context, state, raw).run()
         except OSError as error:  # the peer went away before it said anything
             logger().debug("admin connection ended", error=str(error))
         except Exception:  # one caller of the admin API must not end the runner and its sessions

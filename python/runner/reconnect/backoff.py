@@ -27,3 +27,12 @@ def delay_s(failures: int, base_s: float, max_s: float, rng: Random) -> float:
         return 0.0
     ceiling = ceiling_s(failures, base_s, max_s)
     return rng.uniform(ceiling / 2, ceiling)
+
+
+def probe_delay_s(over: int, max_s: float, probe_max_s: float, rng: Random) -> float:
+    """Delay of a session whose retries are used up, `over` (0 or more) failures ago, in seconds.
+
+    The ceiling starts at twice the longest ordinary delay and doubles up to `probe_max_s`.
+    """
+    ceiling = min(max(probe_max_s, max_s), max_s * 2.0 ** min(over + 1, MAX_DOUBLINGS))
+    return rng.uniform(ceiling / 2, ceiling)

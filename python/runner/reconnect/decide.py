@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from runner.reconnect.backoff import delay_s
+from runner.reconnect.backoff import delay_s, probe_delay_s
 from runner.reconnect.decision import (
     AwaitVersion,
     Decision,
@@ -134,18 +134,30 @@ def _flapping(history: History, policy: Policy, now: float, rng: Random) -> Hist
 
 
 def _exhausted(history: History, policy: Policy) -> History:
-    failures = max(history.failures - history.path_failures, history.breaker.failures)
-    spent = policy.max_retries > 0 and failures >= policy.max_retries
+    spent = policy.max_retries > 0 and _spent(history) >= policy.max_retries
     return replace(history, exhausted=True) if spent and not history.exhausted else history
+
+
+def _spent(history: History) -> int:
+    """The failures in a row that count towards the most retries: all but those of the path."""
+    return max(history.failures - history.path_failures, history.breaker.failures)
 
 
 def _limited(history: History, policy: Policy, now: float, rng: Random) -> Decision:
     failures = max(history.failures, 1) + history.penalty_now(now)
-    return Suspend(now + delay_s(failures, policy.base_delay_s, policy.max_delay_s, rng), RATE_LIMITED)
+    return Suspend(now + _wait_s(history, failures, policy, rng), RATE_LIMITED)
 
 
 def _retry(history: History, policy: Policy, now: float, rng: Random) -> Decision:
     failures = history.failures + history.penalty_now(now)
     if failures == 0:
         return RetryNow()
-    return RetryAfter(delay_s(failures, policy.base_delay_s, policy.max_delay_s, rng))
+    return RetryAfter(_wait_s(history, failures, policy, rng))
+
+
+def _wait_s(history: History, failures: int, policy: Policy, rng: Random) -> float:
+    """An open breaker slows an exhausted session down by itself; this does it for ends that open none."""
+    if not history.exhausted or policy.max_retries <= 0:
+        return delay_s(failures, policy.base_delay_s, policy.max_delay_s, rng)
+    over = max(0, _spent(history) - policy.max_retries)
+    return probe_delay_s(over, policy.max_delay_s, policy.probe_max_s, rng)

@@ -7,7 +7,6 @@ agree. Nothing else starts a dial.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ class Dials:
         self.gate = VersionGate(policy, pinned)
         self._paths: dict[PathKey, PathBreaker] = {}
         self._members: dict[str, PathKey] = {}
-        self._sizes: Counter[PathKey] = Counter()
+        self._users: dict[PathKey, dict[str, None]] = {}
         self._wishes: dict[str, _Wish] = {}
         self._held: dict[PathKey, dict[str, int]] = {}  # path -> session -> last active
         self._dialling: dict[str, _Dial] = {}
@@ -70,23 +69,25 @@ class Dials:
             policy.connect_rate_per_s, policy.connect_burst, policy.connect_concurrency, now
         )
 
-    def join(self, session_id: str, key: PathKey) -> None:
-        """The session runs and uses this path."""
+    def join(self, session_id: str, key: PathKey) -> PathKey | None:
+        """The session runs and uses this path. The one it left, when nobody is left to see its outage."""
         if self._members.get(session_id) == key:
-            return
-        self.leave(session_id)
+            return None
+        left = self.leave(session_id)
         self._members[session_id] = key
-        self._sizes[key] += 1
+        self._users.setdefault(key, {})[session_id] = None
+        return left
 
     def leave(self, session_id: str) -> PathKey | None:
         """The session needs its path no more. The path, when nobody is left to see its outage."""
         key = self._members.pop(session_id, None)
         if key is None:
             return None
-        self._sizes[key] -= 1
-        if self._sizes[key] > 0:
+        users = self._users[key]
+        del users[session_id]
+        if users:
             return None
-        del self._sizes[key]
+        del self._users[key]
         self._held.pop(key, None)
         self._probed.discard(key)
         path = self._paths.pop(key, None)
@@ -161,7 +162,7 @@ class Dials:
                 self._await_canary(dial.key)
             return None
         path = self._paths.setdefault(dial.key, PathBreaker(self._policy))
-        sessions = self._sizes.get(dial.key, 1)
+        sessions = len(self._users.get(dial.key, ())) or 1
         begins = path.failed(session_id, dial.started_at, reason, sessions, now, self._rng)
         self._await_canary(dial.key)
         return dial.key if begins else None
@@ -174,6 +175,20 @@ class Dials:
         """The breaker of a session's path, or None while nothing ever failed on it."""
         key = self._members.get(session_id)
         return None if key is None else self._paths.get(key)
+
+    def users(self, key: PathKey) -> list[str]:
+        """The sessions that use a path."""
+        return list(self._users.get(key, ()))
+
+    @property
+    def paths_in_use(self) -> int:
+        """How many paths sessions use."""
+        return len(self._users)
+
+    def dialled_path(self, session_id: str) -> PathKey | None:
+        """What the dial of the session that is under way goes through."""
+        dial = self._dialling.get(session_id)
+        return None if dial is None else dial.key
 
     def is_held(self, session_id: str) -> bool:
         """Whether the session waits for a canary."""

@@ -6,7 +6,7 @@ import sys
 from typing import Final
 
 from runner.reconnect.policy import Policy
-from runner.reconnect.table import TABLE, Verdict
+from runner.reconnect.table import OWN, TABLE, Verdict
 from runner.session import MEANING, TRANSITIONS, TRIGGER_MEANING, Deadlines, State, Trigger
 
 _HEAD: Final = """# States and decisions
@@ -91,7 +91,8 @@ ceiling, which doubles from {policy.base_delay_s:g} s to {policy.max_delay_s:g} 
 The session breaker opens after {policy.breaker_threshold} session-specific failures in a row, or
 {policy.flap_5m_limit} unrequested ends in 5 min or {policy.flap_60m_limit} in 60 min; it lets one attempt
 through after {policy.breaker_timeout_s:g} s. After {policy.max_retries} failures the wait doubles up to
-{policy.probe_max_s:g} s. Drops of a fifth of the fleet together are nobody's flapping."""
+{policy.probe_max_s:g} s, and with a closed breaker the delay does, from {policy.max_delay_s:g} s on. Failures
+of the path exhaust nothing. Drops of a fifth of the fleet together are nobody's flapping."""
     path = f"""
 The path breaker opens when {policy.path_min_sessions} sessions (or all, if there are fewer) fail to dial with
 no success between, or when {policy.path_min_sessions} sessions and {policy.path_min_ratio:.0%} of the dials
@@ -106,7 +107,7 @@ logins are under way.
 
 def _reasons() -> list[str]:
     lines = [_REASONS]
-    for reason, rule in TABLE.items():
+    for reason, rule in (*TABLE.items(), *OWN.items()):
         feeds, counts = ("yes" if flag else "" for flag in (rule.feeds_breaker, rule.counts_attempt))
         force = "override" if rule.refuses_force else ""
         verdict = _VERDICT[rule.verdict]

@@ -254,7 +254,9 @@ class _Reader:
         not_before = self._whole(hold, "not_before")
         if not_before is None:
             raise _Damaged("hold")
-        longest_s = LONGEST_BAN_S if state == "suspended" else 2 * self._policy.max_delay_s
+        longest_s = max(2 * self._policy.max_delay_s, self._policy.probe_max_s)
+        if state == "suspended":
+            longest_s = LONGEST_BAN_S
         return Hold(state, self._future(not_before, longest_s))
 
     def _history(self) -> History:

@@ -40,6 +40,16 @@ class Incidents:
         self._open[kind, key] = incident
         return incident
 
+    def retell(self, kind: str, key: str, text: str) -> None:
+        """What an open one says has changed; nobody is told again."""
+        known = self._open.get((kind, key))
+        if known is not None:
+            self._open[kind, key] = replace(known, text=text)
+
+    def is_open(self, kind: str, key: str = "") -> bool:
+        """Whether it is open."""
+        return (kind, key) in self._open
+
     def close(self, kind: str, key: str, unix_ms: int) -> Incident | None:
         """Close it if it is open; the closed one, or None."""
         incident = self._open.pop((kind, key), None)

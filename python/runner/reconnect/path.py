@@ -23,14 +23,18 @@ WINDOW_LIMIT: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class PathKey:
-    """What a dial goes through. `proxy` holds no password."""
+    """What a dial goes through. Nothing here names a user or a password."""
 
     endpoint: str
     proxy: str | None = None
     source: str | None = None
+    exit_tag: str | None = None
+    """Tells exits of one proxy apart that are chosen by user or password: a hash of both under a key of this
+    process, which says nothing about them."""
 
     def __str__(self) -> str:
-        return " via ".join(part for part in (self.endpoint, self.proxy, self.source) if part)
+        shown = " via ".join(part for part in (self.endpoint, self.proxy, self.source) if part)
+        return f"{shown} #{self.exit_tag}" if self.exit_tag else shown
 
 
 class PathBreaker:

@@ -54,6 +54,13 @@ class Policy:
     canary_min_s: float = 2.0
     canary_max_s: float = 15.0
 
+    outage_window_s: float = 30.0
+    """How long a path that went down waits for company. A dead peer is noticed within 32 s, a dial that
+    hangs within 20."""
+    outage_min_paths: int = 5
+    outage_min_ratio: float = 0.2
+    """So many paths together, and this share of those tried, are one outage and one incident."""
+
     mass_drop_window_s: float = 10.0
     mass_drop_min_sessions: int = 5
     mass_drop_ratio: float = 0.2

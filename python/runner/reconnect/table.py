@@ -201,12 +201,22 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
     }
 )
 
+SESSION_FAULT: Final = "session_fault"
+OWN: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        SESSION_FAULT: _us(
+            _V.BACKOFF, "an exception of ours; a session that does it again must not loop", feeds=True
+        )
+    }
+)
+"""Rows for ends that the supervisor gives a reason; the engine knows nothing of them."""
+
 UNKNOWN_REASON: Final = _session(_V.BACKOFF, "a reason newer than this table backs off and never pairs again")
 
 
 def rule_for(reason: str) -> Rule:
     """The row of a close reason; a reason that the table does not know backs off."""
-    return TABLE.get(reason, UNKNOWN_REASON)
+    return TABLE.get(reason) or OWN.get(reason, UNKNOWN_REASON)
 
 
 BEFORE_LOGIN: Final = frozenset({"dialling", "securing", "upgrading", "handshaking"})

@@ -41,6 +41,7 @@ def stop(machine: Machine, row: Row) -> None:
     row.reserved = None
     machine.leave_path(row)
     machine.move(row, Trigger.STOP, row.reason if row.hold is not None else None)
+    machine.faultless(row.session_id)
 
 
 def force(machine: Machine, row: Row) -> int:
@@ -106,6 +107,7 @@ def forget(machine: Machine, row: Row) -> None:
     """The row is removed and its connection is gone."""
     machine.rest(row)
     machine.leave_path(row)
+    machine.faultless(row.session_id)
     machine.deadlines.clear(row.session_id)
     machine.engine.forget(row.session_id)
     if machine.rows.get(row.session_id) is row:

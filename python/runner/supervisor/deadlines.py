@@ -44,6 +44,10 @@ class Deadlines:
         for kind in kinds or tuple(Kind):
             self._live.pop((session_id, kind), None)
 
+    def has(self, session_id: str, kind: Kind) -> bool:
+        """Whether one is set."""
+        return (session_id, kind) in self._live
+
     def pop_due(self, now: float) -> tuple[str, Kind] | None:
         """The earliest deadline that has come, once."""
         at = self.next_at()

@@ -18,6 +18,7 @@ from runner.supervisor.row import Closing, Row
 if TYPE_CHECKING:
     from runner.reconnect.breaker import Breaker
     from runner.reconnect.history import History
+    from runner.reconnect.path import PathKey
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class Dialling(Ledger):
         row.retry_at = until
         row.hold = Hold("backoff", until) if until > now else None
         self.move(row, Trigger.QUEUE, reason)
+        self.join_dials(row)
         if until > now:
             self.deadlines.set(row.session_id, Kind.RETRY, until)
         else:
@@ -93,11 +95,19 @@ class Dialling(Ledger):
         self.leave_path(row)
         self.unarchived.append((row.session_id, reason))
 
+    def join_dials(self, row: Row) -> None:
+        """The row wants its path, now or after a delay."""
+        if row.path is None:
+            row.path = self.path_of(row.proxy)
+        self._nobody_left(self.dials.join(row.session_id, row.path))
+
     def leave_path(self, row: Row) -> None:
         """The row does not want its path for now; an outage that nobody sees any more is over."""
-        path = self.dials.leave(row.session_id)
+        self._nobody_left(self.dials.leave(row.session_id))
+
+    def _nobody_left(self, path: PathKey | None) -> None:
         if path is not None:
-            self.end_incident("path_outage", str(path))
+            self.tell_outages(self.outages.came_back(path, self.dials.paths_in_use, self._clock()))
 
     def account_for_fd(self, row: Row) -> None:
         """A state that neither has nor soon wants a connection gives its descriptor to the next in line."""
@@ -132,9 +142,7 @@ class Dialling(Ledger):
                 return
             self.slots.add(session_id)
         self.lift(row, replace(row.history, breaker=row.history.breaker.attempted()))
-        if row.path is None:
-            row.path = self.path_of(row.proxy)
-        self.dials.join(session_id, row.path)
+        self.join_dials(row)
         if not row.live:  # else the `closed` event of the old connection asks again
             self.dials.want(session_id, priority, row.last_active_unix_ms, now)
 
@@ -144,11 +152,12 @@ class Dialling(Ledger):
             session_id = self.dials.take(now)
             if session_id is None:
                 break
-            self._dial(self.rows[session_id], now)
+            self.dial(self.rows[session_id], now)
             dialled += 1
         return dialled
 
-    def _dial(self, row: Row, now: float) -> None:
+    def dial(self, row: Row, now: float) -> None:
+        """Open the row's next connection."""
         session_id, number = row.session_id, row.reserved or row.connection + 1
         row.connection, row.reserved = number, None
         row.live, row.phase, row.closing, row.online_at = True, "dialling", None, None
@@ -215,7 +224,7 @@ class Dialling(Ledger):
             or row.online_at is None
         ):
             return False
-        if any(incident.kind in SICK_FLEET for incident in self.incidents.open()):
+        if any(self.incidents.is_open(kind) for kind in SICK_FLEET):
             return False
         if not row.history.may_rebuild(now, self.policy):
             return False

@@ -84,7 +84,8 @@ class Endings(Dialling):
         outage = self.dials.ended(session_id, ending.reason, ending.phase, now)
         if outage is not None:
             log.warning("reconnect: path is down, one canary dials", path=str(outage), reason=ending.reason)
-            self.raise_incident("path_outage", str(outage), "critical", f"dials fail: {ending.reason}")
+            in_use = self.dials.paths_in_use
+            self.tell_outages(self.outages.went_down(outage, ending.reason, in_use, now))
         self.dirty.add(session_id)
         if row.is_removed or (self.is_stopping and reason == "shutdown"):
             self.account_for_fd(row)
@@ -111,18 +112,22 @@ class Endings(Dialling):
 
     def _release_delayed(self, path: PathKey, now: float) -> None:
         """Dial those that still sit out a delay which the outage gave them before it was known as one."""
-        for row in self.rows.values():
-            is_delayed = row.state is State.BACKOFF and not self.dials.is_waiting(row.session_id)
+        for session_id in self.dials.users(path):  # never all rows: with a path each, all of them come back
+            row = self.rows[session_id]
+            is_delayed = row.state is State.BACKOFF and not self.dials.is_waiting(session_id)
             if is_delayed and row.path == path and rule_for(row.reason or "").fault is Fault.PATH:
                 self.wait(row, now, row.reason)
 
     def path_is_good(self, row: Row, now: float) -> None:
         """The dial got through to the server; when that ends an outage, everybody on the path may go."""
         row.phase = "authenticating"
+        dialled = self.dials.dialled_path(row.session_id)
+        if dialled is not None:
+            self.outages.dialled(dialled, now)
         path = self.dials.reached_login(row.session_id, now)
         if path is not None:
             log.info("reconnect: path is good again", path=str(path))
-            self.end_incident("path_outage", str(path))
+            self.tell_outages(self.outages.came_back(path, self.dials.paths_in_use, now))
             self._release_delayed(path, now)
 
     def _judge(self, row: Row, ending: Ending, now: float, *, online: bool) -> None:

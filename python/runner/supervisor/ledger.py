@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -12,14 +13,15 @@ from runner.reconnect.dials import Dials
 from runner.reconnect.fleet import LogoutGuard, MassDrop
 from runner.reconnect.history import to_json
 from runner.reconnect.incidents import Incidents
+from runner.reconnect.outages import Outages, Told
 from runner.reconnect.path import PathKey
 from runner.session import SessionView, State
 from runner.supervisor.deadlines import Deadlines
 from runner.supervisor.feed import Feed, StatusEvent
-from runner.supervisor.row import Ages, Options, Row, redact_proxy, show
+from runner.supervisor.row import Ages, Options, Row, exit_tag, redact_proxy, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from random import Random
 
     from runner.engine import Engine, Store
@@ -54,6 +56,8 @@ class Ledger:
         self.deadlines = Deadlines()
         self.dials = Dials(policy, now, rng, options.client_version)
         self.incidents = Incidents()
+        self.outages = Outages(policy)
+        self._exit_secret = secrets.token_bytes(16)
         self.feed = Feed()
         self.mass = MassDrop(policy)
         self.logouts = LogoutGuard(policy)
@@ -72,6 +76,10 @@ class Ledger:
         self.engine_stopped = False
         self.refresh_wanted = False
         self.stale_events_total = 0
+        self.faults_total = 0
+        """Exceptions of ours that were confined to one session."""
+        self.faulty: dict[str, None] = {}
+        """Sessions that have not been well since one."""
 
     def now(self) -> float:
         """The monotonic clock."""
@@ -124,7 +132,10 @@ class Ledger:
         return row
 
     def path_of(self, proxy: str | None) -> PathKey:
-        return PathKey(self.options.endpoint, redact_proxy(proxy or self.options.proxy))
+        chosen = proxy or self.options.proxy
+        return PathKey(
+            self.options.endpoint, redact_proxy(chosen), exit_tag=exit_tag(chosen, self._exit_secret)
+        )
 
     def join_path(self, row: Row) -> None:
         """The row's proxy changed."""
@@ -182,9 +193,19 @@ class Ledger:
         """Close an incident if it is open."""
         incident = self.incidents.close(kind, key, self.unix_ms())
         if incident is not None and incident.closed_at is not None:
-            log.info("incident closed", incident=kind, about=key)
+            log.info("incident closed", incident=kind, about=key, detail=incident.text)
             data = {"kind": kind, "key": key, "severity": incident.severity}
             self.feed.publish(StatusEvent("incident.closed", "", incident.closed_at, None, data))
+
+    def tell_outages(self, told: Iterable[Told]) -> None:
+        """Bring the incidents about paths up to date."""
+        for it in told:
+            if it.text is None:
+                self.end_incident("path_outage", it.key)
+            elif self.incidents.is_open("path_outage", it.key):
+                self.incidents.retell("path_outage", it.key, it.text)
+            else:
+                self.raise_incident("path_outage", it.key, "critical", it.text)
 
     def take_unarchived(self) -> tuple[str, str] | None:
         """The next session whose credentials are to be archived, and why."""

@@ -3,7 +3,7 @@
 Synchronous and driven from outside: `route` takes an event, `turn` does what is due and says when to come
 back. The rules that hold whatever races:
 
-- A row has at most one live connection. It is opened in `Dialling._dial` only, when no other is live; it
+- A row has at most one live connection. It is opened in `Dialling.dial` only, when no other is live; it
   stops being live in `Endings.gone` only, on its own `closed` event (or when the counters prove that event
   lost).
 - An event of another connection than the live one changes nothing.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from runner.engine import route_pending
+from runner.errors import EngineFailedError
 from runner.reconnect.decide import Ending
 from runner.reconnect.fleet import MassDrop
 from runner.reconnect.history import Hold, from_json
@@ -25,7 +26,7 @@ from runner.reconnect.version import GateState
 from runner.session import State, Trigger
 from runner.supervisor.deadlines import Kind
 from runner.supervisor.dialling import CLOSE_STUCK, DIALS_PER_TURN, STUCK_CLOSE
-from runner.supervisor.endings import Endings
+from runner.supervisor.faults import Faults
 from runner.supervisor.row import Closing
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ log = structlog.get_logger()
 DEADLINES_PER_TURN: Final = 512
 
 
-class Machine(Endings):
+class Machine(Faults):
     """All sessions of this process. Not thread-safe: one Trio thread owns it."""
 
     _in_engine: Mapping[str, Counters] | None = None
@@ -119,7 +120,13 @@ class Machine(Endings):
                 break
             row = self.rows.get(popped[0])
             if row is not None:
-                self._on_deadline(row, popped[1], now)
+                try:
+                    self._on_deadline(row, popped[1], now)
+                except EngineFailedError:
+                    raise
+                except Exception as error:  # a bug in one row ends no other (docs/decisions/0005)
+                    self.fault(row, f"deadline {popped[1]}", error)
+        self.tell_outages(self.outages.due(now))
         self._look_at_version(now)
         dialled = 0 if self.is_stopping else self.dial_allowed(now)
         self.look_at_clock(now)
@@ -127,10 +134,19 @@ class Machine(Endings):
         self.flush()
         if dialled >= DIALS_PER_TURN:
             return now
-        times = [self.deadlines.next_at(), self.dials.gate.retry_at]
+        times = [self.deadlines.next_at(), self.dials.gate.retry_at, self.outages.next_at()]
         if not self.is_stopping:
             times.append(self.dials.next_at(now))
         return min((at for at in times if at is not None), default=None)
+
+    def dial(self, row: Row, now: float) -> None:
+        """Open the row's next connection. An exception of ours costs that one dial."""
+        try:
+            super().dial(row, now)
+        except EngineFailedError:
+            raise
+        except Exception as error:  # a bug in one row ends no other (docs/decisions/0005)
+            self.fault(row, "dial", error)
 
     def _look_at_version(self, now: float) -> None:
         gate = self.dials.gate
@@ -209,7 +225,7 @@ class Machine(Endings):
         self.give_up(row, Ending(reason, row.phase), now)
 
     def route(self, event: EngineEvent) -> None:
-        """Apply one event of the engine."""
+        """Apply one event of the engine. An exception of ours ends the connection it was about."""
         if event.kind == "stopped":
             self.engine_stopped = True
             return
@@ -220,6 +236,14 @@ class Machine(Endings):
         if row is None or not row.live or event.connection != row.connection:
             self.stale_events_total += 1
             return
+        try:
+            self._route_to(row, event)
+        except EngineFailedError:
+            raise
+        except Exception as error:  # a bug in one row ends no other (docs/decisions/0005)
+            self.fault(row, f"event {event.kind}", error, event)
+
+    def _route_to(self, row: Row, event: EngineEvent) -> None:
         now = self._clock()
         match event.kind:
             case "phase":
@@ -295,6 +319,7 @@ class Machine(Endings):
         if row.state not in (State.ONLINE, State.DEGRADED):
             return
         row.stable_since_unix_ms = self.unix_ms()
+        self.faultless(row.session_id)
         before = row.history.breaker
         row.history = row.history.settled()
         self.breaker_changed(row, before)
@@ -324,4 +349,5 @@ class Machine(Endings):
         """Other numbers from now on; what already waits keeps its time."""
         self.policy = policy
         self.dials.configure(policy, self._clock())
+        self.outages.configure(policy)
         self.mass, self.logouts = MassDrop(policy), self.logouts.with_policy(policy)

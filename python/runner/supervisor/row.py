@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -165,3 +166,14 @@ def redact_proxy(proxy: str | None) -> str | None:
     except ValueError:
         return "invalid"
     return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
+def exit_tag(proxy: str | None, secret: bytes) -> str | None:
+    """A name for the user and password of a proxy URL, or None without any; see `PathKey.exit_tag`.
+
+    Residential proxies choose the exit by the user, some by the password.
+    """
+    userinfo, at, _ = (proxy or "").rpartition("@")
+    if not at:
+        return None
+    return blake2b(userinfo.encode("utf-8", "surrogateescape"), key=secret, digest_size=6).hexdigest()
