@@ -159,6 +159,8 @@ class Store:
         """All Signal keys of a session as they were imported. Blocking."""
     def archive(self, session_id: str, reason: str) -> None:
         """Mark the credentials as logged out; they are kept. Blocking."""
+    def unarchive(self, session_id: str) -> None:
+        """Take the mark back: the device logged in after all. Blocking."""
     def delete(self, session_id: str) -> None:
         """Remove a session on the operator's explicit request; its credentials move to the archive.
         Blocking."""

@@ -187,11 +187,13 @@ def test_archived_and_deleted(store: _core.Store) -> None:
     store.import_device("shop", record(), [])
     store.archive("shop", "failure_logged_out")
     assert [row.archived for row in store.sessions()] == [True]
+    store.unarchive("shop")
+    assert [row.archived for row in store.sessions()] == [False]
     store.delete("shop")
     assert store.sessions() == []
 
 
-@pytest.mark.parametrize("call", ["archive", "delete", "signal_keys"])
+@pytest.mark.parametrize("call", ["archive", "unarchive", "delete", "signal_keys"])
 def test_unknown_session_is_named(store: _core.Store, call: str) -> None:
     arguments = ("nobody", "why") if call == "archive" else ("nobody",)
     with pytest.raises(_core.StoreError, match="nobody") as raised:

@@ -351,6 +351,7 @@ class FakeStore:
         self.archived: dict[str, str] = {}
         self.has_archived = threading.Event()
         """Virtual time jumps while the thread that archives still runs: wait for this instead."""
+        self.has_unarchived = threading.Event()
         self.quarantined: set[str] = set()
         self.metas: dict[str, str] = {}
         self.writes = 0
@@ -375,6 +376,10 @@ class FakeStore:
     def archive(self, session_id: str, reason: str) -> None:
         self.archived[session_id] = reason
         self.has_archived.set()
+
+    def unarchive(self, session_id: str) -> None:
+        self.archived.pop(session_id, None)
+        self.has_unarchived.set()
 
     def delete(self, session_id: str) -> None:
         self.policies.pop(session_id, None)

@@ -96,8 +96,13 @@ class World:
                 self.refreshes += 1
                 self.machine.on_version(self.newest() if self.newest else None)
                 continue
-            while (entry := self.machine.take_unarchived()) is not None:
-                self.store.archive(*entry)
+            while (session_id := self.machine.take_archive_due()) is not None:
+                row = self.machine.rows[session_id]
+                row.is_archived = row.unlinked_because is not None
+                if row.unlinked_because is None:
+                    self.store.unarchive(session_id)
+                else:
+                    self.store.archive(session_id, row.unlinked_because)
             next_at = self.engine.next_at()
             busy = (wake is not None and wake <= self.now) or (next_at is not None and next_at <= self.now)
             if not routed and not busy:

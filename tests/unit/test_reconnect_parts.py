@@ -238,6 +238,27 @@ def test_a_canary_that_stops_makes_room_for_another() -> None:
     assert dials.reached_login(second, now + 101) == key
 
 
+def test_a_canary_that_learned_nothing_is_not_followed_by_the_next_at_once() -> None:
+    """Our own store stalls: the path is as unknown as before, and every canary would end the same way."""
+    dials = Dials(POLICY, NOW, rng(), (2, 3000, 1))
+    key = PathKey("wss://x")
+    for name in "ab":
+        dials.join(name, key)
+        dials.want(name, Priority.ORDINARY, 0, NOW)
+    for _ in range(2):
+        taken = dials.take(NOW)
+        assert taken is not None
+        dials.ended(taken, "tcp_refused", "dialling", NOW)
+        dials.want(taken, Priority.ORDINARY, 0, NOW)
+    now = NOW + POLICY.canary_min_s
+    first = dials.take(now)
+    assert first is not None
+    dials.ended(first, "store_stalled", "dialling", now)
+    dials.want(first, Priority.ORDINARY, 0, now)
+    assert dials.take(now + POLICY.canary_min_s - 0.01) is None
+    assert dials.take(now + POLICY.canary_min_s) is not None
+
+
 def test_a_path_that_nobody_uses_any_more_is_forgotten() -> None:
     dials = Dials(POLICY, NOW, rng(), (2, 3000, 1))
     dials.join("a", PathKey("wss://x"))
@@ -299,7 +320,7 @@ def test_an_unproven_version_gets_one_login_and_one_more_every_two_seconds() -> 
 )
 def test_a_damaged_version_is_read_again(text: str) -> None:
     gate = VersionGate(POLICY)
-    assert not gate.restore(text, UNIX_MS)
+    assert not gate.restore(text, NOW, UNIX_MS)
     assert gate.version == FALLBACK
 
 
@@ -307,7 +328,7 @@ def test_a_damaged_version_is_read_again(text: str) -> None:
 def test_a_remembered_version_lasts_a_day(age_s: int, fresh: bool) -> None:
     gate = VersionGate(POLICY)
     text = VersionGate.to_json_of((2, 3000, 2_000_000_000), UNIX_MS - age_s * 1000)
-    assert gate.restore(text, UNIX_MS) == fresh
+    assert gate.restore(text, NOW, UNIX_MS) == fresh
     assert gate.version == (2, 3000, 2_000_000_000)
 
 

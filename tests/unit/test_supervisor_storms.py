@@ -197,15 +197,58 @@ def test_while_no_newer_version_is_known_the_fleet_waits_and_asks_again() -> Non
     assert world.engine.rejected_logins <= 3
 
 
-def test_a_pinned_version_that_is_rejected_parks_and_a_new_pin_releases() -> None:
+def test_a_pinned_version_that_is_rejected_is_tried_again_by_one_canary_at_a_time() -> None:
     world = World(FakeStore(*names(20)), STORM)
     world.server.least_revision = 5_000
     world.run(10)
-    assert 1 <= world.census()["parked"] <= 3
+    assert 1 <= world.census()["suspended"] <= 3
     assert world.engine.rejected_logins <= 3
-    world.server.least_revision = 0
+    rejected = world.engine.rejected_logins
+    world.run(2 * STORM.version_retry_s)
+    assert rejected < world.engine.rejected_logins <= rejected + 6
+    world.server.least_revision = 0  # the server takes it back
+    world.run_until(world.are_all_online, STORM.version_retry_max_s + 30)
+
+
+@pytest.mark.pain(23)
+def test_a_new_pin_releases_what_the_rejected_one_held() -> None:
+    world = World(FakeStore(*names(20)), STORM)
+    world.server.least_revision = 5_000
+    world.run(10)
     world.machine.pin_version((2, 3000, 6_000))
     world.run_until(world.are_all_online, 30)
+
+
+@pytest.mark.pain(23)
+def test_a_version_that_is_a_day_old_is_read_again_while_dialling_goes_on() -> None:
+    newest = (2, 3000, 1_050_000_000)
+    world = World(FakeStore(*names(20)), STORM, newest=lambda: newest)
+    world.run_until(world.are_all_online, 60)
+    assert world.refreshes == 1
+    world.newest = lambda: (2, 3000, 1_060_000_000)
+    world.run(STORM.version_cache_s + 1)
+    assert world.refreshes == 2
+    assert world.machine.dials.gate.version == (2, 3000, 1_060_000_000)
+    assert world.are_all_online()
+    world.newest = None  # the endpoint says nothing: asked again within the hour, not every second
+    world.run(STORM.version_cache_s + 2 * STORM.version_retry_max_s)
+    assert 3 <= world.refreshes <= 6
+    assert world.machine.dials.gate.version == (2, 3000, 1_060_000_000)
+
+
+@pytest.mark.pain(12)
+def test_a_mass_logout_that_is_confirmed_by_all_is_over_when_nobody_is_left_to_ask() -> None:
+    world = fleet(60)
+    world.run(60)
+    for session_id in names(60):
+        world.server.failures[session_id] = ("failure_logged_out", 401, None)
+    world.engine.drop_all("stream_unauthorized")
+    world.run(30)
+    assert [it.kind for it in world.machine.incidents.open()] == ["fleet_logout"]
+    for session_id in names(60):
+        world.stop(session_id)
+    world.run(30)
+    assert not world.machine.incidents.open()
 
 
 @pytest.mark.pain(16)

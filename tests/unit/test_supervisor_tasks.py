@@ -14,6 +14,7 @@ import trio.testing
 from runner.errors import EngineFailedError, RefusedError, UnknownSessionError
 from runner.session import State
 from runner.supervisor import Options, StatusEvent, Supervisor
+from runner.supervisor.deadlines import Kind
 from support.fake_engine import FakeEngine, FakeEvent, FakeServer, FakeStore
 from support.world import ENDPOINT, FAST, PINNED, names
 
@@ -254,6 +255,62 @@ async def test_an_engine_that_dies_ends_the_supervisor(autojump_clock: trio.test
             await trio.sleep(1)
             it.engine.emit(FakeEvent("stopped"))
             await trio.sleep(1)
+
+
+async def test_an_engine_whose_end_the_scheduler_hears_first_ends_the_supervisor_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A due deadline makes the scheduler drain the outbox: the pump would wait for that event for ever."""
+    with pytest.RaisesGroup(EngineFailedError, flatten_subgroups=True):
+        async with running("a") as it:
+            await trio.sleep(1)
+            machine = it.supervisor.machine
+            machine.deadlines.set("a", Kind.STABLE, machine.now())
+            it.engine.emit(FakeEvent("stopped"))
+            machine.turn()
+            it.supervisor.wake()
+            await trio.sleep(60)
+            raise AssertionError("nobody noticed")
+
+
+async def test_a_stop_whose_end_the_scheduler_hears_first_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running("a") as it:
+        await trio.sleep(1)
+        machine = it.supervisor.machine
+        machine.is_stopping = True
+        machine.deadlines.set("a", Kind.STABLE, machine.now())
+        it.engine.shutdown()
+        machine.turn()
+        it.supervisor.wake()
+        began = trio.current_time()
+        assert await it.supervisor.shutdown(30.0)
+        assert trio.current_time() - began < 1.0
+
+
+@pytest.mark.pain(12)
+async def test_a_device_that_logs_in_after_all_is_taken_back_from_the_archive(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running("a") as it:
+        it.engine.server.failures["a"] = ("failure_logged_out", 401, None)
+        await trio.sleep(300)
+        assert it.state() is State.LOGGED_OUT
+        await trio.to_thread.run_sync(it.store.has_archived.wait, 5.0)
+        assert it.store.archived == {"a": "failure_logged_out"}
+        it.engine.server.failures.clear()
+        it.supervisor.reconnect("a", override=True)
+        await trio.sleep(5)
+        assert it.state() is State.ONLINE
+        await trio.to_thread.run_sync(it.store.has_unarchived.wait, 5.0)
+        assert it.store.archived == {}
+        it.supervisor.machine.flush()
+        again = Supervisor(
+            FakeEngine(trio.current_time), it.store, FAST, Options(endpoint=ENDPOINT, client_version=PINNED)
+        )
+        again.machine.load()
+        assert [view.state for view in again.rows()] == [State.BACKOFF]
 
 
 def _drain(events: trio.MemoryReceiveChannel[StatusEvent]) -> list[StatusEvent]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runner.reconnect.limiter import Limiter, Priority
 from runner.reconnect.path import PathBreaker, PathKey
-from runner.reconnect.table import BEFORE_LOGIN, is_path_failure
+from runner.reconnect.table import BEFORE_LOGIN, Fault, is_path_failure, rule_for
 from runner.reconnect.version import VersionGate
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class Dials:
         if not is_path_failure(reason, phase):
             path = self._paths.get(dial.key)
             if path is not None:
-                path.withdraw(session_id, now)
+                asked_for = rule_for(reason).fault is Fault.OPERATOR
+                path.withdraw(session_id, now if asked_for else now + self._policy.canary_min_s)
                 self._await_canary(dial.key)
             return None
         path = self._paths.setdefault(dial.key, PathBreaker(self._policy))

@@ -94,11 +94,15 @@ class LogoutGuard:
         if self._canary == session_id:
             self._canary = None
 
+    def release(self) -> None:
+        """Nobody is left whose logout could be confirmed: the hold is over."""
+        self.until = self._canary = None
+        self._hold_s = self._policy.logout_hold_s
+        self._recent.clear()
+
     def logged_in(self, session_id: str) -> bool:
         """A login was accepted. True when that was the canary's: all confirms may go."""
         if self.until is None or session_id != self._canary:
             return False
-        self.until = self._canary = None
-        self._hold_s = self._policy.logout_hold_s
-        self._recent.clear()
+        self.release()
         return True

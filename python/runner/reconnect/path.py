@@ -97,12 +97,13 @@ class PathBreaker:
         """This session is the canary now."""
         self.canary, self.canary_at = session_id, None
 
-    def withdraw(self, session_id: str, now: float) -> None:
-        """The session stopped, or its dial ended without a word about the path: another may be the canary."""
+    def withdraw(self, session_id: str, next_at: float) -> None:
+        """The session stopped, or its dial ended without a word about the path: another may be the canary
+        from `next_at` on."""
         self._failed_since_success.discard(session_id)
         if self.canary == session_id:
             self.canary = None
-            self.canary_at = now
+            self.canary_at = next_at
 
     def is_canary_due(self, now: float) -> bool:
         """Whether somebody should be sent."""

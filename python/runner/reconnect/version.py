@@ -65,6 +65,8 @@ class VersionGate:
         self.rejected: Version | None = None
         self.is_proven = False
         """Whether a login was accepted after the last reason for doubt."""
+        self._read_at: float | None = None
+        """When the endpoint was last asked while the version is not pinned."""
         self._unproven_since = float("-inf")
         self._retry_s = policy.version_retry_s
         self._logins: dict[str, float] = {}  # session -> when its dial started
@@ -117,8 +119,10 @@ class VersionGate:
 
     def refreshed(self, found: Version | None, now: float) -> bool:
         """The answer of a refresh; None when the endpoint did not say. True when dialling may go on."""
-        if found is not None and self.pinned is None:
+        self._read_at = now
+        if found is not None and self.pinned is None and found != self.version:
             self.version = found
+            self.doubt(now)  # proven by a few logins before everybody announces it
         if self.rejected is not None and self.version == self.rejected:
             self._wait(now)
             return False
@@ -136,6 +140,17 @@ class VersionGate:
     def is_refresh_due(self, now: float) -> bool:
         """Whether to ask again what the newest version is."""
         return self.state is GateState.OUTDATED and self.retry_at is not None and now >= self.retry_at
+
+    @property
+    def stale_at(self) -> float | None:
+        """When the version was read so long ago that it is to be read again, dialling going on meanwhile."""
+        if self.pinned is not None or self._read_at is None or self.state is not GateState.OPEN:
+            return None
+        return self._read_at + self._policy.version_cache_s
+
+    def reread(self, now: float) -> None:
+        """The version is being read again because it is old; should that fail, it is tried in an hour."""
+        self._read_at = now - self._policy.version_cache_s + self._policy.version_retry_max_s
 
     def retry_pinned(self) -> None:
         """A pinned version cannot be refreshed: after the wait it is simply tried again by one canary."""
@@ -177,7 +192,7 @@ class VersionGate:
         """A version that the endpoint named, and when, for the next start."""
         return json.dumps({"v": 1, "version": format_version(version), "at": unix_ms})
 
-    def restore(self, text: str | None, unix_ms: int) -> bool:
+    def restore(self, text: str | None, now: float, unix_ms: int) -> bool:
         """Take back a remembered version. True when it is fresh enough not to ask the endpoint."""
         if text is None or self.pinned is not None:
             return self.pinned is not None
@@ -189,4 +204,6 @@ class VersionGate:
         if version is None or version[:2] != FALLBACK[:2]:
             return False
         self.version = max(version, FALLBACK)
-        return 0 <= unix_ms - at < self._policy.version_cache_s * 1000
+        age_s = (unix_ms - at) / 1000
+        self._read_at = now - age_s
+        return 0 <= age_s < self._policy.version_cache_s

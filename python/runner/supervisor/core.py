@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from runner.engine import pump
-from runner.errors import RefusedError
+from runner.errors import EngineFailedError, RefusedError
 from runner.reconnect.table import refuses_force
 from runner.session import SessionView, State
 from runner.supervisor import commands
@@ -252,6 +252,8 @@ class Supervisor:
             task_status.started()
             await pump(machine.engine, machine.route, self.wake, lambda: machine.is_stopping)
             nursery.cancel_scope.cancel()
+        if not machine.is_stopping:
+            raise EngineFailedError("the engine stopped by itself")
         self._stopped.set()
         machine.flush()
         machine.feed.close()
@@ -275,25 +277,35 @@ class Supervisor:
         """The one task that drives every session; what takes time gets a task of its own."""
         while True:
             next_at = self.machine.turn()
+            if self.machine.engine_stopped:  # the turn may have routed the last event that the pump waits for
+                nursery.cancel_scope.cancel()
+                return
             if self.machine.refresh_wanted:
                 self.machine.refresh_wanted = False
                 nursery.start_soon(self._read_version)
-            while (entry := self.machine.take_unarchived()) is not None:
-                nursery.start_soon(self._archive, *entry)
+            while (session_id := self.machine.take_archive_due()) is not None:
+                nursery.start_soon(self._mirror_archive, session_id)
             self._wake = trio.Event()
             with trio.move_on_at(inf if next_at is None else next_at):
                 await self._wake.wait()
 
-    async def _archive(self, session_id: str, reason: str) -> None:
-        """Archive the credentials of a session that was unlinked; a store that fails is asked again."""
-        while session_id in self.machine.rows:
+    async def _mirror_archive(self, session_id: str) -> None:
+        """Archive the credentials of a session that was unlinked, or take them back when it logged in after
+        all; a store that fails is asked again."""
+        while (row := self.machine.rows.get(session_id)) is not None:
+            why = row.unlinked_because
             try:
-                await trio.to_thread.run_sync(self.machine.store.archive, session_id, reason)
-            except Exception:  # a full disk must not end the runner; the row says `logged_out` already
-                log.exception("credentials not archived yet", session=session_id, reason=reason)
+                if why is None:
+                    await trio.to_thread.run_sync(self.machine.store.unarchive, session_id)
+                else:
+                    await trio.to_thread.run_sync(self.machine.store.archive, session_id, why)
+            except Exception:  # a full disk must not end the runner; the row says what is true already
+                log.exception("credentials not archived yet", session=session_id, reason=why)
                 await trio.sleep(ARCHIVE_AGAIN_S)
             else:
-                return
+                if row.unlinked_because == why:
+                    row.is_archived = why is not None
+                    return
 
     async def _read_version(self) -> None:
         """Read the client version because the gate asked for it; dialling waits for that."""

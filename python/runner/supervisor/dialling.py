@@ -93,7 +93,7 @@ class Dialling(Ledger):
         row.hold = Hold("logged_out", None)
         self.move(row, Trigger.LOG_OUT, reason)
         self.leave_path(row)
-        self.unarchived.append((row.session_id, reason))
+        self.archive_due.append(row.session_id)
 
     def join_dials(self, row: Row) -> None:
         """The row wants its path, now or after a delay."""

@@ -188,7 +188,7 @@ class Endings(Dialling):
                 row.hold, row.reason = Hold("parked", None), why
             case LoggedOut():
                 row.hold, row.reason = Hold("logged_out", None), reason
-                self.unarchived.append((row.session_id, reason))
+                self.archive_due.append(row.session_id)
             case _:
                 pass
         self.account_for_fd(row)
@@ -263,11 +263,8 @@ class Endings(Dialling):
         self.raise_incident(
             "client_outdated", "", "critical", f"the server rejects client version {format_version(version)}"
         )
-        if gate.pinned is not None:
-            self.park(row, "failure_client_outdated")
-        else:
-            self.await_version(row, now + self.policy.version_retry_s)
-        self.outdated.add(row.session_id)
+        again_at = gate.retry_at if gate.retry_at is not None else now + self.policy.version_retry_s
+        self.await_version(row, again_at)
 
     def await_version(self, row: Row, until: float) -> None:
         self.suspend(row, until, "failure_client_outdated", keep_facts=True)

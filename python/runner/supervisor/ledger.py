@@ -65,7 +65,7 @@ class Ledger:
         self.slots: set[str] = set()
         self.fd_waiting: dict[str, None] = {}
         self.outdated: set[str] = set()
-        self.unarchived: deque[tuple[str, str]] = deque()
+        self.archive_due: deque[str] = deque()
         self.resume_rests_until = float("-inf")
         self._offset_s = wall() - now
         self._looked_at_clock = now
@@ -172,6 +172,17 @@ class Ledger:
             log.warning("the wall clock was set", step_s=round(offset_s - self._offset_s, 3))
             self.dirty.update(self.rows)
         self._offset_s = offset_s
+        self._look_at_logouts()
+
+    def _look_at_logouts(self) -> None:
+        """A hold of the fleet's logouts ends with the last session that could confirm one: all others were
+        unlinked, stopped or removed, and no login would ever end it."""
+        if self.logouts.is_holding and not any(
+            row.history.confirming and row.desired and row.state is not State.LOGGED_OUT
+            for row in self.rows.values()
+        ):
+            self.logouts.release()
+            self.end_incident("fleet_logout", "")
 
     def publish(self, name: str, row: Row, **data: object) -> None:
         """Tell the subscribers, if there are any."""
@@ -207,11 +218,6 @@ class Ledger:
             else:
                 self.raise_incident("path_outage", it.key, "critical", it.text)
 
-    def take_unarchived(self) -> tuple[str, str] | None:
-        """The next session whose credentials are to be archived, and why."""
-        return self.unarchived.popleft() if self.unarchived else None
-
-    @property
-    def has_unarchived(self) -> bool:
-        """Whether credentials wait to be archived."""
-        return bool(self.unarchived)
+    def take_archive_due(self) -> str | None:
+        """The next session whose credentials are to be archived, or taken back from the archive."""
+        return self.archive_due.popleft() if self.archive_due else None

@@ -57,7 +57,7 @@ class Machine(Faults):
         problem = self.dials.limiter.restore(meta.get("limiter"), now, unix_ms)
         if problem is not None:
             log.warning("limiter state damaged", problem=problem)
-        is_fresh = self.dials.gate.restore(meta.get("client_version"), unix_ms)
+        is_fresh = self.dials.gate.restore(meta.get("client_version"), now, unix_ms)
         if not is_fresh and not self.dials.gate.pinned:
             self.dials.gate.begin_refresh()
             self.refresh_wanted = True
@@ -71,13 +71,14 @@ class Machine(Faults):
                 durable = replace(durable, hold=Hold("parked", None), reason="device_quarantined")
             elif stored.archived and durable.hold is None:
                 durable = replace(durable, hold=Hold("logged_out", None), reason="failure_logged_out")
-            found.append((stored.session_id, durable))
+            found.append((stored.session_id, durable, stored.archived))
         found.sort(key=lambda entry: -entry[1].last_active_unix_ms)
-        for session_id, durable in found:
+        for session_id, durable, stored_archived in found:
             row = self.new_row(session_id, durable.proxy)
             row.desired, row.hold, row.history = durable.desired, durable.hold, durable.history
             row.reason, row.code, row.detail = durable.reason, durable.code, durable.detail
             row.connection, row.last_active_unix_ms = durable.connection, durable.last_active_unix_ms
+            row.is_archived = stored_archived
             if durable.desired or (durable.hold is not None and durable.hold.state == "logged_out"):
                 self.resume_row(row)  # unlinked is a fact, whatever the operator wishes
         log.info("sessions loaded", sessions=len(found), fd_waiting=len(self.fd_waiting))
@@ -136,7 +137,7 @@ class Machine(Faults):
             return now
         times = [self.deadlines.next_at(), self.dials.gate.retry_at, self.outages.next_at()]
         if not self.is_stopping:
-            times.append(self.dials.next_at(now))
+            times += [self.dials.next_at(now), self.dials.gate.stale_at]
         return min((at for at in times if at is not None), default=None)
 
     def dial(self, row: Row, now: float) -> None:
@@ -150,6 +151,9 @@ class Machine(Faults):
 
     def _look_at_version(self, now: float) -> None:
         gate = self.dials.gate
+        if gate.stale_at is not None and now >= gate.stale_at and not self.is_stopping:
+            gate.reread(now)
+            self.refresh_wanted = True
         if not gate.is_refresh_due(now):
             return
         if gate.pinned is not None:
@@ -277,6 +281,9 @@ class Machine(Faults):
         row.last_active_unix_ms = self.unix_ms()
         row.code = row.detail = None
         row.retry_at = row.hold = None
+        if row.is_archived:  # an operator's override was right: the device is linked
+            self.archive_due.append(session_id)
+        self.end_incident("stuck_close", session_id)
         before = row.reason
         self.move(row, Trigger.LOGIN, None)
         self.deadlines.set(session_id, Kind.STABLE, now + self.policy.stable_s)

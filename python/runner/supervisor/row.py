@@ -79,9 +79,17 @@ class Row:
     """Probes that fail, and since when. None most of the time: ten thousand empty dicts are not free."""
     is_dropped: bool = False
     """It was online before and is on its way back: the next login is a reconnect."""
+    is_archived: bool = False
+    """The store has its credentials marked as those of an unlinked device."""
     is_removed: bool = False
     closed: trio.Event | None = None
     """Set when the open connection is gone, for those who wait for it."""
+
+    @property
+    def unlinked_because(self) -> str | None:
+        """Why the device counts as unlinked, or None when it does not."""
+        is_unlinked = self.hold is not None and self.hold.state == "logged_out"
+        return (self.reason or "logged_out") if is_unlinked else None
 
     @property
     def shown_connection(self) -> int:

@@ -327,6 +327,10 @@ impl Store {
         py.detach(|| self.store.archive(session_id, reason)).map_err(raise)
     }
 
+    fn unarchive(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        py.detach(|| self.store.unarchive(session_id)).map_err(raise)
+    }
+
     fn delete(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
         py.detach(|| self.store.delete(session_id)).map_err(raise)
     }

@@ -370,6 +370,15 @@ pub(crate) fn archive(connection: &Connection, session_id: &str, why: &str, now_
     if marked == 0 { Err(StoreError::unknown_session(session_id)) } else { Ok(()) }
 }
 
+/// Takes the mark of [`archive`] back.
+pub(crate) fn unarchive(connection: &Connection, session_id: &str) -> Result<()> {
+    let marked = connection.execute(
+        "UPDATE session SET archived_why = NULL, archived_at_unix_ms = NULL WHERE session_id = ?1",
+        params![session_id],
+    )?;
+    if marked == 0 { Err(StoreError::unknown_session(session_id)) } else { Ok(()) }
+}
+
 /// Removes a session; its credentials and keys move to the archive tables.
 pub(crate) fn delete(connection: &Connection, session_id: &str, now_unix_ms: u64) -> Result<()> {
     let moved = connection.execute(

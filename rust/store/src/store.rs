@@ -166,6 +166,12 @@ impl Store {
         self.call(move |c| sessions::archive(c, &id, &why, now_unix_ms()))
     }
 
+    /// The device logged in after all: its credentials are in use again. Blocking.
+    pub fn unarchive(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::unarchive(c, &id))
+    }
+
     /// Removes a session on the operator's request; its credentials and keys move to the archive. Blocking.
     /// Messages that wait in the inbox stay: they were answered and are the consumer's.
     pub fn delete(&self, session_id: &str) -> Result<()> {

@@ -121,6 +121,9 @@ fn archived_session_keeps_its_credentials_over_a_restart() {
     let open = Open::at(&dir);
     assert_eq!(open.store.sessions().unwrap()[0].archived.as_deref(), Some("failure_logged_out"));
     assert_eq!(open.store.device("s0").unwrap().credentials, credentials(0));
+    open.store.unarchive("s0").unwrap();
+    drop(open);
+    assert_eq!(Open::at(&dir).store.sessions().unwrap()[0].archived, None, "it logged in after all");
 }
 
 /// Pain 12.
@@ -150,6 +153,7 @@ fn unknown_session_is_an_error_everywhere() {
     let open = Open::at(&dir);
     let unknown = ErrorKind::UnknownSession;
     assert_eq!(open.store.archive("x", "y").unwrap_err().kind, unknown);
+    assert_eq!(open.store.unarchive("x").unwrap_err().kind, unknown);
     assert_eq!(open.store.delete("x").unwrap_err().kind, unknown);
     assert_eq!(open.store.signal_keys("x").unwrap_err().kind, unknown);
     assert_eq!(open.store.device("x"), Err(DeviceError::Missing));
