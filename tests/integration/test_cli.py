@@ -28,9 +28,10 @@ from runner.session import State
 from support.fleet import FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from runner.admin.backend import Backend
+    from runner.admin.backend import Backend, Created, NewSession
+    from runner.errors import RunnerError
 
 
 ROOT = Path(__file__).parents[2]
@@ -53,10 +54,23 @@ class Served:
         self.fleet = FakeFleet(*views)
         self.backend = a_backend(self.fleet)
         self._token = trio.lowlevel.current_trio_token()
-        server = AdminServer(application(self.backend, Access(parse("a-token-of-the-operator"))))
+        self.access = Access(parse("a-token-of-the-operator"))
+        server = AdminServer(application(self.backend, self.access))
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, [bind_unix(self.path)], self.backend.stopping)
             self._ready.set()
+
+    def count_creates(self) -> list[int]:
+        """How many sessions each request to create some brings, from now on."""
+        counted: list[int] = []
+        create = self.backend.create
+
+        async def counting(wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
+            counted.append(len(wishes))
+            return await create(wishes)
+
+        self.backend.create = counting
+        return counted
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -227,6 +241,87 @@ def test_import_uploads_to_a_live_runner(served: Served, tmp_path: Path, auth_di
     again = run("import", str(auth_dir), "--id", "desk-1")
     assert again.exit_code == 1
     assert "desk-1 is taken" in again.stderr
+
+
+def test_import_all_is_a_request_for_each_batch(
+    served: Served, tmp_path: Path, auth_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.admin.client.IMPORT_DEVICES", 3)
+    parent = tmp_path / "parent"
+    for name in ("a", "b", "desk-1", "c", "cut", "d", "e", "f"):
+        shutil.copytree(auth_dir, parent / name)
+    (parent / "cut" / "creds.json").write_text("{")
+    requests = served.count_creates()
+    result = run("import", "--all", str(parent), "--json")
+    assert result.exit_code == 1
+    told = {one["id"]: one.get("error", "imported") for one in json.loads(result.stdout)}
+    assert told == {
+        "a": "imported",
+        "b": "imported",
+        "c": "imported",
+        "cut": "file_not_json",
+        "d": "imported",
+        "desk-1": "exists",
+        "e": "imported",
+        "f": "imported",
+    }
+    assert requests == [3, 3, 1]
+    assert "desk-1 is taken" in run("import", "--all", str(parent)).stderr
+
+
+def test_the_client_cuts_batches_by_bytes_and_by_what_the_runner_takes(
+    served: Served, auth_dir: Path
+) -> None:
+    files = {"creds.json": b"x" * 4000}
+    huge = {"creds.json": b"x" * 20_000}
+    devices = [("a", files), ("b", files), ("c", files), ("huge", huge), ("d", files)]
+    outcomes = ["imported", "imported", "imported", "body_too_large", "imported"]
+    requests = served.count_creates()
+    with Client(served.path) as client:
+        told = list(client.create_all(devices, limit_bytes=10_000))
+        assert [one["id"] for one in told] == [name for name, _ in devices]
+        assert [one.get("error", "imported") for one in told] == outcomes
+        assert "WHATSAPP_ADMIN_IMPORT_LIMIT" in told[3]["remedy"]
+        assert requests == [2, 1, 1]
+        served.access.import_limit = 10_000
+        requests.clear()
+        again = list(client.create_all([(f"{name}-2", content) for name, content in devices]))
+        assert [one.get("error", "imported") for one in again] == outcomes
+        assert sum(requests) == 4
+
+
+@pytest.mark.parametrize("size", [100_000, 4_000_000])
+def test_a_body_beyond_the_runners_limit_is_told_and_no_broken_pipe(served: Served, size: int) -> None:
+    """The runner answers from the length alone and hangs up while the client still sends."""
+    served.access.import_limit = 10_000
+    with Client(served.path) as client:
+        for _ in range(2):
+            with pytest.raises(AdminError) as caught:
+                client.create("large", {"creds.json": b"x" * size})
+            assert (caught.value.status, caught.value.error) == (413, "body_too_large")
+
+
+def test_import_all_tells_what_a_runner_that_stops_did_not_take(
+    served: Served, tmp_path: Path, auth_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.admin.client.IMPORT_DEVICES", 1)
+    for name in ("a", "b", "c"):
+        shutil.copytree(auth_dir, tmp_path / "parent" / name)
+    create = Client._create_batch
+
+    def stops_at_b(self: Client, batch: list[tuple[str, bytes]], limit_bytes: int) -> object:
+        if batch[0][0] == "b":
+            raise NotRunningError(self._path, "it stopped")
+        return create(self, batch, limit_bytes)
+
+    monkeypatch.setattr(Client, "_create_batch", stops_at_b)
+    result = run("import", "--all", str(tmp_path / "parent"), "--json")
+    assert result.exit_code == 1
+    assert [one.get("error", "imported") for one in json.loads(result.stdout)] == [
+        "imported",
+        "not_running",
+        "not_running",
+    ]
 
 
 def test_import_gives_the_session_its_proxy(served: Served, auth_dir: Path) -> None:
