@@ -58,6 +58,7 @@ class FakeFleet:
         self.views = {view.session_id: view for view in views}
         self.called: list[tuple[object, ...]] = []
         self.feed = Feed()
+        self.subscribed = trio.Event()
         self.broken = False
 
     def rows(self) -> Iterable[SessionView]:
@@ -118,6 +119,7 @@ class FakeFleet:
         self.change(session_id, state=State.LOGGED_OUT)
 
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]:
+        self.subscribed.set()
         return self.feed.subscribe(4)
 
 
