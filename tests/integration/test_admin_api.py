@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from runner.admin.backend import Backend
     from runner.admin.guard import App
 
+ROOT = Path(__file__).parents[2]
 OWN_UID = 1000
 TOKEN = "a-token-of-the-operator"
 
@@ -364,6 +366,13 @@ async def test_the_description_names_every_endpoint_of_the_brief(client: httpx2.
         "/force-reconnection/{session_id}": ["post"],
         "/reset-circuit-breaker/{session_id}": ["post"],
     }.items() <= {path: list(verbs) for path, verbs in paths.items()}.items()
+
+
+async def test_the_description_on_paper_is_the_one_that_is_served(client: httpx2.AsyncClient) -> None:
+    served = (await client.get("/openapi.json")).json()
+    on_paper = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    assert served | {"info": None} == on_paper | {"info": None}
+    assert "HTTPValidationError" not in str(served), "errors have one form, and it is ours"
 
 
 @pytest.mark.parametrize("path", ["/reconnection-status", "/performance-metrics", "/api/sessions"])

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 import msgspec
 import trio
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from runner.admin import events
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
@@ -24,6 +25,7 @@ from runner.admin.lists import Streamed, listing, page_of
 from runner.admin.schemas import (
     CHANGED_SESSION,
     CONFLICT,
+    ERROR_SCHEMA,
     NEW_SESSION,
     NEW_SESSIONS,
     NOT_FOUND,
@@ -65,7 +67,7 @@ def _operation_id(route: APIRoute) -> str:
     return words.strip("_")
 
 
-class Json(Response):
+class Json(JSONResponse):
     """An answer encoded by msgspec."""
 
     media_type = "application/json"
@@ -76,7 +78,23 @@ class Json(Response):
 
 def application(backend: Backend, access: Access) -> Guard:
     """The application behind its door."""
-    version = str(backend.version().get("version", ""))
+    app = _routes(backend, str(backend.version().get("version", "")))
+    _describe(app)  # here, at start, and kept: it takes longer than a request may
+    return Guard(app, access)
+
+
+def description(version: str) -> dict[str, Any]:
+    """What `/openapi.json` says; needs no runner, since handlers look at their backend only when called."""
+    return _describe(_routes(cast("Backend", None), version))
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    found = app.openapi()
+    found.setdefault("components", {}).setdefault("schemas", {})["Error"] = ERROR_SCHEMA
+    return found
+
+
+def _routes(backend: Backend, version: str) -> FastAPI:
     app = FastAPI(
         title="runner admin API",
         version=version,
@@ -87,6 +105,7 @@ def application(backend: Backend, access: Access) -> Guard:
         default_response_class=Json,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
+        responses={"default": says("every other answer that is not a success")},
     )
     _add_errors(app)
     _add_brief(app, backend)
@@ -98,8 +117,7 @@ def application(backend: Backend, access: Access) -> Guard:
     async def ws(socket: WebSocket) -> None:
         await events.stream(socket, backend, version)
 
-    app.openapi()  # made here, at start, and kept: it takes longer than a request may
-    return Guard(app, access)
+    return app
 
 
 def _view(backend: Backend, session_id: str) -> SessionView:
@@ -290,7 +308,7 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
         report = backend.health()
         return Json({"ready": report.ready}, 200 if report.ready else 503)
 
-    @app.get("/metrics", summary="Prometheus text")
+    @app.get("/metrics", summary="Prometheus text", response_class=PlainTextResponse)
     async def metrics() -> Response:
         await backend.numbers.refresh()
         return Response(backend.prometheus(), media_type="text/plain; version=0.0.4; charset=utf-8")

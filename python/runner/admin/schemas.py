@@ -20,7 +20,10 @@ ERROR_SCHEMA: Final[dict[str, Any]] = {
 
 def says(description: str) -> dict[str, Any]:
     """An answer that is an error."""
-    return {"description": description, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
 
 
 NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {404: says("no such session")}
