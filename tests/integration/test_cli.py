@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import click
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -22,6 +24,7 @@ from runner.admin.server import AdminServer
 from runner.admin.sockets import bind_unix
 from runner.admin.tokens import parse
 from runner.cli import tables
+from runner.cli.fleet import COMMANDS
 from runner.cli.main import cli
 from runner.errors import AdminError, NotRunningError
 from runner.session import State
@@ -402,25 +405,71 @@ HEAVY = ("trio", "fastapi", "starlette", "anycorn", "msgspec", "structlog", "run
 @pytest.mark.parametrize("command", [["sessions", "--json"], ["reconnect", "x"], ["logs"], ["--help"]])
 def test_client_commands_import_nothing_heavy(alone: Path, command: list[str]) -> None:
     """What a command costs is what it imports; a stopwatch on a shared machine proves nothing."""
-    code = (
+    assert imported_by(command, set(HEAVY), code=0 if command == ["--help"] else 3) == []
+
+
+def imported_by(command: list[str], heavy: set[str], *, code: int) -> list[str]:
+    """Which of the heavy modules a process has after that command, which must end with `code`."""
+    program = (
         f"import sys; sys.argv = ['runner', *{command!r}]\n"
         "from runner.__main__ import main\n"
+        "code = 0\n"
         "try: main()\n"
-        "except SystemExit: pass\n"
-        f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+        "except SystemExit as end: code = int(end.code or 0)\n"
+        "print()\n"
+        f"print('ENDED', code, *sorted({heavy!r} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ
     )
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    _, ended, *found = done.stdout.splitlines()[-1].split()
+    assert int(ended) == code, done.stderr
+    return found
 
 
-def test_help_has_examples_and_exit_codes() -> None:
+SESSION_ARGUMENTS = {"set-proxy": ["desk-1", "none"], "delete": ["desk-1", "--yes"]}
+NO_SESSION = {"status", "sessions", "metrics", "logs"}
+
+
+@pytest.mark.parametrize("name", [str(command.name) for command in COMMANDS])
+def test_no_client_command_imports_trio_or_the_web_framework(served: Served, name: str) -> None:
+    """Against a runner that answers, and with a table: what is printed may cost rich, and nothing more."""
+    arguments = [] if name in NO_SESSION else SESSION_ARGUMENTS.get(name, ["desk-1"])
+    assert imported_by([name, *arguments], set(HEAVY) - {"rich"}, code=0) == []
+
+
+def test_an_import_into_a_live_runner_imports_neither_trio_nor_the_web_framework(
+    served: Served, auth_dir: Path
+) -> None:
+    heavy = set(HEAVY) - {"runner._core"}  # it checks the keys
+    assert imported_by(["import", str(auth_dir), "--id", "new"], heavy, code=0) == []
+
+
+def commands_of(group: click.Group, *above: str) -> Iterator[tuple[list[str], click.Command]]:
+    for command in group.commands.values():
+        if command.hidden:
+            continue
+        yield [*above, str(command.name)], command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, *above, str(command.name))
+
+
+def test_every_command_has_examples_and_takes_json() -> None:
     assert "Exit codes:" in run("--help").stdout
-    for command in cli.commands.values():
-        if not command.hidden and command.name not in {"version", "config"}:
-            shown = run(str(command.name), "--help").stdout
-            assert "Example" in shown, command.name
+    for words, command in commands_of(cli):
+        shown = run(*words, "--help").stdout
+        assert "Example" in shown, words
+        if not isinstance(command, click.Group) and words[0] not in {"run", "sim"}:
+            assert "--json" in shown, words
+
+
+def test_the_readme_names_commands_that_are_there() -> None:
+    known = {" ".join(words) for words, _ in commands_of(cli)}
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "admin.md").read_text()
+    used = re.findall(r"python -m runner ((?:config )?[a-z][a-z-]*)((?: \| [a-z]+(?= \||  | ID))*)", text)
+    named = {word for first, more in used for word in (first, *more.split(" | ")[1:])} - {"config docs"}
+    assert named <= known
+    assert len(named) > 10
 
 
 @pytest.mark.parametrize(
