@@ -1,13 +1,16 @@
 """Write the generated pages anew (`make docs`), or with `--check` say which are out of date."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pains
 
+from runner.admin import api
 from runner.cli import settings_docs
 from runner.reconnect import docs as states_docs
+from runner.version import package_version
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -20,8 +23,14 @@ def readme() -> str:
     return f"{before}{settings_docs.readme_table()}{after}"
 
 
+def openapi() -> str:
+    """What `GET /openapi.json` answers, in a stable order and one value a line."""
+    return json.dumps(api.description(package_version()), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     pains.PAGE: pains.render,
+    ROOT / "docs" / "openapi.json": openapi,
     ROOT / "docs" / "settings.md": settings_docs.document,
     ROOT / "docs" / "states.md": states_docs.document,
     README: readme,

@@ -41,7 +41,7 @@ from runner.baileys_errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 STOP_OLD_PROGRAM: Final = (
@@ -127,19 +127,43 @@ def read_device(directory: Path) -> BaileysDevice:
 
     Errors: ImportSourceError, one class for each kind of damage; whose fault is the source's.
     """
+    return device_of(directory, read_files(directory))
+
+
+def read_files(directory: Path) -> dict[str, bytes]:
+    """What Baileys wrote into one directory: file name to content, not looked into. Blocking.
+
+    Errors: ImportSourceError.
+    """
     names = _json_files(directory)
     path = directory / CREDENTIALS_FILE
-    if CREDENTIALS_FILE not in names:
-        if not any(_record_name(name)[0] != UNKNOWN_TYPE for name in names):
-            raise NotAnAuthStateError(directory, f"has no {CREDENTIALS_FILE} and no Signal records")
-        raise CredentialsMissingError(path, "is missing beside the Signal records of its device")
+    _check_names(directory, names)
     before = _stamp(path)
-    source = _read(path)
-    fields = _device_fields(path, source)
-    records, warnings = _records(directory, names)
+    files = {name: _read(directory / name) for name in names}
     if _stamp(path) != before:
         raise SourceInUseError(path, "changed while it was read")
+    return files
+
+
+def device_of(directory: Path, files: Mapping[str, bytes]) -> BaileysDevice:
+    """The device that these files hold, checked. Pure; `directory` is only the name that errors give.
+
+    Errors: ImportSourceError.
+    """
+    _check_names(directory, files)
+    source = files[CREDENTIALS_FILE]
+    fields = _device_fields(directory / CREDENTIALS_FILE, source)
+    records, warnings = _records(files)
     return BaileysDevice(directory, fields, tuple(records), tuple(warnings))
+
+
+def _check_names(directory: Path, names: Collection[str]) -> None:
+    if CREDENTIALS_FILE in names:
+        return
+    if not any(_record_name(name)[0] != UNKNOWN_TYPE for name in names):
+        raise NotAnAuthStateError(directory, f"has no {CREDENTIALS_FILE} and no Signal records")
+    path = directory / CREDENTIALS_FILE
+    raise CredentialsMissingError(path, "is missing beside the Signal records of its device")
 
 
 def discover(parent: Path) -> list[Path]:
@@ -254,12 +278,11 @@ def _record_name(file_name: str) -> tuple[str, str]:
     return UNKNOWN_TYPE, stem
 
 
-def _records(directory: Path, names: Sequence[str]) -> tuple[list[SignalRecord], list[str]]:
+def _records(files: Mapping[str, bytes]) -> tuple[list[SignalRecord], list[str]]:
     records, warnings = [], []
-    for name in names:
+    for name, value in files.items():
         if name == CREDENTIALS_FILE:
             continue
-        value = _read(directory / name)
         try:
             json.loads(value)
         except (ValueError, RecursionError):

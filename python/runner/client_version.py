@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from runner.logs import logger
 from runner.reconnect.version import parse_client_revision
+from runner.socks5 import ProxyRefusedError, open_tunnel
 
 if TYPE_CHECKING:
     from runner.config import Settings
@@ -36,7 +37,7 @@ def read_version(settings: Settings) -> Version | None:
             body = answer.read(_LARGEST).decode("utf-8", "replace")
         finally:
             link.close()
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, ProxyRefusedError) as error:
         logger().warning("client version not read", endpoint=settings.endpoint_host, error=str(error))
         return None
     found = parse_client_revision(body) if answer.status == 200 else None
@@ -46,27 +47,32 @@ def read_version(settings: Settings) -> Version | None:
 
 
 def _connection(settings: Settings) -> http.client.HTTPConnection:
-    """A connection to the endpoint's web server, through the proxy that its sessions use.
+    """A connection to the endpoint's web server, through the proxy that sessions without their own use.
 
-    Errors: ValueError for a proxy that this cannot speak to; going around it would show the wrong address.
+    Errors: ProxyRefusedError, OSError. Nothing ever goes around a proxy: that would show the wrong address.
     """
     endpoint = urlsplit(settings.endpoint)
     host, is_tls = endpoint.hostname or "", endpoint.scheme == "wss"
     port = endpoint.port or (443 if is_tls else 80)
     proxy = urlsplit(settings.proxy) if settings.proxy else None
-    if proxy is not None and proxy.scheme != "http":
-        raise ValueError("a SOCKS proxy is set; set WHATSAPP_CLIENT_VERSION to a version")
-    at, at_port = (proxy.hostname or "", proxy.port or 8080) if proxy else (host, port)
-    link = (
-        http.client.HTTPSConnection(at, at_port, timeout=_TIMEOUT_S, context=_tls(settings))
-        if is_tls
-        else http.client.HTTPConnection(at, at_port, timeout=_TIMEOUT_S)
-    )
-    if proxy is not None:
+    if proxy is not None and proxy.scheme == "http":
+        link = _plain_or_tls(settings, proxy.hostname or "", proxy.port or 80, is_tls=is_tls)
         link.set_tunnel(
             host, port, _proxy_headers(unquote(proxy.username or ""), unquote(proxy.password or ""))
         )
+        return link
+    link = _plain_or_tls(settings, host, port, is_tls=is_tls)
+    if proxy is not None:
+        tunnel = open_tunnel(proxy, host, port, _TIMEOUT_S)
+        link.sock = _tls(settings).wrap_socket(tunnel, server_hostname=host) if is_tls else tunnel
+        link.auto_open = 0  # without its tunnel it would dial by itself
     return link
+
+
+def _plain_or_tls(settings: Settings, at: str, port: int, *, is_tls: bool) -> http.client.HTTPConnection:
+    if is_tls:
+        return http.client.HTTPSConnection(at, port, timeout=_TIMEOUT_S, context=_tls(settings))
+    return http.client.HTTPConnection(at, port, timeout=_TIMEOUT_S)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

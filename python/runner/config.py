@@ -85,7 +85,7 @@ class Settings:
     )
     client_version: str = text(
         "auto",
-        "WhatsApp Web version to announce: auto (read from the endpoint's /sw.js, kept 24 h) or 2.3000.N",
+        "WhatsApp Web version to announce: auto (from the endpoint's /sw.js, kept 24 h) or 2.3000.N",
         check=parse_client_version,
         kind="auto / version",
         reloadable=True,
@@ -97,7 +97,7 @@ class Settings:
     )
     proxy: str = text(
         "",
-        "http:// or socks5:// proxy for sessions that have none of their own",
+        "http:// or socks5:// proxy for /sw.js, and for sessions that have none of their own",
         check=parse_proxy,
         kind="URL",
         secret=True,

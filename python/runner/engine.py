@@ -166,22 +166,6 @@ def open_store(path: Path) -> _core.Store:
         raise StartError(f"the store cannot be opened: {message}") from error
 
 
-def import_device(store: _core.Store, session_id: str, device: BaileysDevice) -> None:
-    """Take over a device with its Signal keys in one transaction. Blocking.
-
-    Raises:
-        ImportRefusedError: the id is taken, a value is damaged, or the disk is full; nothing was changed.
-    """
-    from runner import _core
-
-    try:
-        store.import_device(session_id, _core.DeviceRecord(**device.fields), device.keys)
-    except ValueError as error:
-        raise ImportRefusedError("credentials_damaged", f"{device.directory}: {error}") from error
-    except _core.StoreError as error:
-        raise _refused(error.args[0], str(error.args[-1])) from error
-
-
 def import_devices(
     store: _core.Store, devices: Sequence[tuple[str, BaileysDevice]]
 ) -> list[ImportRefusedError | None]:

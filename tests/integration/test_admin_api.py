@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -12,6 +13,7 @@ import structlog
 import trio
 
 from runner.admin.api import application
+from runner.admin.backend import BATCH_SESSIONS
 from runner.admin.guard import PEER, Access
 from runner.admin.peer import Peer
 from runner.admin.tokens import parse
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from runner.admin.backend import Backend
     from runner.admin.guard import App
 
+ROOT = Path(__file__).parents[2]
 OWN_UID = 1000
 TOKEN = "a-token-of-the-operator"
 
@@ -147,13 +150,63 @@ async def test_a_session_is_created_from_uploaded_files(client: httpx2.AsyncClie
     again = await client.post("/api/sessions", json=body)
     assert (again.status_code, again.json()["reason"]) == (409, "exists")
     damaged = await client.post("/api/sessions", json={"id": "x", "files": {}})
-    assert (damaged.status_code, damaged.json()["reason"]) == (422, "creds_missing")
+    assert (damaged.status_code, damaged.json()["reason"]) == (422, "credentials_missing")
+    assert damaged.json()["message"] == "x/creds.json: is missing"
+
+
+async def test_of_a_batch_each_is_told_and_one_that_is_refused_costs_only_itself(
+    client: httpx2.AsyncClient, fleet: FakeFleet
+) -> None:
+    whole = {"files": {"creds.json": "{}"}}
+    wishes = [{"id": "a", **whole}, {"id": "desk-1", **whole}, {"id": "b", "files": {}}, {"id": "c", **whole}]
+    answer = await client.post("/api/sessions/batch", json={"sessions": wishes})
+    assert answer.status_code == 200
+    a, taken, damaged, c = answer.json()["outcomes"]
+    assert a == {"id": "a", "imported": True, "warnings": ["stop the old program first"]}
+    assert taken == {
+        "id": "desk-1",
+        "error": "import_refused",
+        "reason": "exists",
+        "message": "desk-1 is taken",
+        "remedy": "choose another --id",
+    }
+    assert (damaged["id"], damaged["error"], damaged["reason"]) == (
+        "b",
+        "import_refused",
+        "credentials_missing",
+    )
+    assert (c["id"], c["imported"]) == ("c", True)
+    assert {"a", "c"} <= fleet.views.keys()
+    assert "b" not in fleet.views
+
+
+async def test_a_batch_is_bounded_in_number_and_in_bytes(backend: Backend, fleet: FakeFleet) -> None:
+    access = Access(parse(TOKEN), own_uid=OWN_UID, import_limit=10_000)
+    wishes = [{"id": f"s{number}", "files": {}} for number in range(BATCH_SESSIONS + 1)]
+    async with a_client(backend, access=access) as client:
+        few = await client.post("/api/sessions/batch", json={"sessions": wishes[:-1]})
+        many = await client.post("/api/sessions/batch", json={"sessions": wishes})
+        large = await client.post("/api/sessions/batch", content=b"x" * 10_001)
+    assert (few.status_code, len(few.json()["outcomes"])) == (200, BATCH_SESSIONS)
+    assert (many.status_code, many.json()["error"]) == (422, "body_wrong")
+    assert "200" in many.json()["message"]
+    assert (large.status_code, large.json()["error"]) == (413, "body_too_large")
+
+
+async def test_a_batch_needs_the_scope_of_an_import(backend: Backend) -> None:
+    access = Access(parse(f"{TOKEN}:operate"), own_uid=OWN_UID)
+    async with a_client(backend, Peer("tcp", OWN_UID + 1), access) as client:
+        client.headers["x-api-key"] = TOKEN
+        assert (await client.post("/api/sessions/batch", json={"sessions": []})).status_code == 403
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"id": 1}', b'{"id": "x", "files": {}, "more": 1}'])
 async def test_a_wrong_body_is_explained(client: httpx2.AsyncClient, body: bytes) -> None:
-    answer = await client.post("/api/sessions", content=body)
-    assert (answer.status_code, answer.json()["error"]) == (422, "body_wrong")
+    single = await client.post("/api/sessions", content=body)
+    batch = await client.post("/api/sessions/batch", content=b'{"sessions": [' + body + b"x]}")
+    for answer, path in ((single, "/api/sessions"), (batch, "/api/sessions/batch")):
+        assert (answer.status_code, answer.json()["error"]) == (422, "body_wrong")
+        assert answer.json()["remedy"] == f"see POST {path} in /openapi.json"
 
 
 async def test_a_session_is_deleted(client: httpx2.AsyncClient, fleet: FakeFleet) -> None:
@@ -314,6 +367,13 @@ async def test_the_description_names_every_endpoint_of_the_brief(client: httpx2.
         "/force-reconnection/{session_id}": ["post"],
         "/reset-circuit-breaker/{session_id}": ["post"],
     }.items() <= {path: list(verbs) for path, verbs in paths.items()}.items()
+
+
+async def test_the_description_on_paper_is_the_one_that_is_served(client: httpx2.AsyncClient) -> None:
+    served = (await client.get("/openapi.json")).json()
+    on_paper = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    assert served | {"info": None} == on_paper | {"info": None}
+    assert "HTTPValidationError" not in str(served), "errors have one form, and it is ours"
 
 
 @pytest.mark.parametrize("path", ["/reconnection-status", "/performance-metrics", "/api/sessions"])

@@ -38,17 +38,48 @@ TOKEN = "a-token-of-the-operator"
 class Recorder:
     """A logger that keeps what it is told."""
 
-    def __init__(self, told: list[str]) -> None:
-        self.told = told
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.heard = trio.Event()
 
     def __getattr__(self, _level: str) -> Callable[..., None]:
-        return lambda event, **_fields: self.told.append(event)
+        def tell(event: str, **_fields: object) -> None:
+            self.told.append(event)
+            self.heard.set()
+
+        return tell
+
+
+class CountingServer(AdminServer):
+    """Counts its connections, and lets a test wait for them."""
+
+    opened = ended = 0
+    _changed = trio.Event()
+
+    def _opened(self, plain: socket.socket) -> None:
+        super()._opened(plain)
+        self.opened += 1
+        self._changed.set()
+
+    def _closed(self, plain: socket.socket) -> None:
+        super()._closed(plain)
+        self.ended += 1
+        self._changed.set()
+
+    async def wait_counted(self, *, opened: int = 0, ended: int = 0) -> None:
+        """Until so many were opened, and so many of them have ended."""
+        with trio.fail_after(10):
+            while self.opened < opened or self.ended < ended:
+                self._changed = trio.Event()
+                await self._changed.wait()
 
 
 class Running:
     """A served fleet and how to reach it."""
 
-    def __init__(self, backend: Backend, fleet: FakeFleet, unix: Path, port: int, admin: AdminServer) -> None:
+    def __init__(
+        self, backend: Backend, fleet: FakeFleet, unix: Path, port: int, admin: CountingServer
+    ) -> None:
         self.backend, self.fleet, self.unix, self.port, self.admin = backend, fleet, unix, port, admin
 
     async def over_unix(self) -> trio.SocketStream:
@@ -66,7 +97,7 @@ async def served(
     backend = a_backend(fleet)
     app = application(backend, access or Access(parse(TOKEN)))
     unix, tcp = bind_unix(tmp_path / "admin.sock"), bind_tcp("127.0.0.1", 0)
-    admin = AdminServer(app, connections=connections, send_timeout_s=send_timeout_s)
+    admin = CountingServer(app, connections=connections, send_timeout_s=send_timeout_s)
     port = tcp.getsockname()[1]
     async with trio.open_nursery() as nursery:
         await nursery.start(admin.serve, [unix, tcp], backend.stopping)
@@ -156,16 +187,17 @@ async def test_a_bug_in_one_connection_ends_that_connection_only(
 async def test_a_caller_who_leaves_in_the_middle_of_his_body_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed: list[str] = []
-    monkeypatch.setattr(guard_module, "logger", lambda: Recorder(failed))
+    recorder = Recorder()
+    monkeypatch.setattr(guard_module, "logger", lambda: recorder)
     async with served(tmp_path) as running:
         async with await running.over_tcp() as stream:
             await stream.send_all(
                 b"POST /api/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nx"
             )
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        with trio.fail_after(10):
+            await recorder.heard.wait()
         assert (await ask(await running.over_tcp(), "GET /health"))[0] == 200
-    assert failed == ["admin caller left"]
+    assert recorder.told == ["admin caller left"]
 
 
 async def test_the_unix_socket_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -273,9 +305,7 @@ async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as lazy:
             lazy.connect(str(running.unix))
             lazy.send(b"GET /api/sessions?limit=100000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            with trio.fail_after(10):
-                while running.admin._open or not running.admin._none_open.is_set():  # noqa: ASYNC110 - nothing tells us
-                    await trio.sleep(0.01)
+            await running.admin.wait_counted(ended=1)
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -354,9 +384,8 @@ async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operat
 
 
 async def subscribed(running: Running) -> None:
-    with trio.fail_after(5):
-        while not running.fleet.feed.is_heard:  # noqa: ASYNC110 - nothing tells us
-            await trio.sleep(0.001)
+    with trio.fail_after(10):
+        await running.fleet.subscribed.wait()
 
 
 async def test_a_websocket_gets_metrics_when_it_asks(tmp_path: Path) -> None:
@@ -385,7 +414,7 @@ async def test_a_slow_websocket_is_told_what_it_lost(tmp_path: Path) -> None:
         for _ in range(10):  # the fake's subscribers hold 4
             running.fleet.change("desk-1", state=State.BACKOFF)
         told = [await receiver.message() for _ in range(4)]
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked()
         running.fleet.change("desk-1", state=State.ONLINE)
         while told[-1]["event"] == "session.status":
             told.append(await receiver.message())
@@ -400,9 +429,7 @@ async def test_a_websocket_that_leaves_is_forgotten(tmp_path: Path) -> None:
             receiver = Receiver(stream)
             await receiver.connect("/ws")
             await subscribed(running)
-        with trio.fail_after(5):
-            while running.admin._open:  # noqa: ASYNC110 - nothing tells us
-                await trio.sleep(0.001)
+        await running.admin.wait_counted(ended=1)
         running.fleet.change("desk-1", state=State.BACKOFF)
         assert not running.fleet.feed.is_heard
 
@@ -440,7 +467,9 @@ async def test_stopping_does_not_wait_for_a_client_that_hangs(tmp_path: Path) ->
             running.fleet.views[f"s{number}"] = a_view(f"s{number}")
         lazy.connect(str(running.unix))
         lazy.send(b"GET /api/sessions?limit=100000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await trio.sleep(0.1)
+        with trio.fail_after(10):
+            await trio.lowlevel.wait_readable(lazy)  # its answer has begun, and nobody reads it
+        await running.admin.wait_counted(opened=2)
         running.backend.stopping.set()
     lazy.close()
     await hanging.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import click
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -22,15 +24,17 @@ from runner.admin.server import AdminServer
 from runner.admin.sockets import bind_unix
 from runner.admin.tokens import parse
 from runner.cli import tables
+from runner.cli.fleet import COMMANDS
 from runner.cli.main import cli
 from runner.errors import AdminError, NotRunningError
 from runner.session import State
 from support.fleet import FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from runner.admin.backend import Backend
+    from runner.admin.backend import Backend, Created, NewSession
+    from runner.errors import RunnerError
 
 
 ROOT = Path(__file__).parents[2]
@@ -53,10 +57,23 @@ class Served:
         self.fleet = FakeFleet(*views)
         self.backend = a_backend(self.fleet)
         self._token = trio.lowlevel.current_trio_token()
-        server = AdminServer(application(self.backend, Access(parse("a-token-of-the-operator"))))
+        self.access = Access(parse("a-token-of-the-operator"))
+        server = AdminServer(application(self.backend, self.access))
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, [bind_unix(self.path)], self.backend.stopping)
             self._ready.set()
+
+    def count_creates(self) -> list[int]:
+        """How many sessions each request to create some brings, from now on."""
+        counted: list[int] = []
+        create = self.backend.create
+
+        async def counting(wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
+            counted.append(len(wishes))
+            return await create(wishes)
+
+        self.backend.create = counting
+        return counted
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -229,6 +246,87 @@ def test_import_uploads_to_a_live_runner(served: Served, tmp_path: Path, auth_di
     assert "desk-1 is taken" in again.stderr
 
 
+def test_import_all_is_a_request_for_each_batch(
+    served: Served, tmp_path: Path, auth_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.admin.client.IMPORT_DEVICES", 3)
+    parent = tmp_path / "parent"
+    for name in ("a", "b", "desk-1", "c", "cut", "d", "e", "f"):
+        shutil.copytree(auth_dir, parent / name)
+    (parent / "cut" / "creds.json").write_text("{")
+    requests = served.count_creates()
+    result = run("import", "--all", str(parent), "--json")
+    assert result.exit_code == 1
+    told = {one["id"]: one.get("error", "imported") for one in json.loads(result.stdout)}
+    assert told == {
+        "a": "imported",
+        "b": "imported",
+        "c": "imported",
+        "cut": "file_not_json",
+        "d": "imported",
+        "desk-1": "exists",
+        "e": "imported",
+        "f": "imported",
+    }
+    assert requests == [3, 3, 1]
+    assert "desk-1 is taken" in run("import", "--all", str(parent)).stderr
+
+
+def test_the_client_cuts_batches_by_bytes_and_by_what_the_runner_takes(
+    served: Served, auth_dir: Path
+) -> None:
+    files = {"creds.json": b"x" * 4000}
+    huge = {"creds.json": b"x" * 20_000}
+    devices = [("a", files), ("b", files), ("c", files), ("huge", huge), ("d", files)]
+    outcomes = ["imported", "imported", "imported", "body_too_large", "imported"]
+    requests = served.count_creates()
+    with Client(served.path) as client:
+        told = list(client.create_all(devices, limit_bytes=10_000))
+        assert [one["id"] for one in told] == [name for name, _ in devices]
+        assert [one.get("error", "imported") for one in told] == outcomes
+        assert "WHATSAPP_ADMIN_IMPORT_LIMIT" in told[3]["remedy"]
+        assert requests == [2, 1, 1]
+        served.access.import_limit = 10_000
+        requests.clear()
+        again = list(client.create_all([(f"{name}-2", content) for name, content in devices]))
+        assert [one.get("error", "imported") for one in again] == outcomes
+        assert sum(requests) == 4
+
+
+@pytest.mark.parametrize("size", [100_000, 4_000_000])
+def test_a_body_beyond_the_runners_limit_is_told_and_no_broken_pipe(served: Served, size: int) -> None:
+    """The runner answers from the length alone and hangs up while the client still sends."""
+    served.access.import_limit = 10_000
+    with Client(served.path) as client:
+        for _ in range(2):
+            with pytest.raises(AdminError) as caught:
+                client.create("large", {"creds.json": b"x" * size})
+            assert (caught.value.status, caught.value.error) == (413, "body_too_large")
+
+
+def test_import_all_tells_what_a_runner_that_stops_did_not_take(
+    served: Served, tmp_path: Path, auth_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.admin.client.IMPORT_DEVICES", 1)
+    for name in ("a", "b", "c"):
+        shutil.copytree(auth_dir, tmp_path / "parent" / name)
+    create = Client._create_batch
+
+    def stops_at_b(self: Client, batch: list[tuple[str, bytes]], limit_bytes: int) -> object:
+        if batch[0][0] == "b":
+            raise NotRunningError(self._path, "it stopped")
+        return create(self, batch, limit_bytes)
+
+    monkeypatch.setattr(Client, "_create_batch", stops_at_b)
+    result = run("import", "--all", str(tmp_path / "parent"), "--json")
+    assert result.exit_code == 1
+    assert [one.get("error", "imported") for one in json.loads(result.stdout)] == [
+        "imported",
+        "not_running",
+        "not_running",
+    ]
+
+
 def test_import_gives_the_session_its_proxy(served: Served, auth_dir: Path) -> None:
     said(
         run("import", str(auth_dir), "--id", "new", "--proxy", "http://user:hunter2@10.0.0.7:3128", "--json")
@@ -307,25 +405,71 @@ HEAVY = ("trio", "fastapi", "starlette", "anycorn", "msgspec", "structlog", "run
 @pytest.mark.parametrize("command", [["sessions", "--json"], ["reconnect", "x"], ["logs"], ["--help"]])
 def test_client_commands_import_nothing_heavy(alone: Path, command: list[str]) -> None:
     """What a command costs is what it imports; a stopwatch on a shared machine proves nothing."""
-    code = (
+    assert imported_by(command, set(HEAVY), code=0 if command == ["--help"] else 3) == []
+
+
+def imported_by(command: list[str], heavy: set[str], *, code: int) -> list[str]:
+    """Which of the heavy modules a process has after that command, which must end with `code`."""
+    program = (
         f"import sys; sys.argv = ['runner', *{command!r}]\n"
         "from runner.__main__ import main\n"
+        "code = 0\n"
         "try: main()\n"
-        "except SystemExit: pass\n"
-        f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+        "except SystemExit as end: code = int(end.code or 0)\n"
+        "print()\n"
+        f"print('ENDED', code, *sorted({heavy!r} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ
     )
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    _, ended, *found = done.stdout.splitlines()[-1].split()
+    assert int(ended) == code, done.stderr
+    return found
 
 
-def test_help_has_examples_and_exit_codes() -> None:
+SESSION_ARGUMENTS = {"set-proxy": ["desk-1", "none"], "delete": ["desk-1", "--yes"]}
+NO_SESSION = {"status", "sessions", "metrics", "logs"}
+
+
+@pytest.mark.parametrize("name", [str(command.name) for command in COMMANDS])
+def test_no_client_command_imports_trio_or_the_web_framework(served: Served, name: str) -> None:
+    """Against a runner that answers, and with a table: what is printed may cost rich, and nothing more."""
+    arguments = [] if name in NO_SESSION else SESSION_ARGUMENTS.get(name, ["desk-1"])
+    assert imported_by([name, *arguments], set(HEAVY) - {"rich"}, code=0) == []
+
+
+def test_an_import_into_a_live_runner_imports_neither_trio_nor_the_web_framework(
+    served: Served, auth_dir: Path
+) -> None:
+    heavy = set(HEAVY) - {"runner._core"}  # it checks the keys
+    assert imported_by(["import", str(auth_dir), "--id", "new"], heavy, code=0) == []
+
+
+def commands_of(group: click.Group, *above: str) -> Iterator[tuple[list[str], click.Command]]:
+    for command in group.commands.values():
+        if command.hidden:
+            continue
+        yield [*above, str(command.name)], command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, *above, str(command.name))
+
+
+def test_every_command_has_examples_and_takes_json() -> None:
     assert "Exit codes:" in run("--help").stdout
-    for command in cli.commands.values():
-        if not command.hidden and command.name not in {"version", "config"}:
-            shown = run(str(command.name), "--help").stdout
-            assert "Example" in shown, command.name
+    for words, command in commands_of(cli):
+        shown = run(*words, "--help").stdout
+        assert "Example" in shown, words
+        if not isinstance(command, click.Group) and words[0] not in {"run", "sim"}:
+            assert "--json" in shown, words
+
+
+def test_the_readme_names_commands_that_are_there() -> None:
+    known = {" ".join(words) for words, _ in commands_of(cli)}
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "admin.md").read_text()
+    used = re.findall(r"python -m runner ((?:config )?[a-z][a-z-]*)((?: \| [a-z]+(?= \||  | ID))*)", text)
+    named = {word for first, more in used for word in (first, *more.split(" | ")[1:])} - {"config docs"}
+    assert named <= known
+    assert len(named) > 10
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
-from runner.errors import ImportRefusedError, RefusedError, UnknownSessionError
+from runner.baileys_errors import CredentialsMissingError
+from runner.errors import ImportRefusedError, RefusedError, RunnerError, UnknownSessionError
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
 from runner.supervisor.row import redact_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 RISKY = {
     "failure_logged_out",
@@ -56,6 +58,7 @@ class FakeFleet:
         self.views = {view.session_id: view for view in views}
         self.called: list[tuple[object, ...]] = []
         self.feed = Feed()
+        self.subscribed = trio.Event()
         self.broken = False
 
     def rows(self) -> Iterable[SessionView]:
@@ -116,6 +119,7 @@ class FakeFleet:
         self.change(session_id, state=State.LOGGED_OUT)
 
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]:
+        self.subscribed.set()
         return self.feed.subscribe(4)
 
 
@@ -150,15 +154,17 @@ class FakeNumbers:
 
 
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
-    async def create(wish: NewSession) -> Created:
-        session_id = wish.id
-        if session_id in fleet.views:
-            raise ImportRefusedError("exists", f"{session_id} is taken", "choose another --id")
+    async def create(wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
+        return [create_one(wish) for wish in wishes]
+
+    def create_one(wish: NewSession) -> Created | RunnerError:
+        if wish.id in fleet.views:
+            return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
         if "creds.json" not in wish.files:
-            raise ImportRefusedError("creds_missing", "there is no creds.json")
-        fleet.views[session_id] = a_view(session_id, State.CONNECTING)
-        fleet.change(session_id, proxy=redact_proxy(wish.proxy))
-        return Created(session_id, ("stop the old program first",))
+            return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
+        fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
+        fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
+        return Created(wish.id, ("stop the old program first",))
 
     return Backend(
         sessions=fleet,

@@ -344,13 +344,15 @@ def test_refusal_of_the_operating_system_is_typed(
 
 
 def test_source_that_changes_while_read_is_in_use(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = baileys._records
+    whole = baileys._read
 
-    def save_in_between(directory: Path, names: list[str]) -> object:
-        edit(directory, lambda creds: creds.update(accountSyncCounter=2))
-        return whole(directory, names)
+    def save_in_between(path: Path) -> bytes:
+        content = whole(path)
+        if path.name == "creds.json":
+            edit(copy, lambda creds: creds.update(accountSyncCounter=2))
+        return content
 
-    monkeypatch.setattr(baileys, "_records", save_in_between)
+    monkeypatch.setattr(baileys, "_read", save_in_between)
     with pytest.raises(baileys_errors.SourceInUseError) as raised:
         baileys.read_device(copy)
     assert "stop the program" in raised.value.remedy

@@ -147,6 +147,7 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
         ("POST", "/api/sessions/x/logout", "admin"),
         ("POST", "/api/sessions", "admin"),
         ("POST", "/api/sessions/", "admin"),
+        ("POST", "/api/sessions/batch", "admin"),
         ("DELETE", "/api/sessions/x", "admin"),
         ("PUT", "/whatever", "admin"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import pytest
 
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_store
-from runner.errors import ImportRefusedError, LeaseHeldError, StartError
-from runner.intake import Intake, checked_id, unpacked
+from runner.errors import ImportRefusedError, LeaseHeldError, RunnerError, StartError
+from runner.intake import Intake, checked_id, uploaded
 from runner.reconnect.history import from_json
 from runner.reconnect.policy import Policy
 
@@ -31,29 +32,37 @@ def store(tmp_path: Path) -> Iterator[_core.Store]:
     opened.close()
 
 
+def take_over(store: _core.Store, session_id: str, directory: Path) -> tuple[str, ...] | RunnerError:
+    ((_, _, outcome),) = Intake(store).take_over_all([(session_id, directory)])
+    return outcome
+
+
+def kind_of(outcome: object) -> str:
+    """Why it was refused, or that it was not."""
+    return str(getattr(outcome, "kind", None) or getattr(outcome, "slug", "taken over"))
+
+
 def test_a_directory_is_taken_over_with_its_keys(store: _core.Store) -> None:
-    warnings = Intake(store).take_over("desk-1", VECTORS / "one")
+    warnings = take_over(store, "desk-1", VECTORS / "one")
     (session,) = store.sessions()
     assert session.session_id == "desk-1"
     files = [path for path in (VECTORS / "one").glob("*.json") if path.name != "creds.json"]
     assert len(store.signal_keys("desk-1")) == len(files)
+    assert isinstance(warnings, tuple)
     assert "stop the program" in warnings[-1]
 
 
 def test_an_id_that_is_taken_is_refused(store: _core.Store) -> None:
-    intake = Intake(store)
-    intake.take_over("desk-1", VECTORS / "one")
-    with pytest.raises(ImportRefusedError) as caught:
-        intake.take_over("desk-1", VECTORS / "two")
-    assert caught.value.kind == "exists"
+    take_over(store, "desk-1", VECTORS / "one")
+    assert kind_of(take_over(store, "desk-1", VECTORS / "two")) == "exists"
     assert len(store.sessions()) == 1
 
 
 def test_a_device_that_is_here_already_is_refused(store: _core.Store) -> None:
-    Intake(store).take_over("desk-1", VECTORS / "one")
-    with pytest.raises(ImportRefusedError, match="'desk-1'") as caught:
-        Intake(store).take_over("desk-2", VECTORS / "one")
-    assert caught.value.kind == "same_device"
+    take_over(store, "desk-1", VECTORS / "one")
+    refusal = take_over(store, "desk-2", VECTORS / "one")
+    assert kind_of(refusal) == "same_device"
+    assert "'desk-1'" in str(refusal)
 
 
 @pytest.mark.parametrize("name", ["a", "Desk-1", "15550001111", "a.b_c-d", "x" * 64])
@@ -68,18 +77,65 @@ def test_an_id_that_does_not_is_refused(name: str) -> None:
     assert caught.value.kind == "id_wrong"
 
 
-def test_uploaded_files_are_private_and_gone_afterwards(tmp_path: Path) -> None:
-    with unpacked({"creds.json": b"{}"}, tmp_path) as folder:
-        assert (folder / "creds.json").read_bytes() == b"{}"
-        assert folder.stat().st_mode & 0o077 == 0
-    assert not folder.exists()
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["../creds.json", "a/b", "..", ".", "", "a\0b", "x" * 256])
-def test_a_file_name_that_would_leave_the_directory_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ImportRefusedError), unpacked({name: b""}, tmp_path):
-        pytest.fail("nothing may be unpacked")
-    assert list(tmp_path.iterdir()) == []
+def take_over_uploads(
+    store: _core.Store, *uploads: tuple[str, dict[str, bytes]]
+) -> list[tuple[str, ...] | RunnerError]:
+    return Intake(store).take_over_each([(name, partial(uploaded, name, files)) for name, files in uploads])
+
+
+def test_uploads_are_taken_over_in_one_commit_and_told_in_their_order(
+    store: _core.Store, tmp_path: Path
+) -> None:
+    wanted = copies([f"desk-{number}" for number in range(10)], tmp_path / "source")
+    before = store.health().commits_total
+    told = take_over_uploads(store, *((name, files_of(directory)) for name, directory in wanted))
+    assert all("stop the program" in outcome[-1] for outcome in told if isinstance(outcome, tuple))
+    assert [kind_of(outcome) for outcome in told] == ["taken over"] * 10
+    assert store.health().commits_total - before == 1
+    assert len(store.signal_keys("desk-7")) == len(files_of(VECTORS / "one")) - 1
+
+
+def test_of_many_uploads_one_that_is_refused_or_damaged_costs_only_itself(
+    store: _core.Store, tmp_path: Path
+) -> None:
+    take_over(store, "taken", VECTORS / "two")
+    (_, one), (_, two), (_, three) = copies(["one", "two", "three"], tmp_path / "source")
+    uploads = [
+        ("a", files_of(one)),
+        ("cut", files_of(two) | {"creds.json": b'{"noiseKey": '}),
+        ("empty", {}),
+        ("keys-only", {"session-1.json": b"{}"}),
+        ("twin", files_of(one)),
+        ("a", files_of(two)),
+        ("taken", files_of(two)),
+        ("b", files_of(three)),
+        ("../b", {"creds.json": b"{}"}),
+    ]
+    told = take_over_uploads(store, *uploads)
+    assert [kind_of(outcome) for outcome in told] == [
+        "taken over",
+        "file_not_json",
+        "not_an_auth_state",
+        "credentials_missing",
+        "same_device",
+        "exists",
+        "exists",
+        "taken over",
+        "id_wrong",
+    ]
+    assert str(told[1]).startswith("cut/creds.json: ")
+    assert [known.session_id for known in store.sessions()] == ["a", "b", "taken"]
+
+
+@pytest.mark.parametrize("name", ["../x.json", "a/b.json", "..", ".", "", "a\0.json", "x" * 256])
+def test_an_upload_with_a_name_that_no_file_can_have_is_refused(store: _core.Store, name: str) -> None:
+    (told,) = take_over_uploads(store, ("a", files_of(VECTORS / "one") | {name: b"{}"}))
+    assert kind_of(told) == "file_name_wrong"
+    assert store.sessions() == []
 
 
 def test_a_store_has_one_owner(store: _core.Store, tmp_path: Path) -> None:
@@ -138,7 +194,7 @@ def test_many_are_taken_over_in_a_commit_for_each_batch(
 
 def test_of_many_one_that_is_refused_or_damaged_costs_only_itself(store: _core.Store, tmp_path: Path) -> None:
     wanted = copies(["a", "b", "c", "d"], tmp_path / "source")
-    Intake(store).take_over("taken", VECTORS / "two")
+    take_over(store, "taken", VECTORS / "two")
     (tmp_path / "source" / "b" / "creds.json").write_text("{")
     told = {
         session_id: outcome
@@ -151,11 +207,7 @@ def test_of_many_one_that_is_refused_or_damaged_costs_only_itself(store: _core.S
             ]
         )
     }
-    kinds = {
-        session_id: getattr(outcome, "kind", None) or getattr(outcome, "slug", "taken over")
-        for session_id, outcome in told.items()
-    }
-    assert kinds == {
+    assert {session_id: kind_of(outcome) for session_id, outcome in told.items()} == {
         "a": "taken over",
         "b": "file_not_json",
         "c": "taken over",

@@ -17,6 +17,7 @@ from runner.errors import StartError
 from runner.logs import LineWriter, LogBuffer, Logs, SessionLimit, logger
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -158,11 +159,23 @@ def test_a_log_file_that_cannot_be_written_is_named_at_start(tmp_path: Path) -> 
     assert "WHATSAPP_LOG_FILE" in caught.value.remedy
 
 
+class WaitableWriter(LineWriter):
+    """Tells when its thread has written something."""
+
+    def __init__(self, path: Path) -> None:
+        self.written = threading.Event()
+        super().__init__(path=path)
+
+    def _write(self, batch: deque[str]) -> None:
+        super()._write(batch)
+        self.written.set()
+
+
 def test_the_log_file_is_reopened_after_rotation(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "runner.log"
-    writer = LineWriter(path=path)
+    writer = WaitableWriter(path=path)
     writer.write("one")
-    wait_for(path, "one\n")
+    assert writer.written.wait(10.0)
     path.rename(tmp_path / "runner.log.1")
     writer.reopen()
     writer.write("two")
@@ -190,12 +203,3 @@ def test_a_stuck_target_never_stops_the_writer(tmp_path: Path) -> None:
     reader.join(5.0)
     os.close(reading)
     assert b"log lines lost" in b"".join(said)
-
-
-def wait_for(path: Path, content: str) -> None:
-    """The writer's thread needs a moment; a second is far beyond it."""
-    for _ in range(1000):
-        if path.exists() and path.read_text() == content:
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError(f"{path} does not hold {content!r}")

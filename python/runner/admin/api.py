@@ -9,18 +9,31 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 import msgspec
 import trio
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from runner.admin import events
-from runner.admin.backend import Backend, ChangedSession, NewSession
+from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
 from runner.admin.guard import Access, Guard, error_body, sees_detail
 from runner.admin.lists import Streamed, listing, page_of
+from runner.admin.schemas import (
+    CHANGED_SESSION,
+    CONFLICT,
+    ERROR_SCHEMA,
+    NEW_SESSION,
+    NEW_SESSIONS,
+    NOT_FOUND,
+    OUTCOMES,
+    PAGED,
+    says,
+)
+from runner.baileys_errors import ImportSourceError
 from runner.errors import (
     AdminError,
     ImportRefusedError,
@@ -38,35 +51,10 @@ if TYPE_CHECKING:
 
     from runner.session import SessionView
 
+T = TypeVar("T")
+
 _SLUGS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _LOG_POLL_S: Final = 0.25
-_ERROR_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["error", "message"],
-    "properties": {
-        "error": {"type": "string", "description": "stable slug"},
-        "message": {"type": "string"},
-        "reason": {"type": "string", "description": "what stands in the way, for refused"},
-        "remedy": {"type": "string", "description": "what the operator can do"},
-    },
-}
-
-
-def _says(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
-
-
-_NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {404: _says("no such session")}
-_CONFLICT: Final[dict[int | str, dict[str, Any]]] = {**_NOT_FOUND, 409: _says("refused, with the reason")}
-_PAGED: Final[dict[str, Any]] = {
-    "parameters": [
-        {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}},
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 1000}},
-        {"name": "state", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
-        {"name": "reason", "in": "query", "schema": {"type": "string"}},
-        {"name": "q", "in": "query", "description": "part of the id", "schema": {"type": "string"}},
-    ]
-}
 Override = Annotated[
     bool, Query(description="dial although it may cost the number (logged out, banned, replaced …)")
 ]
@@ -79,7 +67,7 @@ def _operation_id(route: APIRoute) -> str:
     return words.strip("_")
 
 
-class Json(Response):
+class Json(JSONResponse):
     """An answer encoded by msgspec."""
 
     media_type = "application/json"
@@ -90,7 +78,23 @@ class Json(Response):
 
 def application(backend: Backend, access: Access) -> Guard:
     """The application behind its door."""
-    version = str(backend.version().get("version", ""))
+    app = _routes(backend, str(backend.version().get("version", "")))
+    _describe(app)  # here, at start, and kept: it takes longer than a request may
+    return Guard(app, access)
+
+
+def description(version: str) -> dict[str, Any]:
+    """What `/openapi.json` says; needs no runner, since handlers look at their backend only when called."""
+    return _describe(_routes(cast("Backend", None), version))
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    found = app.openapi()
+    found.setdefault("components", {}).setdefault("schemas", {})["Error"] = ERROR_SCHEMA
+    return found
+
+
+def _routes(backend: Backend, version: str) -> FastAPI:
     app = FastAPI(
         title="runner admin API",
         version=version,
@@ -101,6 +105,7 @@ def application(backend: Backend, access: Access) -> Guard:
         default_response_class=Json,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
+        responses={"default": says("every other answer that is not a success")},
     )
     _add_errors(app)
     _add_brief(app, backend)
@@ -112,8 +117,7 @@ def application(backend: Backend, access: Access) -> Guard:
     async def ws(socket: WebSocket) -> None:
         await events.stream(socket, backend, version)
 
-    app.openapi()  # made here, at start, and kept: it takes longer than a request may
-    return Guard(app, access)
+    return app
 
 
 def _view(backend: Backend, session_id: str) -> SessionView:
@@ -141,13 +145,13 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         return listing(backend.fleet(), backend.sessions.rows(), page_of(request), _row_for(request))
 
     for route in app.routes[-4:]:
-        route.openapi_extra = _PAGED  # type: ignore[attr-defined]
+        route.openapi_extra = PAGED  # type: ignore[attr-defined]
 
     @app.post(
-        "/api/sessions/{session_id}/reconnect", status_code=202, responses=_CONFLICT, summary="reconnect now"
+        "/api/sessions/{session_id}/reconnect", status_code=202, responses=CONFLICT, summary="reconnect now"
     )
     @app.post(
-        "/force-reconnection/{session_id}", status_code=202, responses=_CONFLICT, summary="reconnect now"
+        "/force-reconnection/{session_id}", status_code=202, responses=CONFLICT, summary="reconnect now"
     )
     async def force_reconnection(session_id: str, override: Override = False) -> Json:
         connection = backend.sessions.reconnect(session_id, override=override)
@@ -155,10 +159,8 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
             {"id": session_id, "connection": connection, "state": _view(backend, session_id).state}, 202
         )
 
-    @app.post("/api/sessions/{session_id}/breaker/reset", responses=_NOT_FOUND, summary="close the breaker")
-    @app.post(
-        "/reset-circuit-breaker/{session_id}", responses=_NOT_FOUND, summary="close the circuit breaker"
-    )
+    @app.post("/api/sessions/{session_id}/breaker/reset", responses=NOT_FOUND, summary="close the breaker")
+    @app.post("/reset-circuit-breaker/{session_id}", responses=NOT_FOUND, summary="close the circuit breaker")
     async def reset_circuit_breaker(session_id: str, penalty: Penalty = False) -> Json:
         backend.sessions.reset_breaker(session_id, penalty=penalty)
         return Json(_status_row(_view(backend, session_id)))
@@ -178,15 +180,15 @@ def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
 
 
 def _add_sessions(app: FastAPI, backend: Backend) -> None:
-    @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=_PAGED)
+    @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=PAGED)
     async def sessions(request: Request) -> Streamed:
         return listing({}, backend.sessions.rows(), page_of(request), _row_for(request))
 
-    @app.get("/api/sessions/{session_id}", responses=_NOT_FOUND, summary="one session")
+    @app.get("/api/sessions/{session_id}", responses=NOT_FOUND, summary="one session")
     async def session(session_id: str, request: Request) -> Json:
         return Json(_row_for(request)(_view(backend, session_id)))
 
-    @app.get("/api/sessions/{session_id}/metrics", responses=_NOT_FOUND, summary="the metrics of one session")
+    @app.get("/api/sessions/{session_id}/metrics", responses=NOT_FOUND, summary="the metrics of one session")
     async def session_metrics(session_id: str) -> Json:
         view = _view(backend, session_id)
         await backend.numbers.refresh()
@@ -195,32 +197,40 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
     @app.post(
         "/api/sessions",
         status_code=201,
-        responses={409: _says("the id is taken"), 413: _says("too large"), 422: _says("damaged credentials")},
+        responses={409: says("the id is taken"), 413: says("too large"), 422: says("damaged credentials")},
         summary="take over a session from Baileys credentials",
         openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _NEW_SESSION}}}
+            "requestBody": {"required": True, "content": {"application/json": {"schema": NEW_SESSION}}}
         },
     )
     async def create(request: Request) -> Json:
-        body = await request.body()
-        try:
-            # On a thread: a directory may be 64 MiB, and decoding it here would stop every session's policy.
-            wish = await trio.to_thread.run_sync(partial(msgspec.json.decode, body, type=NewSession))
-        except msgspec.DecodeError as error:
-            raise AdminError(
-                422, "body_wrong", str(error), "see POST /api/sessions in /openapi.json"
-            ) from error
-        made = await backend.create(wish)
+        wish = await _decoded(request, NewSession)
+        (made,) = await backend.create([wish])
+        if isinstance(made, RunnerError):
+            raise made
         view = backend.sessions.view(made.session_id)
         shown = {"id": made.session_id} if view is None else _status_row(view)
         return Json({**shown, "warnings": list(made.warnings)}, 201)
 
+    @app.post(
+        "/api/sessions/batch",
+        responses={200: OUTCOMES, 413: says("too large"), 422: says("a body of another form")},
+        summary="take over many sessions in one transaction; one that is refused costs only itself",
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": NEW_SESSIONS}}}
+        },
+    )
+    async def create_many(request: Request) -> Json:
+        wishes = (await _decoded(request, NewSessions)).sessions
+        made = await backend.create(wishes)
+        return Json({"outcomes": [_outcome(*pair) for pair in zip(wishes, made, strict=True)]})
+
     @app.put(
         "/api/sessions/{session_id}",
-        responses={**_NOT_FOUND, 422: _says("a proxy that cannot be used, or an unknown field")},
+        responses={**NOT_FOUND, 422: says("a proxy that cannot be used, or an unknown field")},
         summary="another proxy, from now on; an open connection is replaced once",
         openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _CHANGED_SESSION}}}
+            "requestBody": {"required": True, "content": {"application/json": {"schema": CHANGED_SESSION}}}
         },
     )
     async def change(session_id: str, request: Request) -> Json:
@@ -235,69 +245,50 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         return Json(_status_row(_view(backend, session_id)))
 
     @app.delete(
-        "/api/sessions/{session_id}", responses=_CONFLICT, summary="remove; the credentials are archived"
+        "/api/sessions/{session_id}", responses=CONFLICT, summary="remove; the credentials are archived"
     )
     async def delete(session_id: str) -> Json:
         await backend.sessions.remove(session_id)
         return Json({"id": session_id, "deleted": True})
 
 
-_NEW_SESSION: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["id", "files"],
-    "additionalProperties": False,
-    "properties": {
-        "id": {"type": "string", "description": "how the session will be called"},
-        "files": {
-            "type": "object",
-            "additionalProperties": {"type": "string"},
-            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file",
-        },
-        "binary": {
-            "type": "object",
-            "additionalProperties": {"type": "string", "contentEncoding": "base64"},
-            "description": "files of that directory that are not UTF-8",
-        },
-        "start": {"type": "boolean", "default": True},
-        "proxy": {"type": ["string", "null"]},
-    },
-}
+async def _decoded(request: Request, kind: type[T]) -> T:
+    body = await request.body()
+    try:
+        # On a thread: an import may be 64 MiB, and decoding it here would stop every session's policy.
+        return await trio.to_thread.run_sync(partial(msgspec.json.decode, body, type=kind))
+    except msgspec.DecodeError as error:
+        where = f"{request.method} {request.url.path}"
+        raise AdminError(422, "body_wrong", str(error), f"see {where} in /openapi.json") from error
 
 
-_CHANGED_SESSION: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["proxy"],
-    "additionalProperties": False,
-    "properties": {
-        "proxy": {
-            "type": ["string", "null"],
-            "description": "socks5://[user:password@]host:port or http://…; null: the one of WHATSAPP_PROXY",
-        },
-    },
-}
+def _outcome(wish: NewSession, made: Created | RunnerError) -> dict[str, object]:
+    if isinstance(made, RunnerError):
+        return {"id": wish.id, **error_body(as_admin_error(made))}
+    return {"id": wish.id, "imported": True, "warnings": list(made.warnings)}
 
 
 def _add_commands(app: FastAPI, backend: Backend) -> None:
     async def answer(session_id: str) -> Json:
         return Json(_status_row(_view(backend, session_id)))
 
-    @app.post("/api/sessions/{session_id}/start", responses=_CONFLICT, summary="want it online")
+    @app.post("/api/sessions/{session_id}/start", responses=CONFLICT, summary="want it online")
     async def start(session_id: str) -> Json:
         backend.sessions.start(session_id)
         return await answer(session_id)
 
-    @app.post("/api/sessions/{session_id}/stop", responses=_NOT_FOUND, summary="close it and keep it closed")
+    @app.post("/api/sessions/{session_id}/stop", responses=NOT_FOUND, summary="close it and keep it closed")
     async def stop(session_id: str) -> Json:
         backend.sessions.stop(session_id)
         return await answer(session_id)
 
-    @app.post("/api/sessions/{session_id}/restart", responses=_CONFLICT, summary="stop, then start")
+    @app.post("/api/sessions/{session_id}/restart", responses=CONFLICT, summary="stop, then start")
     async def restart(session_id: str) -> Json:
         backend.sessions.restart(session_id)
         return await answer(session_id)
 
     @app.post(
-        "/api/sessions/{session_id}/logout", responses=_CONFLICT, summary="unlink the device from the account"
+        "/api/sessions/{session_id}/logout", responses=CONFLICT, summary="unlink the device from the account"
     )
     async def logout(session_id: str) -> Json:
         await backend.sessions.logout(session_id)
@@ -322,7 +313,7 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
         report = backend.health()
         return Json({"ready": report.ready}, 200 if report.ready else 503)
 
-    @app.get("/metrics", summary="Prometheus text")
+    @app.get("/metrics", summary="Prometheus text", response_class=PlainTextResponse)
     async def metrics() -> Response:
         await backend.numbers.refresh()
         return Response(backend.prometheus(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -402,6 +393,8 @@ def as_admin_error(error: RunnerError) -> AdminError:
         status, reason = 409, error.reason
     elif isinstance(error, ImportRefusedError):
         status, reason = (409 if error.kind == "exists" else 422), error.kind
+    elif isinstance(error, ImportSourceError):
+        return AdminError(422, ImportRefusedError.slug, str(error), error.remedy, error.slug)
     elif isinstance(error, ProxyWrongError):
         status = 422
     elif isinstance(error, MisuseError):

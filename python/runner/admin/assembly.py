@@ -13,16 +13,18 @@ from runner.admin.backend import Backend, Created, HealthReport, NewSession
 from runner.admin.guard import Access, host_names
 from runner.admin.server import AdminServer
 from runner.config_kinds import is_loopback
-from runner.intake import Intake, checked_id, unpacked
+from runner.errors import RunnerError
+from runner.intake import Intake, uploaded
 from runner.logs import logger
 from runner.proxy import checked_proxy
 from runner.version import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runner import _core
     from runner.admin.tokens import Tokens
+    from runner.baileys import BaileysDevice
     from runner.config import Settings
     from runner.logs import LogBuffer
     from runner.metrics import Metrics
@@ -81,20 +83,35 @@ class Admin:
             "incidents": [_incident(incident) for incident in self._supervisor.incidents()],
         }
 
-    async def _create(self, wish: NewSession) -> Created:
-        checked_id(wish.id)
-        proxy = None if wish.proxy is None else checked_proxy(wish.proxy)
-        warnings = await trio.to_thread.run_sync(self._take_over, wish)
-        self._supervisor.add(wish.id, proxy)
+    async def _create(self, wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
+        told = await trio.to_thread.run_sync(self._take_over, wishes)
+        outcomes = []
+        with trio.CancelScope(shield=True):  # what is in the store is to run, even if the caller left
+            for wish, outcome in zip(wishes, told, strict=True):
+                outcomes.append(self._admit(wish, outcome))
+                await trio.lowlevel.checkpoint()
+        return outcomes
+
+    def _take_over(self, wishes: Sequence[NewSession]) -> list[tuple[str, ...] | RunnerError]:
+        return Intake(self._store).take_over_each([(wish.id, partial(_device, wish)) for wish in wishes])
+
+    def _admit(self, wish: NewSession, taken: tuple[str, ...] | RunnerError) -> Created | RunnerError:
+        if isinstance(taken, RunnerError):
+            return taken
+        try:
+            self._supervisor.add(wish.id, None if wish.proxy is None else checked_proxy(wish.proxy))
+        except RunnerError as error:
+            return error
         if not wish.start:
             self._supervisor.stop(wish.id)
-        logger().info("session imported", session=wish.id, warnings=len(warnings))
-        return Created(wish.id, warnings)
+        logger().info("session imported", session=wish.id, warnings=len(taken))
+        return Created(wish.id, taken)
 
-    def _take_over(self, wish: NewSession) -> tuple[str, ...]:
-        files = {name: text.encode() for name, text in wish.files.items()} | wish.binary
-        with unpacked(files, self._settings().data_path) as directory:
-            return Intake(self._store).take_over(wish.id, directory)
+
+def _device(wish: NewSession) -> BaileysDevice:
+    if wish.proxy is not None:
+        checked_proxy(wish.proxy)  # before anything is in the store
+    return uploaded(wish.id, {name: text.encode() for name, text in wish.files.items()} | wish.binary)
 
 
 class _Sessions:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     import trio
 
+    from runner.errors import RunnerError
     from runner.logs import LogBuffer
     from runner.session import SessionView
     from runner.supervisor.feed import StatusEvent
+
+
+BATCH_SESSIONS: Final = 200
+"""Most sessions of one `POST /api/sessions/batch`: what one transaction takes."""
 
 
 class Sessions(Protocol):
@@ -73,6 +78,12 @@ class NewSession(msgspec.Struct, forbid_unknown_fields=True):
     proxy: str | None = None
 
 
+class NewSessions(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/sessions/batch`."""
+
+    sessions: Annotated[list[NewSession], msgspec.Meta(max_length=BATCH_SESSIONS)]
+
+
 class ChangedSession(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `PUT /api/sessions/{id}`: what of a session can be changed while it runs."""
 
@@ -95,7 +106,8 @@ class Backend:
     sessions: Sessions
     numbers: Numbers
     health: Callable[[], HealthReport]
-    create: Callable[[NewSession], Awaitable[Created]]
+    create: Callable[[Sequence[NewSession]], Awaitable[list[Created | RunnerError]]]
+    """What became of each, in their order; one that is refused costs only itself."""
     prometheus: Callable[[], bytes]
     logs: LogBuffer
     version: Callable[[], Mapping[str, object]]

@@ -12,21 +12,27 @@ is not a success.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import socket
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, NotRequired, Self, TypedDict, cast
 from urllib.parse import quote, urlencode
 
 from runner.errors import AdminError, NotRunningError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
 PAGE: Final = 1000
 """Sessions fetched by one request."""
+IMPORT_DEVICES: Final = 200
+IMPORT_BYTES: Final = 8 * 1024 * 1024
+"""Of one request that imports: what the runner takes in one transaction."""
+IMPORT_LIMIT: Final = 64 * 1024 * 1024
+"""`WHATSAPP_ADMIN_IMPORT_LIMIT` where nobody changed it."""
 
 
 class Breaker(TypedDict):
@@ -67,6 +73,18 @@ class Reconnect(TypedDict):
     id: str
     connection: int
     state: str
+
+
+class Imported(TypedDict):
+    """What became of one device of `create_all`: `imported` and `warnings`, or the fields of an error."""
+
+    id: str
+    imported: NotRequired[bool]
+    warnings: NotRequired[list[str]]
+    error: NotRequired[str]
+    reason: NotRequired[str]
+    message: NotRequired[str]
+    remedy: NotRequired[str]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -158,13 +176,59 @@ class Client:
         self, session_id: str, files: Mapping[str, bytes], *, start: bool = True, proxy: str | None = None
     ) -> dict[str, Any]:
         """Take over a Baileys directory, given as file name to content."""
-        body: dict[str, Any] = {"files": {}, "binary": {}, "id": session_id, "start": start, "proxy": proxy}
-        for name, content in files.items():
-            try:
-                body["files"][name] = content.decode("utf-8")
-            except UnicodeDecodeError:
-                body["binary"][name] = base64.b64encode(content).decode("ascii")
+        body = _new_session(session_id, files, start=start, proxy=proxy)
         return cast("dict[str, Any]", self.request("POST", "/api/sessions", body=body))
+
+    def create_all(
+        self,
+        devices: Iterable[tuple[str, Mapping[str, bytes]]],
+        *,
+        start: bool = True,
+        proxy: str | None = None,
+        limit_bytes: int = IMPORT_LIMIT,
+    ) -> Iterator[Imported]:
+        """Take over many Baileys directories, each an id and its files: what became of each, in their order.
+
+        A request for each batch of up to `IMPORT_DEVICES` or `IMPORT_BYTES`; none is larger than
+        `limit_bytes`. A device that is refused, or too large by itself, costs only itself. Read lazily.
+        """
+        batch: list[tuple[str, bytes]] = []
+        size = 0
+        for session_id, files in devices:
+            upload = _encoded(_new_session(session_id, files, start=start, proxy=proxy))
+            if batch and (
+                len(batch) >= IMPORT_DEVICES or size + len(upload) > min(limit_bytes, IMPORT_BYTES)
+            ):
+                yield from self._create_batch(batch, limit_bytes)
+                batch, size = [], 0
+            batch.append((session_id, upload))
+            size += len(upload) + 1
+        if batch:
+            yield from self._create_batch(batch, limit_bytes)
+
+    def _create_batch(self, batch: list[tuple[str, bytes]], limit_bytes: int) -> Iterator[Imported]:
+        body = b'{"sessions":[' + b",".join(upload for _, upload in batch) + b"]}"
+        try:
+            if len(body) > limit_bytes:
+                raise AdminError(
+                    413, "body_too_large", f"{len(body)} bytes are more than {limit_bytes}", _RAISE_LIMIT
+                )
+            status, raw, _ = self._exchange("POST", "/api/sessions/batch", body)
+            yield from self._decode(status, raw)["outcomes"]
+        except AdminError as error:
+            if error.status != 413:
+                raise
+            if len(batch) > 1:  # the runner's limit is not the one that we were told
+                half = len(batch) // 2
+                yield from self._create_batch(batch[:half], limit_bytes)
+                yield from self._create_batch(batch[half:], limit_bytes)
+                return
+            yield {
+                "id": batch[0][0],
+                "error": error.error,
+                "message": f"{batch[0][0]}: {error.message}",
+                "remedy": _RAISE_LIMIT,
+            }
 
     def health(self) -> dict[str, Any]:
         """Live, ready and every check; a runner that is not ready is an answer and no error."""
@@ -211,21 +275,25 @@ class Client:
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None
     ) -> Any:  # noqa: ANN401 - JSON
         """One call; the decoded JSON of a success."""
-        status, raw, _ = self._exchange(method, _with_query(path, query or {}), body)
+        payload = None if body is None else _encoded(body)
+        status, raw, _ = self._exchange(method, _with_query(path, query or {}), payload)
         return self._decode(status, raw)
 
-    def _exchange(self, method: str, target: str, body: object) -> tuple[int, bytes, str]:
+    def _exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes, str]:
         answer = self._send(self._link, method, target, body)
         raw = answer.read()
+        if answer.status == 413:
+            self._link.close()  # the runner hung up in the middle of the body
         return answer.status, raw, answer.headers.get("content-type", "")
 
     def _send(
-        self, link: _UnixConnection, method: str, target: str, body: object
+        self, link: _UnixConnection, method: str, target: str, body: bytes | None
     ) -> http.client.HTTPResponse:
-        payload = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"} if payload else {}
+        headers = {"content-type": "application/json"} if body else {}
         try:
-            link.request(method, target, payload, headers)
+            # A body that is too large is answered, and the connection closed, while it is being sent.
+            with contextlib.suppress(BrokenPipeError):
+                link.request(method, target, body, headers)
             return link.getresponse()
         except TimeoutError as error:
             link.close()
@@ -248,6 +316,26 @@ class Client:
             str(answer.get("remedy", "")),
             answer.get("reason"),
         )
+
+
+_RAISE_LIMIT: Final = "raise WHATSAPP_ADMIN_IMPORT_LIMIT of the runner"
+
+
+def _new_session(
+    session_id: str, files: Mapping[str, bytes], *, start: bool, proxy: str | None
+) -> dict[str, Any]:
+    """The body of `POST /api/sessions`."""
+    body: dict[str, Any] = {"files": {}, "binary": {}, "id": session_id, "start": start, "proxy": proxy}
+    for name, content in files.items():
+        try:
+            body["files"][name] = content.decode("utf-8")
+        except UnicodeDecodeError:
+            body["binary"][name] = base64.b64encode(content).decode("ascii")
+    return body
+
+
+def _encoded(body: object) -> bytes:
+    return json.dumps(body).encode()
 
 
 def _with_query(path: str, query: Mapping[str, object]) -> str:

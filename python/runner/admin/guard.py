@@ -45,6 +45,8 @@ SCOPES: Final = "runner.scopes"
 SMALL_BODY: Final = 64 * 1024
 """Largest body of any call but an import."""
 
+_IMPORTS: Final = frozenset({"/api/sessions", "/api/sessions/batch"})
+"""Routes that take credentials in."""
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
@@ -70,9 +72,9 @@ def needed_scope(method: str, path: str) -> str:
     """What a caller must be allowed for this route. What is not known needs the most."""
     if method in _SAFE_METHODS or method == "WEBSOCKET":
         return READ
-    is_create = path.rstrip("/") == "/api/sessions"
+    is_import = path.rstrip("/") in _IMPORTS
     is_change = method == "PUT" and path.startswith("/api/sessions/")
-    is_command = method == "POST" and not is_create and not path.endswith("/logout")
+    is_command = method == "POST" and not is_import and not path.endswith("/logout")
     return OPERATE if is_command or is_change else ADMIN
 
 
@@ -197,7 +199,7 @@ class Guard:
         scope[SCOPES] = scopes
         if needed not in scopes:
             raise AdminError(403, "scope_missing", f"this token may not do that: it needs the scope {needed}")
-        limit = self._access.import_limit if path.rstrip("/") == "/api/sessions" else SMALL_BODY
+        limit = self._access.import_limit if path.rstrip("/") in _IMPORTS else SMALL_BODY
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > limit:
             raise AdminError(413, "body_too_large", f"the body is larger than {limit} bytes")

@@ -58,8 +58,14 @@ class BoundedStream(anyio.abc.ByteStream):
         self._ended = ended
 
     async def send(self, item: bytes) -> None:
-        with anyio.fail_after(self._send_timeout_s):
-            await self._stream.send(item)
+        try:
+            with anyio.fail_after(self._send_timeout_s):
+                await self._stream.send(item)
+        except TimeoutError:
+            # anycorn would go on reading, and the connection keep its place, for as long as the peer likes.
+            with contextlib.suppress(OSError):
+                self.extra(anyio.abc.SocketAttribute.raw_socket).shutdown(socket.SHUT_RDWR)
+            raise
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         try:

@@ -9,14 +9,16 @@ import click
 
 from runner.cli.exits import Exit, tell
 from runner.cli.options import as_json, ends_well, settings, show_json
-from runner.errors import ImportRefusedError, RunnerError
+from runner.errors import AdminError, ImportRefusedError, NotRunningError, RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from runner.admin.client import Client, Imported
     from runner.config import Settings
 
-    Take = Callable[[str, Path], Sequence[str]]
+    Outcome = Sequence[str] | RunnerError
+    """The warnings of what was imported, or why it was not."""
 
 
 @click.command("import")
@@ -79,21 +81,43 @@ def _import_each(
 
     with Client(here.socket_path, timeout_s=120.0) as runner:
         if runner.is_running():
-
-            def upload(session_id: str, directory: Path) -> Sequence[str]:
-                from runner.baileys import read_device
-
-                read_device(directory)  # says what is damaged by the names that the operator knows
-                files = {entry.name: entry.read_bytes() for entry in directory.glob("*.json")}
-                return list(runner.create(session_id, files, start=start, proxy=proxy)["warnings"])
-
-            return [_import(session_id, directory, upload) for session_id, directory in wanted]
-    return _import_offline(wanted, here, proxy)
+            told = _import_live(runner, wanted, here.admin_import_limit, start=start, proxy=proxy)
+        else:
+            told = _import_offline(wanted, here, proxy)
+    return [_result(session_id, directory, told[session_id]) for session_id, directory in wanted]
 
 
-def _import_offline(
-    wanted: list[tuple[str, Path]], here: Settings, proxy: str | None
-) -> list[dict[str, object]]:
+def _import_live(
+    runner: Client, wanted: list[tuple[str, Path]], limit_bytes: int, *, start: bool, proxy: str | None
+) -> dict[str, Outcome]:
+    from runner.baileys import device_of, read_files
+
+    told: dict[str, Outcome] = {}
+
+    def whole() -> Iterator[tuple[str, dict[str, bytes]]]:
+        for session_id, directory in wanted:
+            try:
+                files = read_files(directory)
+                device_of(directory, files)  # says what is damaged by the names that the operator knows
+            except RunnerError as error:
+                told[session_id] = error
+            else:
+                yield session_id, files
+
+    try:
+        for one in runner.create_all(whole(), start=start, proxy=proxy, limit_bytes=limit_bytes):
+            told[one["id"]] = one["warnings"] if "error" not in one else _refusal(one)
+    except (AdminError, NotRunningError) as error:  # it stopped: what was not told is not known
+        for session_id, _ in wanted:
+            told.setdefault(session_id, error)
+    return told
+
+
+def _refusal(one: Imported) -> ImportRefusedError:
+    return ImportRefusedError(one.get("reason", one["error"]), one["message"], one.get("remedy", ""))
+
+
+def _import_offline(wanted: list[tuple[str, Path]], here: Settings, proxy: str | None) -> dict[str, Outcome]:
     from runner.data_dir import STORE_FILE, prepare
     from runner.engine import open_store
     from runner.intake import Intake
@@ -101,20 +125,12 @@ def _import_offline(
     prepare(here.data_path)
     store = open_store(here.data_path / STORE_FILE)
     try:
-        told = {outcome[0]: _result(*outcome) for outcome in Intake(store, proxy).take_over_all(wanted)}
-        return [told[session_id] for session_id, _ in wanted]
+        return {session_id: outcome for session_id, _, outcome in Intake(store, proxy).take_over_all(wanted)}
     finally:
         store.close()
 
 
-def _import(session_id: str, directory: Path, take: Take) -> dict[str, object]:
-    try:
-        return _result(session_id, directory, take(session_id, directory))
-    except RunnerError as error:
-        return _result(session_id, directory, error)
-
-
-def _result(session_id: str, directory: Path, outcome: Sequence[str] | RunnerError) -> dict[str, object]:
+def _result(session_id: str, directory: Path, outcome: Outcome) -> dict[str, object]:
     if isinstance(outcome, RunnerError):
         error = outcome
         kind = error.kind if isinstance(error, ImportRefusedError) else getattr(error, "error", error.slug)

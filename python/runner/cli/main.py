@@ -104,7 +104,12 @@ def sim(
 @as_json
 @ends_well
 def version(*, as_json: bool) -> None:
-    """Version and build."""
+    """Version and build.
+
+    \b
+    Example:
+      python -m runner version --json
+    """
     from runner.version import build
 
     if as_json:
@@ -116,7 +121,13 @@ def version(*, as_json: bool) -> None:
 
 @cli.group("config")
 def config_() -> None:
-    """Look at the settings."""
+    """Look at the settings.
+
+    \b
+    Examples:
+      python -m runner config print --effective
+      python -m runner config check --json
+    """
 
 
 @config_.command("print")
@@ -144,7 +155,12 @@ def print_(*, effective: bool, as_json: bool) -> None:
 @config_.command("check")
 @as_json
 def check(*, as_json: bool) -> None:
-    """Say what is wrong with the settings; exit code 2 when anything is."""
+    """Say what is wrong with the settings; exit code 2 when anything is.
+
+    \b
+    Example:
+      python -m runner config check --json
+    """
     try:
         settings()
     except ConfigError as error:
