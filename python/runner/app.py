@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,13 +31,14 @@ from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
 from runner.health import INCIDENTS, FleetFacts, Health, Limits, judge
-from runner.limits import raise_fd_limit, sessions_that_fit
+from runner.limits import sessions_that_fit
 from runner.logs import Logs, logger
 from runner.metrics import Metrics
 from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
+from runner.tune.start import tune_own
 from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
@@ -235,6 +237,7 @@ class Process:
     async def run(self) -> None:
         """Keep everything running until a signal, then stop in order."""
         self._stopping = trio.Event()
+        self._own = tune_own(self.settings.worker_threads)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
@@ -266,7 +269,8 @@ class Process:
 
     def _make_supervisor(self) -> Supervisor:
         settings = self.settings
-        capacity = sessions_that_fit(raise_fd_limit(), settings.admin_connections)
+        capacity = sessions_that_fit(self._own.open_files, settings.admin_connections)
+        logger().info("process tuned", **asdict(self._own), sessions_that_fit=capacity)
         options = Options(
             endpoint=settings.endpoint,
             proxy=settings.proxy or None,

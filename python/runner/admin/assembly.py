@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,14 @@ import trio
 from runner import config, prometheus
 from runner.admin.api import application
 from runner.admin.backend import Backend, Created, HealthReport, NewSession
+from runner.admin.doctor import Doctor
 from runner.admin.guard import Access, host_names
 from runner.admin.server import AdminServer
 from runner.config_kinds import is_loopback
 from runner.intake import Intake, checked_id, unpacked
 from runner.logs import logger
 from runner.proxy import checked_proxy
+from runner.tune.subject import look
 from runner.version import build
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Admin:
             logs=logs,
             version=lambda: version,
             fleet=self._fleet,
+            doctor=Doctor(self._diagnose).answer,
             stopping=stopping,
             settings=lambda: config.written(self._settings()),
         )
@@ -80,6 +84,10 @@ class Admin:
             "waitingForDial": self._supervisor.waiting,
             "incidents": [_incident(incident) for incident in self._supervisor.incidents()],
         }
+
+    def _diagnose(self, sessions: int | None) -> Mapping[str, object]:
+        in_store = sum(self._metrics.states().values())
+        return look(self._settings(), sessions, in_store, os.getpid()).to_json()
 
     async def _create(self, wish: NewSession) -> Created:
         checked_id(wish.id)
