@@ -8,6 +8,7 @@ import pains
 
 from runner.cli import settings_docs
 from runner.reconnect import docs as states_docs
+from runner.tune import docs as tuning_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -24,6 +25,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     pains.PAGE: pains.render,
     ROOT / "docs" / "settings.md": settings_docs.document,
     ROOT / "docs" / "states.md": states_docs.document,
+    ROOT / "docs" / "tuning.md": tuning_docs.document,
     README: readme,
 }
 

@@ -409,3 +409,14 @@ async def test_another_proxy_needs_the_scope_of_an_operator(
 async def test_another_proxy_for_a_session_that_is_not_there_is_404(client: httpx2.AsyncClient) -> None:
     answer = await client.put("/api/sessions/nobody", json={"proxy": None})
     assert (answer.status_code, answer.json()["error"]) == (404, "unknown_session")
+
+
+async def test_the_doctor_gives_the_findings_of_tune(client: httpx2.AsyncClient) -> None:
+    from runner.config import Settings
+    from runner.tune.subject import look
+
+    body = (await client.get("/api/system/doctor?sessions=5000")).json()
+    assert body == look(Settings(), 5000, 3).to_json()
+    assert (await client.get("/api/system/doctor")).json()["sessions"] == 3
+    for wrong in ("0", "-1", "many", "1000001"):
+        assert (await client.get(f"/api/system/doctor?sessions={wrong}")).status_code == 422

@@ -79,7 +79,7 @@ def bare_host(
 
 
 def container(root: Path, sysctls: Mapping[str, str] | None = None, *, files: str = "1048576") -> Path:
-    """Docker without privileges: /proc/sys and /sys are read-only, no CAP_SYS_ADMIN, no init that reads /etc."""
+    """Docker without privileges: /proc/sys is read-only, no CAP_SYS_ADMIN, no init that reads /etc."""
     bare_host(root, sysctls, files=files)
     (root / "run/systemd/system").rmdir()
     return tree(

@@ -70,6 +70,7 @@ def test_open_files_too_few_then_advised_then_fine() -> None:
         (None, Status.FINE),
     ):
         assert status(Facts(pid=1, open_files=limit), "open-files") is expected, limit
+    assert status(Facts(pid=1, limits_seen=False), "open-files") is Status.UNKNOWN
     verdict = found(Facts(pid=1, open_files=1024), "open-files").verdict
     assert verdict.change == OpenFiles(wanted)
 
@@ -219,7 +220,10 @@ def test_more_sessions_never_make_a_machine_better(
     order = [Status.FINE, Status.NOT_ADVISED, Status.UNKNOWN, Status.ADVISED, Status.TOO_SMALL]
     it = Facts(
         pid=1,
-        sysctls={"net.ipv4.ip_local_port_range": f"1024 {1024 + ports}", "net.ipv4.tcp_mem": "100 9000 20000"},
+        sysctls={
+            "net.ipv4.ip_local_port_range": f"1024 {1024 + ports}",
+            "net.ipv4.tcp_mem": "100 9000 20000",
+        },
         open_files=open_files,
         memory_bytes=memory,
         writable=frozenset({"net.ipv4.ip_local_port_range"}),
@@ -231,7 +235,9 @@ def test_more_sessions_never_make_a_machine_better(
         assert order.index(before.verdict.status) <= order.index(after.verdict.status), before.check.name
 
 
-@given(sessions=st.integers(1, 200_000), open_files=st.integers(64, 300_000), high=st.integers(33_000, 65_535))
+@given(
+    sessions=st.integers(1, 200_000), open_files=st.integers(64, 300_000), high=st.integers(33_000, 65_535)
+)
 def test_what_is_advised_is_fine_once_it_is_done(sessions: int, open_files: int, high: int) -> None:
     """Advice that leads to more advice would never end."""
     it = Facts(
@@ -310,5 +316,6 @@ def test_json_has_all_that_the_table_shows(tmp_path: Path) -> None:
     answer = json.loads(json.dumps(it.to_json()))
     assert (answer["sessions"], answer["sessionsFrom"], answer["container"]) == (10_000, "store", "docker")
     assert {
-        "name", "setting", "status", "now", "advised", "why", "effect", "how", "source", "canChange", "whyNot",
+        "name", "setting", "status", "now", "advised", "why", "effect", "how", "source",
+        "canChange", "whyNot",
     } == set(answer["findings"][0])  # fmt: skip

@@ -54,9 +54,7 @@ def test_a_container_may_write_no_sysctl_and_knows_what_it_is(tmp_path: Path) ->
         ("proc/1/cgroup", "1:name=systemd:/docker/0123\n", "docker"),
     ],
 )
-def test_each_kind_of_container_is_known_by_its_mark(
-    tmp_path: Path, mark: str, text: str, name: str
-) -> None:
+def test_each_kind_of_container_is_known_by_its_mark(tmp_path: Path, mark: str, text: str, name: str) -> None:
     assert read(tree(bare_host(tmp_path), {mark: text})).container == name
 
 
@@ -109,7 +107,7 @@ def test_services_that_start_the_runner_are_found_by_what_they_start(tmp_path: P
 
 def test_an_empty_machine_is_read_without_an_error(tmp_path: Path) -> None:
     it = facts.read(tmp_path, is_synchronized=lambda: None)
-    assert (it.sysctls, it.open_files, it.memory_bytes, it.huge_pages) == ({}, None, None, None)
+    assert (it.sysctls, it.limits_seen, it.memory_bytes, it.huge_pages) == ({}, False, None, None)
 
 
 def test_this_machine_is_read_and_another_process_too() -> None:

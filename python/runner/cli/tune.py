@@ -11,7 +11,7 @@ import click
 
 from runner.cli.exits import Exit
 from runner.cli.options import as_json, ends_well, settings, show_json
-from runner.errors import LeaseHeldError, NotRunningError
+from runner.errors import NotRunningError, RunnerError
 
 if TYPE_CHECKING:
     from runner.config import Settings
@@ -115,7 +115,7 @@ def _stored_sessions(here: Settings) -> int:
         if not path.exists():  # opening would make one
             return 0
         store = open_store(path)
-    except (PermissionError, LeaseHeldError):
+    except (PermissionError, RunnerError):  # damaged, locked, another user's: no reason not to look
         return 0
     try:
         return len(store.sessions())

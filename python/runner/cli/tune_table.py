@@ -52,7 +52,7 @@ def report(report: Report, *, explain: bool) -> None:
         screen.print("[green]nothing to change[/]")
     elif any(report.changes()):
         screen.print(
-            "--apply makes what can be made here (root); --undo takes it back; --explain says why for all."
+            "\n--apply makes what can be made here (root); --undo takes it back; --explain says why for all."
         )
     if explain:
         for status, text in MEANING.items():

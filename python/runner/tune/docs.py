@@ -21,9 +21,9 @@ sudo python -m runner tune --sessions 10000 --apply
 sudo python -m runner tune --undo
 ```
 
-Without `--sessions` it judges for the sessions in the store, and for 1,000 when there are none. With a live runner the limits
-of *its* process are judged, not those of the shell. `GET /api/system/doctor?sessions=N` gives the same as `tune --json`, looked
-up on a thread and kept for 5 s.
+Without `--sessions` it judges for the sessions in the store, and for 1,000 when there are none. With a live
+runner the limits of *its* process are judged, not those of the shell. `GET /api/system/doctor?sessions=N`
+gives the same as `tune --json`, looked up on a thread and kept for 5 s.
 
 ## What is changed, and how
 
@@ -31,20 +31,23 @@ up on a thread and kept for 5 s.
 
 - `/{SYSCTL_FILE}`: kernel settings for the next boot; the same values are set at once.
 - `/{LIMITS_FILE}`: the hard limit of open files, from the next login on.
-- `/{unit_file("NAME.service")}`: the same for each systemd service whose `ExecStart=` starts the runner;
-  `systemctl daemon-reload` and a restart make it hold.
+- `/{unit_file("NAME.service")}`: the same for each systemd service whose
+  `ExecStart=` starts the runner; `systemctl daemon-reload` and a restart make it hold.
 
-First `/{STATE_FILE}` gets the values from before. Each kernel value is read back; one that did not take is put back and stays out
-of the file. When a file cannot be written, everything of that run is taken back. A file of one of these names that somebody
-else wrote is never touched. `--undo` restores the values from before the *first* `--apply` and removes the files; a value
-that somebody else has changed since is left alone, and said so.
+First `/{STATE_FILE}` gets the values from before. Each kernel value is read back; one that
+did not take is put back and stays out of the file. When a file cannot be written, everything of that run is
+taken back. A file of one of these names that somebody else wrote is never touched. `--undo` restores
+the values from before the *first* `--apply` and removes the files; a value that somebody else has changed
+since is left alone, and said so.
 
-In a container `--apply` changes what can be written there. For the rest it names the place: `--sysctl` and `--ulimit` for
-whoever starts the container, the host for what the host owns. Nothing is installed, no program of others is called.
+In a container `--apply` changes what can be written there. For the rest it names the place: `--sysctl` and
+`--ulimit` for whoever starts the container, the host for what the host owns. Nothing is installed, and no
+program of others is called.
 
-At start the runner does for itself what needs no right: it raises its soft limit of open files to the hard one, sets the
-collector's thresholds, bounds Trio's worker threads, freezes what is there after the start, and gives every socket
-TCP_NODELAY and a TCP_USER_TIMEOUT of 30 s. One log line, `process tuned`, says what is in force.
+At start the runner does for itself what needs no right: it raises its soft limit of open files to the
+hard one, sets the collector's thresholds, bounds Trio's worker threads (`WHATSAPP_WORKER_THREADS`), freezes
+what is there after the start, and gives every socket TCP_NODELAY and a TCP_USER_TIMEOUT of 30 s. One log
+line, `process tuned`, says what is in force.
 
 ## Words
 
@@ -55,7 +58,10 @@ TCP_NODELAY and a TCP_USER_TIMEOUT of 30 s. One log line, `process tuned`, says 
 def document() -> str:
     """docs/tuning.md."""
     lines = [_HEAD]
-    lines += [f"| {status.value.replace('_', ' ')} (`{status.value}`) | {text} |" for status, text in MEANING.items()]
+    lines += [
+        f"| {status.value.replace('_', ' ')} (`{status.value}`) | {text} |"
+        for status, text in MEANING.items()
+    ]
     lines += ["", *_needs(), *_checks(), *_figures()]
     return "\n".join(lines) + "\n"
 
@@ -64,7 +70,7 @@ def _needs() -> list[str]:
     lines = [
         "## What N sessions need",
         "",
-        "Descriptors, memory of the process and of the kernel, threads, and share of a core with default settings.",
+        "With default settings: descriptors, memory of process and kernel, threads, share of a core.",
         "",
         "| sessions | descriptors | memory | in the kernel | threads | cores |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -81,7 +87,14 @@ def _needs() -> list[str]:
 def _checks() -> list[str]:
     lines = ["## Checks", ""]
     for check in CHECKS:
-        lines += [f"### {check.name}", "", f"`{check.setting}`. {check.why}", "", f"Source: {check.source}.", ""]
+        lines += [
+            f"### {check.name}",
+            "",
+            f"`{check.setting}`. {check.why}",
+            "",
+            f"Source: {check.source}.",
+            "",
+        ]
     return lines
 
 
@@ -89,7 +102,7 @@ def _figures() -> list[str]:
     return [
         "## Measured",
         "",
-        "`python -m bench.scenarios.tuning`, rows in bench/results/tuning.json; medians of three runs with 1,000 sessions.",
+        "`python -m bench.scenarios.tuning`, rows in bench/results/tuning.json; medians of three runs.",
         "",
         *(f"- **{name}**: {text}." for name, text in measured.TEXTS.items()),
     ]

@@ -63,6 +63,8 @@ class Facts:
     """systemd is the init here."""
     units: tuple[str, ...] = ()
     """Systemd services of this machine that start the runner."""
+    limits_seen: bool = True
+    """The process's own limits could be read: not so when it is another user's and /proc hides it."""
     open_files: int | None = None
     """Hard limit of the process; None is no limit."""
     processes: int | None = None
@@ -114,6 +116,7 @@ def read(
         container=_container(root),
         systemd=(root / "run/systemd/system").is_dir(),
         units=tuple(_units(root)),
+        limits_seen=bool(limits),
         open_files=limits.get("Max open files"),
         processes=limits.get("Max processes"),
         cgroup=cgroup.read(root, who),

@@ -21,6 +21,10 @@ def advised_limit(need: Need) -> int:
 def _open_files(facts: Facts, need: Need) -> Verdict:
     wanted, limit = advised_limit(need), facts.open_files
     effect = f"{need.sessions:,} sessions need {need.descriptors:,}"
+    if not facts.limits_seen:
+        return unknown(
+            f"{effect}; the limit of process {facts.pid} cannot be seen: run it as its user, or as root"
+        )
     if limit is None or limit >= wanted:
         return Verdict(Status.FINE, _number(limit), effect)
     fits = limit >= need.descriptors

@@ -87,6 +87,10 @@ def load(root: Path) -> State:
         state = State(sysctls, raw["openFiles"], [str(file) for file in raw["files"]])
     except FileNotFoundError:
         return State()
+    except PermissionError as error:
+        raise TuneError(
+            f"{path} is root's alone", "run it as root: sudo python -m runner tune --undo"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _broken(path, str(error)) from error
     for name, values in state.sysctls.items():

@@ -22,3 +22,12 @@ ARENAS: Final = "measured"
 WORKER_THREADS: Final = "measured"
 GC_THRESHOLDS: Final = "measured"
 GC_FREEZE: Final = "measured"
+
+TEXTS: Final = {
+    "huge pages": HUGE_PAGES,
+    "arenas, allocator": ARENAS,
+    "worker threads": WORKER_THREADS,
+    "gc thresholds": GC_THRESHOLDS,
+    "gc freeze": GC_FREEZE,
+}
+"""What each measurement says, for docs/tuning.md."""

@@ -79,7 +79,7 @@ def _arenas(facts: Facts, _need: Need) -> Verdict:
     if facts.libc != "glibc":
         return Verdict(Status.NOT_ADVISED, facts.libc, "none: its allocator has no arenas")
     preload = facts.environ.get("LD_PRELOAD")
-    now = preload or f"MALLOC_ARENA_MAX={facts.environ.get('MALLOC_ARENA_MAX', 'not set')}"
+    now = preload or f"arenas: {facts.environ.get('MALLOC_ARENA_MAX', 'not set')}"
     return Verdict(Status.NOT_ADVISED, now, measured.ARENAS)
 
 

@@ -65,7 +65,7 @@ def _socket_memory(facts: Facts, need: Need) -> Verdict:
     words = facts.words("net.ipv4.tcp_mem")
     if words is None or len(words) != 3:
         return unknown("memory for TCP buffers")
-    now = f"{mib(words[1] * facts.page_bytes)} before pressure"
+    now = f"{mib(words[1] * facts.page_bytes)} (pressure)"
     effect = (
         f"idle: {mib(need.kernel_bytes)} of kernel memory, no buffer; all receiving at once: a page each, "
         f"{mib(need.sessions * facts.page_bytes)}"
@@ -84,7 +84,7 @@ def _socket_memory(facts: Facts, need: Need) -> Verdict:
 
 def _buffer_sizes(facts: Facts, _need: Need) -> Verdict:
     read, write = facts.words("net.ipv4.tcp_rmem"), facts.words("net.ipv4.tcp_wmem")
-    now = f"{_bytes(read)} read, {_bytes(write)} write at most" if read and write else "-"
+    now = f"{_bytes(read)} / {_bytes(write)}" if read and write else "-"
     effect = (
         f"none: an idle socket costs {measured.KERNEL_SOCKET_BYTES:,} B whatever these say; a buffer "
         "exists while "

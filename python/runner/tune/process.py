@@ -55,16 +55,16 @@ def _io_thread(_facts: Facts, need: Need) -> Verdict:
 
 
 def _worker_threads(_facts: Facts, need: Need) -> Verdict:
-    return Verdict(Status.FINE, f"{need.worker_threads}, set by the runner", measured.WORKER_THREADS)
+    return Verdict(Status.FINE, f"{need.worker_threads} (runner)", measured.WORKER_THREADS)
 
 
 def _thresholds(_facts: Facts, _need: Need) -> Verdict:
-    now = f"{','.join(map(str, GC_THRESHOLDS))}, set by the runner"
+    now = f"{','.join(map(str, GC_THRESHOLDS))} (runner)"
     return Verdict(Status.FINE, now, measured.GC_THRESHOLDS)
 
 
 def _freeze(_facts: Facts, _need: Need) -> Verdict:
-    return Verdict(Status.FINE, "frozen after the start, by the runner", measured.GC_FREEZE)
+    return Verdict(Status.FINE, "by the runner", measured.GC_FREEZE)
 
 
 def _clock(facts: Facts, _need: Need) -> Verdict:

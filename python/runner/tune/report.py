@@ -101,4 +101,4 @@ def _finding(check: Check, facts: Facts, need: Need) -> Finding:
     verdict = check.judge(facts, need)
     refused = "" if verdict.change is None else rights.why_not(verdict.change, facts)
     advised = verdict.status in _WORST_FIRST
-    return Finding(check, verdict, refused, rights.how(verdict, facts) if advised else "")
+    return Finding(check, verdict, refused, rights.how(verdict, facts, need.sessions) if advised else "")

@@ -10,9 +10,16 @@ if TYPE_CHECKING:
     from runner.tune.facts import Facts
     from runner.tune.finding import Change
 
-_IN_NAMESPACE: Final = ("net.ipv4.", "net.core.somaxconn")
-"""Sysctls that a container has of its own, so that whoever starts it can set them."""
-_SUDO: Final = "run it as root: sudo python -m runner tune --apply"
+_IN_NAMESPACE: Final = frozenset(
+    {
+        "net.core.somaxconn",
+        "net.ipv4.ip_local_port_range",
+        "net.netfilter.nf_conntrack_tcp_timeout_established",
+    }
+)
+"""Sysctls that a container has of its own, so that whoever starts it can set them; tcp_mem is none of them."""
+_NOT_ROOT: Final = "only root may change it"
+_SUDO: Final = "sudo python -m runner tune --sessions {} --apply"
 
 
 def why_not(change: Change, facts: Facts) -> str:
@@ -24,17 +31,19 @@ def why_not(change: Change, facts: Facts) -> str:
     if facts.container:
         return _outside(change, facts.container)
     if not facts.is_root:
-        return _SUDO
+        return _NOT_ROOT
     return f"the kernel refuses: {change.name} is read-only here, even for root"
 
 
-def how(verdict: Verdict, facts: Facts) -> str:
-    """What to type, for a finding that is advised."""
+def how(verdict: Verdict, facts: Facts, sessions: int) -> str:
+    """What to type, for a finding that is advised. With the number, since sudo drops the environment."""
     if verdict.change is None:
         return verdict.elsewhere
     refused = why_not(verdict.change, facts)
     if not refused:
-        return f"sudo python -m runner tune --apply, or by hand: {by_hand(verdict.change)}"
+        return f"{_SUDO.format(sessions)}, or by hand: {by_hand(verdict.change)}"
+    if refused == _NOT_ROOT:
+        return _SUDO.format(sessions)
     return verdict.elsewhere or refused
 
 
@@ -50,13 +59,13 @@ def _why_no_files(change: OpenFiles, facts: Facts) -> str:
         limit = change.limit
         return f"in this container ({facts.container}) start it with --ulimit nofile={limit}:{limit}"
     if not facts.is_root:
-        return _SUDO
+        return _NOT_ROOT
     return "" if facts.etc_writable else "/etc cannot be written"
 
 
 def _outside(change: Sysctl, container: str) -> str:
     setting = f"{change.name}={change.value}"
-    if change.name.startswith(_IN_NAMESPACE):
+    if change.name in _IN_NAMESPACE:
         if container == "kubernetes":
             return f"in this container (kubernetes): securityContext.sysctls of the pod, {setting}"
         return f"in this container ({container}): start it with --sysctl '{setting}'"
