@@ -9,14 +9,12 @@ second signal ends the process at once, and so does `HARD_STOP_S`.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 import threading
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,7 +36,7 @@ from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
-from runner.tune.start import tune_own
+from runner.tune.start import freeze, raise_own_limits
 from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
@@ -237,7 +235,7 @@ class Process:
     async def run(self) -> None:
         """Keep everything running until a signal, then stop in order."""
         self._stopping = trio.Event()
-        self._own = tune_own(self.settings.worker_threads)
+        self._open_files = raise_own_limits(self.settings.worker_threads)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
@@ -269,8 +267,7 @@ class Process:
 
     def _make_supervisor(self) -> Supervisor:
         settings = self.settings
-        capacity = sessions_that_fit(self._own.open_files, settings.admin_connections)
-        logger().info("process tuned", **asdict(self._own), sessions_that_fit=capacity)
+        capacity = sessions_that_fit(self._open_files, settings.admin_connections)
         options = Options(
             endpoint=settings.endpoint,
             proxy=settings.proxy or None,
@@ -348,8 +345,13 @@ class Process:
         # Importing the web framework takes most of a second; on a thread it does not stop the dials.
         self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
         admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
-        gc.collect()
-        gc.freeze()  # what is here now stays: no collection looks at it again
+        frozen = freeze()
+        logger().info(
+            "process tuned",
+            open_files=self._open_files,
+            worker_threads=self.settings.worker_threads,
+            gc_frozen_objects=frozen,
+        )
         await admin.server.serve(self._listeners, self._stopping)
 
     def _make_admin(self) -> Admin:

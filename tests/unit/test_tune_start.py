@@ -6,31 +6,27 @@ import gc
 import resource
 from typing import TYPE_CHECKING
 
-import pytest
 import trio
 
 from runner.admin.doctor import FRESH_S, Doctor
-from runner.tune.process import GC_THRESHOLDS
-from runner.tune.start import tune_own
+from runner.tune.start import freeze, raise_own_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 
-@pytest.fixture
-def gc_as_before() -> Iterator[None]:
-    before = gc.get_threshold()
-    yield
-    gc.set_threshold(*before)
+async def test_the_runner_raises_its_own_limits_at_start() -> None:
+    open_files = raise_own_limits(7)
+    assert trio.to_thread.current_default_thread_limiter().total_tokens == 7
+    assert (open_files, open_files) == resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
-@pytest.mark.usefixtures("gc_as_before")
-async def test_the_runner_sets_its_own_limits_at_start() -> None:
-    own = tune_own(7)
-    assert gc.get_threshold() == own.gc_thresholds == GC_THRESHOLDS
-    assert trio.to_thread.current_default_thread_limiter().total_tokens == own.worker_threads == 7
-    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert own.open_files == soft
+def test_what_is_frozen_is_out_of_the_collectors_sight() -> None:
+    try:
+        assert freeze() > 1000
+        assert len(gc.get_objects()) < 1000
+    finally:
+        gc.unfreeze()
 
 
 async def test_the_doctor_looks_once_for_many_who_ask(autojump_clock: trio.testing.MockClock) -> None:

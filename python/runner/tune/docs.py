@@ -45,9 +45,9 @@ In a container `--apply` changes what can be written there. For the rest it name
 program of others is called.
 
 At start the runner does for itself what needs no right: it raises its soft limit of open files to the
-hard one, sets the collector's thresholds, bounds Trio's worker threads (`WHATSAPP_WORKER_THREADS`), freezes
-what is there after the start, and gives every socket TCP_NODELAY and a TCP_USER_TIMEOUT of 30 s. One log
-line, `process tuned`, says what is in force.
+hard one, bounds Trio's worker threads (`WHATSAPP_WORKER_THREADS`), freezes what is there after the start, so
+that the collector never looks at it again, and gives every socket TCP_NODELAY and a TCP_USER_TIMEOUT of 30 s.
+One log line, `process tuned`, says what is in force.
 
 ## Words
 

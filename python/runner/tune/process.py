@@ -10,9 +10,6 @@ from runner.tune.finding import Check, Need, Status, Verdict, round_up, unknown
 if TYPE_CHECKING:
     from runner.tune.facts import Facts
 
-GC_THRESHOLDS: Final = (10_000, 20, 50)
-"""What the runner sets at start: net new objects, then collections of the generation below."""
-
 
 def _threads(facts: Facts, need: Need) -> Verdict:
     limits = [limit for limit in (facts.cgroup.pids, facts.processes) if limit is not None]
@@ -59,8 +56,7 @@ def _worker_threads(_facts: Facts, need: Need) -> Verdict:
 
 
 def _thresholds(_facts: Facts, _need: Need) -> Verdict:
-    now = f"{','.join(map(str, GC_THRESHOLDS))} (runner)"
-    return Verdict(Status.FINE, now, measured.GC_THRESHOLDS)
+    return Verdict(Status.NOT_ADVISED, "Python's own", measured.GC_THRESHOLDS)
 
 
 def _freeze(_facts: Facts, _need: Need) -> Verdict:
@@ -116,8 +112,7 @@ CHECKS: Final = (
     Check(
         "gc-thresholds",
         "gc.set_threshold",
-        "Python looks for cycles after 700 new objects unless told otherwise; a fleet coming online "
-        "makes thousands.",
+        "Python looks for cycles after 700 new objects. Recommended is to make it look less often.",
         "measured: bench/results/tuning.json, gc",
         _thresholds,
     ),

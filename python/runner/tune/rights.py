@@ -17,7 +17,7 @@ _IN_NAMESPACE: Final = frozenset(
         "net.netfilter.nf_conntrack_tcp_timeout_established",
     }
 )
-"""Sysctls that a container has of its own, so that whoever starts it can set them; tcp_mem is none of them."""
+"""What a container has of its own, so that whoever starts it can set it; tcp_mem is none of them."""
 _NOT_ROOT: Final = "only root may change it"
 _SUDO: Final = "sudo python -m runner tune --sessions {} --apply"
 

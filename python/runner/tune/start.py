@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
 
 import trio
 
 from runner.limits import raise_fd_limit
-from runner.tune.process import GC_THRESHOLDS
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
-    """What is in force now; one log line says so."""
+def raise_own_limits(worker_threads: int) -> int:
+    """Raise the soft limit of open files as far as allowed, bound Trio's worker threads; the limit of files.
 
-    open_files: int
-    worker_threads: int
-    gc_thresholds: tuple[int, int, int]
-
-
-def tune_own(worker_threads: int) -> Own:
-    """Raise the soft limit of open files, make the collector look less often, bound Trio's worker threads.
-
-    Inside Trio: the limit of threads belongs to the run. `gc.freeze` comes later, when all is imported.
+    Inside Trio, since the limit of threads belongs to the run.
     """
-    gc.set_threshold(*GC_THRESHOLDS)
     trio.to_thread.current_default_thread_limiter().total_tokens = worker_threads
-    return Own(raise_fd_limit(), worker_threads, GC_THRESHOLDS)
+    return raise_fd_limit()
+
+
+def freeze() -> int:
+    """Take what is here now out of the collector's sight, for good; how many objects. When all is imported.
+
+    The thresholds stay Python's: measured, see docs/tuning.md, "gc-thresholds".
+    """
+    gc.collect()
+    gc.freeze()
+    return gc.get_freeze_count()
