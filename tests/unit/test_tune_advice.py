@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import app
@@ -189,6 +189,8 @@ def test_a_container_is_told_where_each_thing_is_changed(tmp_path: Path) -> None
     assert "--sysctl 'net.ipv4.ip_local_port_range=10240 65535'" in found(it, "ephemeral-ports").how
     assert "on the host, sysctl -w 'fs.file-max=" in found(it, "file-max").how
     assert "--ulimit nofile=" in found(it, "open-files").how
+    buffers = replace(it, sysctls={**it.sysctls, "net.ipv4.tcp_mem": "1 2 3"})
+    assert "on the host" in found(buffers, "socket-memory").how  # one for all containers
     pod = replace(it, container="kubernetes")
     assert "securityContext.sysctls" in found(pod, "ephemeral-ports").how
 
@@ -207,6 +209,7 @@ def test_an_etc_that_cannot_be_written_is_no_place_for_a_change(tmp_path: Path) 
     assert not list(report(it, N, "asked").changes())
 
 
+@settings(deadline=None)
 @given(
     sessions=st.integers(1, 1_000_000),
     more=st.integers(0, 1_000_000),
@@ -235,6 +238,7 @@ def test_more_sessions_never_make_a_machine_better(
         assert order.index(before.verdict.status) <= order.index(after.verdict.status), before.check.name
 
 
+@settings(deadline=None)
 @given(
     sessions=st.integers(1, 200_000), open_files=st.integers(64, 300_000), high=st.integers(33_000, 65_535)
 )

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.tune import changes, kept
@@ -65,6 +65,7 @@ def test_undo_leaves_the_machine_as_it_was(host: Path) -> None:
     assert changes.undo(host) == []
 
 
+@settings(deadline=None, max_examples=25)  # each example writes to a disk
 @given(rounds=st.lists(st.lists(st.sampled_from([PORTS, FILES, LIMIT, Sysctl(PORTS.name, "20000 65535")]))))
 def test_undo_goes_back_to_before_the_first_of_many(
     rounds: list[list[Change]], tmp_path_factory: pytest.TempPathFactory
@@ -222,3 +223,18 @@ def test_root_does_not_obey_a_state_that_it_did_not_write(host: Path, state: str
         changes.undo(host)
     assert caught.value.remedy
     assert snapshot(host) == before
+
+
+def test_a_plain_user_is_told_that_undo_is_roots(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes.apply(host, [PORTS])
+    really = type(host).read_text
+
+    def hidden(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        if path == host / kept.STATE_FILE:
+            raise PermissionError(13, "permission denied")
+        return really(path, encoding, errors)
+
+    monkeypatch.setattr(type(host), "read_text", hidden)
+    with pytest.raises(TuneError, match="root's alone") as caught:
+        changes.undo(host)
+    assert "sudo" in caught.value.remedy
