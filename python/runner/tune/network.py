@@ -86,9 +86,8 @@ def _buffer_sizes(facts: Facts, _need: Need) -> Verdict:
     read, write = facts.words("net.ipv4.tcp_rmem"), facts.words("net.ipv4.tcp_wmem")
     now = f"{_bytes(read)} / {_bytes(write)}" if read and write else "-"
     effect = (
-        f"none: an idle socket costs {measured.KERNEL_SOCKET_BYTES:,} B whatever these say; a buffer "
-        "exists while "
-        "bytes are in it"
+        "none: an idle socket holds no buffer, measured, and costs "
+        f"{measured.KERNEL_SOCKET_BYTES:,} B of kernel memory beside"
     )
     return Verdict(Status.NOT_ADVISED, now, effect)
 
