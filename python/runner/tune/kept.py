@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -114,6 +115,8 @@ def save(root: Path, state: State) -> None:
     try:
         if state.is_empty:
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or not empty
+                path.parent.rmdir()
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
