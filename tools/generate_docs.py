@@ -10,6 +10,7 @@ import pains
 from runner.admin import api
 from runner.cli import settings_docs
 from runner.reconnect import docs as states_docs
+from runner.tune import docs as tuning_docs
 from runner.version import package_version
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     ROOT / "docs" / "openapi.json": openapi,
     ROOT / "docs" / "settings.md": settings_docs.document,
     ROOT / "docs" / "states.md": states_docs.document,
+    ROOT / "docs" / "tuning.md": tuning_docs.document,
     README: readme,
 }
 

@@ -9,7 +9,6 @@ second signal ends the process at once, and so does `HARD_STOP_S`.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -30,13 +29,14 @@ from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
 from runner.health import INCIDENTS, FleetFacts, Health, Limits, judge
-from runner.limits import raise_fd_limit, sessions_that_fit
+from runner.limits import sessions_that_fit
 from runner.logs import Logs, logger
 from runner.metrics import Metrics
 from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
+from runner.tune.start import freeze, raise_own_limits
 from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ class Process:
     async def run(self) -> None:
         """Keep everything running until a signal, then stop in order."""
         self._stopping = trio.Event()
+        self._open_files = raise_own_limits(self.settings.worker_threads)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
@@ -269,7 +270,7 @@ class Process:
 
     def _make_supervisor(self) -> Supervisor:
         settings = self.settings
-        capacity = sessions_that_fit(raise_fd_limit(), settings.admin_connections)
+        capacity = sessions_that_fit(self._open_files, settings.admin_connections)
         options = Options(
             endpoint=settings.endpoint,
             proxy=settings.proxy or None,
@@ -347,8 +348,13 @@ class Process:
         # Importing the web framework takes most of a second; on a thread it does not stop the dials.
         self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
         admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
-        gc.collect()
-        gc.freeze()  # what is here now stays: no collection looks at it again
+        frozen = freeze()
+        logger().info(
+            "process tuned",
+            open_files=self._open_files,
+            worker_threads=self.settings.worker_threads,
+            gc_frozen_objects=frozen,
+        )
         await admin.server.serve(self._listeners, self._stopping)
 
     def _make_admin(self) -> Admin:

@@ -225,6 +225,13 @@ class Settings:
     event_queue: int = count(
         1024, "events held for one slow WebSocket before it loses some", low=16, unit="events"
     )
+    worker_threads: int = count(
+        40,
+        "threads for what blocks: imports, archiving, reading the version",
+        low=2,
+        high=256,
+        unit="threads",
+    )
     log_buffer: int = count(4096, "log lines kept in memory for `logs`", low=16, high=100_000, unit="lines")
 
     log_level: str = choice(

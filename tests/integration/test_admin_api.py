@@ -496,3 +496,14 @@ async def test_the_words_of_the_server_are_for_those_who_may_operate(
     shown = shown["sessions"][0] if "sessions" in shown else shown
     assert shown["detail"] == (SECRET if sees else None)
     assert ("hunter2" in answer.text) == sees
+
+
+async def test_the_doctor_gives_the_findings_of_tune(client: httpx2.AsyncClient) -> None:
+    from runner.config import Settings
+    from runner.tune.subject import look
+
+    body = (await client.get("/api/system/doctor?sessions=5000")).json()
+    assert body == look(Settings(), 5000, 3).to_json()
+    assert (await client.get("/api/system/doctor")).json()["sessions"] == 3
+    for wrong in ("0", "-1", "many", "1000001"):
+        assert (await client.get(f"/api/system/doctor?sessions={wrong}")).status_code == 422

@@ -5,11 +5,11 @@ import os
 from runner import _core
 
 
-def import_device(store: _core.Store, session_id: str) -> None:
+def import_device(store: _core.Store, session_id: str, jid: str = "15550001111:3@s.whatsapp.net") -> None:
     """A session with fresh keys; no server knows it."""
     secret = os.urandom(32)
     device = _core.DeviceRecord(
-        jid="15550001111:3@s.whatsapp.net",
+        jid=jid,
         lid=None,
         push_name=None,
         platform=None,

@@ -10,11 +10,13 @@ import trio
 
 from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
 from runner.baileys_errors import CredentialsMissingError
+from runner.config import Settings
 from runner.errors import ImportRefusedError, RefusedError, RunnerError, UnknownSessionError
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
 from runner.supervisor.row import redact_proxy
+from runner.tune.subject import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -166,6 +168,9 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
         return Created(wish.id, ("stop the old program first",))
 
+    async def diagnose(sessions: int | None) -> dict[str, object]:
+        return look(Settings(), sessions, len(fleet.views)).to_json()
+
     return Backend(
         sessions=fleet,
         numbers=FakeNumbers(),
@@ -175,5 +180,6 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         logs=LogBuffer(100),
         version=lambda: {"version": "0.1.0"},
         fleet=lambda: {"states": {"online": len(fleet.views)}},
+        doctor=diagnose,
         stopping=trio.Event(),
     )

@@ -43,6 +43,7 @@ from runner.errors import (
     UnknownSessionError,
 )
 from runner.proxy import ProxyWrongError, checked_proxy
+from runner.tune.subject import MOST_SESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -59,6 +60,9 @@ Override = Annotated[
     bool, Query(description="dial although it may cost the number (logged out, banned, replaced …)")
 ]
 Penalty = Annotated[bool, Query(description="also forget the penalty of a 402 or 429")]
+SessionsWanted = Annotated[
+    int | None, Query(ge=1, le=MOST_SESSIONS, description="judge for so many instead of those that there are")
+]
 Tail = Annotated[int, Query(ge=0, le=100_000, description="how many of the last lines")]
 
 
@@ -330,6 +334,10 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
                 "settings": backend.settings(),
             }
         )
+
+    @app.get("/api/system/doctor", summary="what of the machine to tune, and why; as `tune --json`")
+    async def doctor(sessions: SessionsWanted = None) -> Json:
+        return Json(await backend.doctor(sessions))
 
     @app.get("/api/server/version", summary="version and build")
     async def server_version() -> Json:

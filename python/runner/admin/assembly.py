@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import trio
 from runner import config, prometheus
 from runner.admin.api import application
 from runner.admin.backend import Backend, Created, HealthReport, NewSession
+from runner.admin.doctor import Doctor
 from runner.admin.guard import Access, host_names
 from runner.admin.server import AdminServer
 from runner.config_kinds import is_loopback
@@ -17,6 +19,7 @@ from runner.errors import RunnerError
 from runner.intake import Intake, uploaded
 from runner.logs import logger
 from runner.proxy import checked_proxy
+from runner.tune.subject import look
 from runner.version import build
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ class Admin:
             logs=logs,
             version=lambda: version,
             fleet=self._fleet,
+            doctor=Doctor(self._diagnose).answer,
             stopping=stopping,
             settings=lambda: config.written(self._settings()),
         )
@@ -82,6 +86,10 @@ class Admin:
             "waitingForDial": self._supervisor.waiting,
             "incidents": [_incident(incident) for incident in self._supervisor.incidents()],
         }
+
+    def _diagnose(self, sessions: int | None) -> Mapping[str, object]:
+        in_store = sum(self._metrics.states().values())
+        return look(self._settings(), sessions, in_store, os.getpid()).to_json()
 
     async def _create(self, wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
         told = await trio.to_thread.run_sync(self._take_over, wishes)

@@ -113,6 +113,8 @@ class Backend:
     version: Callable[[], Mapping[str, object]]
     fleet: Callable[[], Mapping[str, object]]
     """What concerns many sessions at once: incidents, the limiter's queue, sessions by state."""
+    doctor: Callable[[int | None], Awaitable[Mapping[str, object]]]
+    """The findings of `tune` for so many sessions, or for those that there are."""
     stopping: trio.Event
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""

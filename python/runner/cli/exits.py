@@ -29,18 +29,22 @@ class Exit(IntEnum):
     REFUSED = 5
     HELD = 6
     NOT_READY = 7
+    TOO_SMALL = 8
+    NOT_ALLOWED = 9
     ENGINE_FAILED = 70
 
 
 MEANING = {
     Exit.DONE: "done",
-    Exit.FAILED: "the command failed; the message says why",
+    Exit.FAILED: "the command failed, the message says why; `tune --check`: something is advised",
     Exit.USAGE: "wrong usage or wrong settings",
     Exit.NOT_RUNNING: "no runner answers on the admin socket",
     Exit.UNKNOWN_SESSION: "no session has that id",
     Exit.REFUSED: "refused, with the reason (`reconnect --override` goes on)",
     Exit.HELD: "the store or the socket is held by another runner",
     Exit.NOT_READY: "`status --check`: the runner is not ready",
+    Exit.TOO_SMALL: "`tune --check`: so many sessions do not fit",
+    Exit.NOT_ALLOWED: "`tune --apply`, `--undo`: nothing could be changed here; it says where it can",
     Exit.ENGINE_FAILED: "the engine died; restart the process",
 }
 

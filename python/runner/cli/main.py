@@ -13,6 +13,7 @@ from runner.cli import fleet
 from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
 from runner.cli.options import as_json, ends_well, settings, show_json
+from runner.cli.tune import tune
 from runner.errors import ConfigError
 
 _EXITS = "\n".join(f"  {code.value:>2}  {what}" for code, what in MEANING.items())
@@ -181,5 +182,5 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, import_):
+for _command in (*fleet.COMMANDS, import_, tune):
     cli.add_command(_command)

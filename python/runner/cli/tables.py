@@ -32,7 +32,8 @@ _UNCUT: Final = 1000
 """Columns for a pipe or a file: nothing that `grep` looks for is cut off."""
 
 
-def _console() -> Console:
+def screen() -> Console:
+    """Where tables go; nothing is cut off but at a terminal."""
     return Console(width=None if sys.stdout.isatty() else _UNCUT)
 
 
@@ -113,7 +114,7 @@ def sessions(rows: Iterable[Session]) -> None:
             milliseconds(rtt),
             row["breaker"]["state"],
         )
-    _console().print(table)
+    screen().print(table)
 
 
 def pairs(values: Mapping[str, object], title: str | None = None) -> None:
@@ -123,7 +124,7 @@ def pairs(values: Mapping[str, object], title: str | None = None) -> None:
     table.add_column(overflow="fold")
     for name, value in _flat(values):
         table.add_row(name, escape(value))
-    _console().print(table)
+    screen().print(table)
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -143,7 +144,7 @@ def status(
     states: Mapping[str, int],
 ) -> None:
     """The whole system at a glance."""
-    console = _console()
+    console = screen()
     verdict = "[green]ready[/]" if health["live"] and health["ready"] else "[red]not ready[/]"
     console.print(f"runner {version.get('version', '')}  {verdict}")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -186,8 +187,6 @@ def metrics(answer: Mapping[str, Any]) -> None:
             str(row["errorCount"]),
             str(row["reconnectCount"]),
         )
-    _console().print(table)
+    screen().print(table)
     if answer["next"] is not None:
-        _console().print(
-            f"… {answer['matched'] - len(answer['sessions'])} more; --json shows all", style="dim"
-        )
+        screen().print(f"… {answer['matched'] - len(answer['sessions'])} more; --json shows all", style="dim")
