@@ -160,6 +160,11 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         fleet.change(session_id, proxy=redact_proxy(wish.proxy))
         return Created(session_id, ("stop the old program first",))
 
+    async def restart() -> None:
+        if not healthy:
+            raise RefusedError("cannot_start", "the new process could not start", "fix WHATSAPP_IK")
+        fleet.called.append(("restart_runner",))
+
     return Backend(
         sessions=fleet,
         numbers=FakeNumbers(),
@@ -170,4 +175,5 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         version=lambda: {"version": "0.1.0"},
         fleet=lambda: {"states": {"online": len(fleet.views)}},
         stopping=trio.Event(),
+        restart=restart,
     )

@@ -335,6 +335,16 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
             }
         )
 
+    @app.post(
+        "/api/restart",
+        status_code=202,
+        responses={409: _says("the new process could not start; this one goes on")},
+        summary="restart the whole runner in place; sockets stay open, sessions are dialled anew",
+    )
+    async def restart() -> Json:
+        await backend.restart()
+        return Json({"restarting": True, "process": backend.health().process}, 202)
+
     @app.get("/api/server/version", summary="version and build")
     async def server_version() -> Json:
         return Json(backend.version())

@@ -19,7 +19,7 @@ from runner.proxy import checked_proxy
 from runner.version import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from runner import _core
     from runner.admin.tokens import Tokens
@@ -43,6 +43,7 @@ class Admin:
         logs: LogBuffer,
         health: Callable[[], HealthReport],
         stopping: trio.Event,
+        restart: Callable[[], Awaitable[None]],
     ) -> None:
         now = settings()
         self._settings = settings
@@ -66,6 +67,7 @@ class Admin:
             version=lambda: version,
             fleet=self._fleet,
             stopping=stopping,
+            restart=restart,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(application(backend, self.access), connections=now.admin_connections)

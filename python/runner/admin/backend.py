@@ -60,6 +60,8 @@ class HealthReport(msgspec.Struct, frozen=True):
     live: bool
     ready: bool
     checks: tuple[Check, ...] = ()
+    process: dict[str, object] = {}
+    """Pid, start, uptime, and why the process before it ended (`Lifetime.report`)."""
 
 
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):
@@ -102,5 +104,7 @@ class Backend:
     fleet: Callable[[], Mapping[str, object]]
     """What concerns many sessions at once: incidents, the limiter's queue, sessions by state."""
     stopping: trio.Event
+    restart: Callable[[], Awaitable[None]]
+    """Begin a restart of the whole runner. Errors: RefusedError when the new process could not start."""
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""

@@ -30,6 +30,7 @@ class Exit(IntEnum):
     HELD = 6
     NOT_READY = 7
     ENGINE_FAILED = 70
+    NOT_REPLACED = 75
 
 
 MEANING = {
@@ -42,6 +43,7 @@ MEANING = {
     Exit.HELD: "the store or the socket is held by another runner",
     Exit.NOT_READY: "`status --check`: the runner is not ready",
     Exit.ENGINE_FAILED: "the engine died; restart the process",
+    Exit.NOT_REPLACED: "a restart stopped everything and could not execute the new process; start it again",
 }
 
 
