@@ -15,6 +15,7 @@ from runner.cli.importing import import_
 from runner.cli.monitoring import monitor
 from runner.cli.options import as_json, ends_well, settings, show_json
 from runner.cli.restarting import restart
+from runner.cli.service import service
 from runner.errors import ConfigError
 
 _EXITS = "\n".join(f"  {code.value:>2}  {what}" for code, what in MEANING.items())
@@ -182,5 +183,5 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, restart, monitor, import_):
+for _command in (*fleet.COMMANDS, restart, monitor, service, import_):
     cli.add_command(_command)

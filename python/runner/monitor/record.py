@@ -27,7 +27,7 @@ LOCK_S: Final = 2.0
 
 def append(path: Path, line: str, at: float, rotate_bytes: int = ROTATE_BYTES) -> None:
     """Append one line with the time in front; rotates first when the file is full. Errors: OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # the data directory itself is the runner's to make
     when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     with _locked(path):
         with contextlib.suppress(FileNotFoundError):
@@ -86,7 +86,7 @@ def load_past(path: Path) -> Past | None:
 
 def save_past(path: Path, past: Past) -> None:
     """Keep this look for the next run. Errors: OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # the data directory itself is the runner's to make
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.write_text(json.dumps(asdict(past)), encoding="utf-8")
     fresh.replace(path)
