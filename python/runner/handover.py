@@ -196,4 +196,4 @@ def replace_process(door: Door, restart: Restart) -> int:
     except OSError as error:
         sys.stderr.write(f"error: cannot execute {sys.executable}: {error.strerror}\n")
         door.close()
-        return EXIT_NOT_REPLACED
+    return EXIT_NOT_REPLACED

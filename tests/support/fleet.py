@@ -160,6 +160,10 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         fleet.change(session_id, proxy=redact_proxy(wish.proxy))
         return Created(session_id, ("stop the old program first",))
 
+    def process() -> dict[str, object]:
+        restarts = fleet.called.count(("restart_runner",))
+        return {"pid": 7, "startedAt": 1_700_000_000_000 + restarts, "restarts": restarts}
+
     async def restart() -> None:
         if not healthy:
             raise RefusedError("cannot_start", "the new process could not start", "fix WHATSAPP_IK")
@@ -168,7 +172,9 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     return Backend(
         sessions=fleet,
         numbers=FakeNumbers(),
-        health=lambda: HealthReport(live=True, ready=healthy, checks=(Check("store", healthy),)),
+        health=lambda: HealthReport(
+            live=True, ready=healthy, checks=(Check("store", healthy),), process=process()
+        ),
         create=create,
         prometheus=lambda: b'runner_sessions{state="online"} 1\n',
         logs=LogBuffer(100),

@@ -149,6 +149,8 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
         ("POST", "/api/sessions/", "admin"),
         ("DELETE", "/api/sessions/x", "admin"),
         ("PUT", "/whatever", "admin"),
+        ("POST", "/api/restart", "admin"),
+        ("POST", "/api/sessions/x/restart", "operate"),
     ],
 )
 def test_each_route_needs_its_scope(method: str, path: str, scope: str) -> None:

@@ -13,9 +13,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner.admin.sockets import SocketLock
+from runner.cli.exits import Exit
 from runner.config import Settings
 from runner.errors import LeaseHeldError, StartError
-from runner.handover import VARIABLE, Door, Inherited, Restart, inherited, opened_by
+from runner.handover import (
+    EXIT_NOT_REPLACED,
+    VARIABLE,
+    Door,
+    Inherited,
+    Restart,
+    inherited,
+    opened_by,
+    replace_process,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,6 +159,30 @@ def test_a_port_that_the_next_process_could_not_have_is_told_before(settings: Se
             door.try_to_open([], [f"tcp:127.0.0.1:{port}"])
     locks, listeners = opened_by(settings)
     door.try_to_open([str(path) for path in locks], listeners)  # its own are no obstacle
+    door.close()
+
+
+def test_an_exec_that_fails_ends_with_its_own_code_and_leaves_nothing_held(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(*_args: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "execve", gone)
+    assert replace_process(Door(settings, Inherited()), RESTART) == EXIT_NOT_REPLACED == Exit.NOT_REPLACED
+    assert "cannot execute" in capsys.readouterr().err
+    Door(settings, Inherited()).close()
+
+
+def test_the_next_process_is_the_same_command_by_the_same_interpreter(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(os, "execve", lambda path, args, _environ: executed.append((path, args)))
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "runner", "run", "--simulator", "5"])
+    door = Door(settings, Inherited())
+    replace_process(door, RESTART)
+    assert executed == [(sys.executable, [sys.executable, "-m", "runner", "run", "--simulator", "5"])]
     door.close()
 
 

@@ -112,7 +112,7 @@ def test_a_user_that_does_not_exist_is_named_with_the_command_that_makes_it(tmp_
     assert caught.value.remedy.startswith("make one: useradd")
 
 
-@pytest.mark.parametrize("path", ['/x"y', "/x'y", "/x\ny", "relative"])
+@pytest.mark.parametrize("path", ['/x"y', "/x'y", "/x\ny", "/x%h", "/x$HOME", "relative"])
 def test_a_path_that_would_break_out_of_its_quotes_is_refused(path: str) -> None:
     for kind in ("systemd", "pm2"):
         with pytest.raises(ValueError, match="cannot be written"):

@@ -45,8 +45,8 @@ def _filled(text: str, place: Place) -> str:
 
 
 def _escaped(path: str) -> str:
-    """A path inside a unit or a script: no quotes, no line ends, and systemd's specifiers taken literally."""
-    if any(char in path for char in "\"'\\\n") or not os.path.isabs(path):
+    """A path that means itself inside a unit and a script: no quotes, line ends, variables or specifiers."""
+    if any(char in path for char in "\"'\\\n%$") or not os.path.isabs(path):
         raise ValueError(f"{path!r} cannot be written into a unit file")
     return path
 
