@@ -70,8 +70,7 @@ def main(environ: MutableMapping[str, str], simulated: int | None = None) -> int
 
     Errors: RunnerError for what an operator can change; nothing is left running then.
     """
-    # Until we listen to it, and during a restart: a reload that comes then has nothing to do, and must not
-    # kill.
+    # Until we listen, and during a restart: a reload that comes then has nothing to do, and must not kill.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     before = inherited(environ)
     settings = config.load(environ)
@@ -410,8 +409,7 @@ class Process:
             self._admin_ended.set()
 
     def _is_turning(self) -> bool:
-        """Whether systemd's watchdog is to be fed; that this is asked at all shows that the Trio loop
-        turns."""
+        """Whether to feed systemd's watchdog; that this is asked at all shows that the Trio loop turns."""
         return self._stopping.is_set() or self._engine.stats().heartbeat_age_s < Limits().heartbeat_s
 
     def _status(self) -> str:

@@ -96,8 +96,7 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNOR
 
 
 def parse_size(text: str) -> int:
-    """Bytes: `1073741824`, `1G`, `1GiB`, `1.5g`; every unit is a power of 1024, as pm2 and systemd mean
-    it."""
+    """Bytes: `1073741824`, `1G`, `1GiB`, `1.5g`; units are powers of 1024, as pm2 and systemd mean them."""
     found = _SIZE.fullmatch(text.strip().replace("_", ""))
     if found is None:
         raise WrongValue("must be bytes, or a size such as 512M, 32G or 1.5GiB")

@@ -97,37 +97,34 @@ class Door:
         try:
             for path in locks:
                 self._locks[str(path)] = SocketLock(path, self._spare.locks.pop(str(path), None))
-            for address in listeners:  # before anything is dialled: a port that is taken is told at once
-                self._listen(address)
+            for address in listeners:
+                self._take_over(address)
+            self._close_spare()  # before binding: another address may want the same port
+            for address in set(listeners) - self._listeners.keys():
+                self._listeners[address] = _bind(address)
         except BaseException:
+            self._close_spare()
             self.close()
             raise
-        finally:
-            self._close_spare()
 
-    def _listen(self, address: str) -> None:
-        descriptor = self._spare.listeners.pop(address, None)
-        if descriptor is None:
-            self._listeners[address] = _bind(address)
-            return
-        taken_over = socket.socket(fileno=descriptor)
-        os.set_inheritable(descriptor, False)
-        taken_over.setblocking(False)
+    def _take_over(self, address: str) -> None:
         path = _unix_path(address)
-        if path is not None and not _is_socket(path):  # somebody removed the name: nobody could reach it
-            taken_over.close()
-            taken_over = _bind(address)
-        self._listeners[address] = taken_over
+        if address not in self._spare.listeners or (path is not None and not _is_socket(path)):
+            return  # a socket whose name somebody removed is not kept: nobody could reach it
+        listener = socket.socket(fileno=self._spare.listeners.pop(address))
+        os.set_inheritable(listener.fileno(), False)
+        listener.setblocking(False)
+        self._listeners[address] = listener
 
     def _close_spare(self) -> None:
         for descriptor in (*self._spare.locks.values(), *self._spare.listeners.values()):
             os.close(descriptor)
         for address in self._spare.listeners:
             _unlink(address)
+        self._spare = Inherited()
 
     def accepting(self) -> list[socket.socket]:
-        """Copies of the listeners for a server that closes what it serves; the queue of callers is the
-        same."""
+        """Copies of the listeners, for a server that closes what it serves; the queue of callers is one."""
         return [listener.dup() for listener in self._listeners.values()]
 
     def stop_listening(self) -> None:
@@ -150,8 +147,9 @@ class Door:
         holds_store = len(self._locks) > 1
         for path in set(locks) - self._locks.keys() if holds_store else ():
             SocketLock(Path(path)).close()
+        own_ports = {_port(address) for address in self._listeners}
         for address in set(listeners) - self._listeners.keys():
-            if _unix_path(address) is None:
+            if _unix_path(address) is None and _port(address) not in own_ports:
                 _bind(address).close()
 
     def pass_on(self, restart: Restart) -> dict[str, str]:
@@ -169,6 +167,10 @@ def _bind(address: str) -> socket.socket:
         return bind_unix(path)
     host, _, port = address.removeprefix("tcp:").rpartition(":")
     return bind_tcp(host, int(port))
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
 
 
 def _unix_path(address: str) -> Path | None:

@@ -81,8 +81,7 @@ class Lifetime:
         }
 
     def stop(self) -> None:
-        """Told to stop: no restart follows, not even one that has begun, and callers are refused from now
-        on."""
+        """Told to stop: no restart follows, not even one that has begun; from now on callers are refused."""
         self._is_stopping = True
         self.restart_wanted = None
         self._door.stop_listening()
@@ -172,6 +171,8 @@ class Lifetime:
         try:
             await self.restart(BY_MEMORY, over)
         except RefusedError as error:
+            if self._is_stopping or self.restart_wanted is not None:
+                return
             supervisor.machine.raise_incident(
                 MEMORY_LIMIT, "", "critical", f"{over}; a restart is refused: {error}"
             )

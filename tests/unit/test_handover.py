@@ -103,6 +103,17 @@ def test_what_the_new_settings_do_not_want_is_closed(settings: Settings, tmp_pat
     second.close()
 
 
+def test_another_address_may_have_the_port_of_the_old_one(settings: Settings) -> None:
+    wider = replace(settings, admin_host="0.0.0.0")
+    first = Door(settings, Inherited())
+    locks, listeners = opened_by(wider)
+    first.try_to_open([str(path) for path in locks], listeners)
+    second = Door(wider, inherited(first.pass_on(RESTART)))
+    with socket.create_connection(("127.0.0.1", settings.admin_port), 1):
+        pass
+    second.close()
+
+
 def test_a_socket_whose_name_was_removed_is_bound_anew(settings: Settings) -> None:
     first = Door(settings, Inherited())
     settings.socket_path.unlink()

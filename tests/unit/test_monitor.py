@@ -256,7 +256,7 @@ def answering(path: Path, health: dict[str, Any], system: dict[str, Any]) -> Ite
 
         def do_GET(self) -> None:
             body = json.dumps(health if self.path == "/health" else system).encode()
-            self.send_response(200 if health.get("ready") else 503)
+            self.send_response(200 if health.get("ready") else 404)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -342,7 +342,7 @@ def test_a_lying_runner_is_critical(data: Path) -> None:
 
 
 def test_something_else_on_the_socket_is_critical(data: Path) -> None:
-    with answering(data / "admin.sock", [], {}):  # type: ignore[arg-type]
+    with answering(data / "admin.sock", {}, {}):
         code, line = monitor()
     assert (code, "not a runner" in line) == (2, True)
 

@@ -17,8 +17,7 @@ _CLOCK_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 class NoAnswerError(Exception):
-    """The runner cannot be asked. `slug` is `dead`, `hung`, `forbidden` or `garbled`; the text says how it
-    looked."""
+    """The runner cannot be asked: `slug` is `dead`, `hung`, `forbidden` or `garbled`."""
 
     def __init__(self, slug: str, text: str) -> None:
         super().__init__(text)
