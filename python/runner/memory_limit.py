@@ -19,7 +19,9 @@ LOOKS: Final = 2
 """Looks in a row above the limit: one may have met a moment's garbage."""
 LEAST_UPTIME_S = 60.0
 LONGEST_WAIT_S: Final = 6 * 3600.0
-"""The longest wait between two restarts; who has lived for so long begins anew with the shortest."""
+"""The longest wait between two restarts."""
+STEADY_S: Final = 2 * LONGEST_WAIT_S
+"""Who has lived for so long needed no restart: the next begins anew with the shortest wait."""
 OVER_AGAIN: Final = 0.95
 """Share of the limit below which the trouble is over."""
 _MAX_STREAK: Final = 5
@@ -69,7 +71,7 @@ def judge(look: Look) -> Verdict:
 
 def next_streak(streak: int, uptime_s: float) -> int:
     """The streak that a process leaves behind when it is restarted for memory."""
-    return 1 if uptime_s >= LONGEST_WAIT_S else streak + 1
+    return 1 if uptime_s >= STEADY_S else streak + 1
 
 
 def rss_bytes() -> int:

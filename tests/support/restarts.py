@@ -116,7 +116,8 @@ def wait_restarted(runner: RunnerProcess, before: int, timeout_s: float = 60.0) 
 def gaps(p: Pair, begin: Callable[[], None], online_within_s: float = 120.0) -> dict[str, Any]:
     """Each session's time offline around a restart, by the simulator's clock, from its close to its next
     login."""
-    since, logins = p.now_ms(), p.control.stats()["logins"]
+    before = p.control.stats()
+    since, logins = before["now"], before["logins"]
     began = time.monotonic()
     begin()
     answered_s = time.monotonic() - began
@@ -133,6 +134,6 @@ def gaps(p: Pair, begin: Callable[[], None], online_within_s: float = 120.0) -> 
         "whole_ms": last_login - first_close,
         "first_close_to_first_login_ms": min(back.values()) - first_close,
         "answered_ms": 1000 * answered_s,
-        "handshakes_ik": stats["handshakesIk"],
-        "tls_resumed": stats["tlsResumed"],
+        "handshakes_ik": stats["handshakesIk"] - before["handshakesIk"],
+        "tls_resumed": stats["tlsResumed"] - before["tlsResumed"],
     }

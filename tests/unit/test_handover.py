@@ -39,6 +39,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def executed(door: Door) -> Inherited:
+    """What the next process finds; the objects of this one end without a word, as in an exec."""
+    environ = door.pass_on(RESTART)
+    for listener in door._listeners.values():
+        listener.detach()
+    return inherited(environ)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return replace(Settings(), data_dir=str(tmp_path), admin_port=free_port())
@@ -66,7 +74,7 @@ def test_the_next_process_takes_everything_over_and_nothing_is_inheritable_any_m
     settings: Settings,
 ) -> None:
     first = Door(settings, Inherited())
-    before = inherited(first.pass_on(RESTART))
+    before = executed(first)
     second = Door(settings, before)  # the same process stands for the next: the descriptors are what matters
     for descriptor in (*before.locks.values(), *before.listeners.values()):
         assert not os.get_inheritable(descriptor)
@@ -92,7 +100,7 @@ def test_a_caller_between_two_processes_waits_in_the_queue(settings: Settings) -
 
 def test_what_the_new_settings_do_not_want_is_closed(settings: Settings, tmp_path: Path) -> None:
     first = Door(settings, Inherited())
-    before = inherited(first.pass_on(RESTART))
+    before = executed(first)
     moved = replace(settings, admin_socket=str(tmp_path / "moved.sock"), admin_port=0)
     second = Door(moved, before)
     assert (tmp_path / "moved.sock").exists()
@@ -108,7 +116,7 @@ def test_another_address_may_have_the_port_of_the_old_one(settings: Settings) ->
     first = Door(settings, Inherited())
     locks, listeners = opened_by(wider)
     first.try_to_open([str(path) for path in locks], listeners)
-    second = Door(wider, inherited(first.pass_on(RESTART)))
+    second = Door(wider, executed(first))
     with socket.create_connection(("127.0.0.1", settings.admin_port), 1):
         pass
     second.close()
@@ -117,7 +125,7 @@ def test_another_address_may_have_the_port_of_the_old_one(settings: Settings) ->
 def test_a_socket_whose_name_was_removed_is_bound_anew(settings: Settings) -> None:
     first = Door(settings, Inherited())
     settings.socket_path.unlink()
-    second = Door(settings, inherited(first.pass_on(RESTART)))
+    second = Door(settings, executed(first))
     with socket.socket(socket.AF_UNIX) as caller:
         caller.connect(str(settings.socket_path))
     second.close()

@@ -55,8 +55,8 @@ def test_the_wait_grows_with_each_restart_that_did_not_help_up_to_six_hours() ->
 
 
 def test_a_process_that_lived_for_long_begins_the_streak_anew() -> None:
-    assert next_streak(4, 6 * 3600 - 1) == 5
-    assert next_streak(4, 6 * 3600) == 1
+    assert next_streak(4, 12 * 3600 - 1) == 5
+    assert next_streak(4, 12 * 3600) == 1
 
 
 def test_a_limit_below_the_need_costs_at_most_a_handful_of_restarts_a_day() -> None:

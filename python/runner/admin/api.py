@@ -342,8 +342,9 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
         summary="restart the whole runner in place; sockets stay open, sessions are dialled anew",
     )
     async def restart() -> Json:
+        process = backend.health().process  # the one that ends; the next has another startedAt
         await backend.restart()
-        return Json({"restarting": True, "process": backend.health().process}, 202)
+        return Json({"restarting": True, "process": process}, 202)
 
     @app.get("/api/server/version", summary="version and build")
     async def server_version() -> Json:
