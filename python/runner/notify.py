@@ -16,6 +16,8 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+PATIENCE_S: Final = 1.0
+"""For a word that must not be lost: a supervisor that is busy has a queue of ten messages."""
 STATUS_S: Final = 10.0
 """How often the status line is said, at most."""
 
@@ -35,27 +37,29 @@ class Notifier:
         """Whether somebody listens."""
         return bool(self._address)
 
-    def send(self, *lines: str) -> None:
-        """Send the lines as one message; never waits, and a supervisor that is gone is no error."""
+    def send(self, *lines: str, patience_s: float = 0.0) -> None:
+        """Send the lines as one message. A supervisor that is gone, or too busy for that long, is no error."""
         if not self._address:
             return
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
         ):
-            out.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
+            out.settimeout(patience_s)
+            out.sendto("\n".join(lines).encode(), self._address)
 
     def ready(self) -> None:
         """The start, or a reload, is done."""
-        self.send("READY=1")
+        self.send("READY=1", patience_s=PATIENCE_S)
 
     def stopping(self) -> None:
         """The orderly end has begun."""
-        self.send("STOPPING=1")
+        self.send("STOPPING=1", patience_s=PATIENCE_S)
 
     def reloading(self) -> None:
         """A reload, or a restart in place, has begun; `ready` ends it."""
-        self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        since = f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
+        self.send("RELOADING=1", since, patience_s=PATIENCE_S)
 
     async def run(self, is_healthy: Callable[[], bool], status: Callable[[], str]) -> None:
         """Feed the watchdog and say the status, until cancelled; returns at once when nobody listens."""
