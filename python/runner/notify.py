@@ -38,7 +38,7 @@ class Notifier:
         return bool(self._address)
 
     def send(self, *lines: str, patience_s: float = 0.0) -> None:
-        """Send the lines as one message. A supervisor that is gone, or too busy for that long, is no error."""
+        """Send the lines as one message. A supervisor that is gone, or busy for so long, is no error."""
         if not self._address:
             return
         with (

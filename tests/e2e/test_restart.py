@@ -233,17 +233,12 @@ main()
 """
 
 
-def test_a_restart_whose_orderly_end_hangs_goes_on_by_the_clock(alone: Alone) -> None:
+def test_an_orderly_end_that_hangs_is_ended_by_the_clock_and_a_stop_wins_over_a_restart(alone: Alone) -> None:
     with RunnerProcess(*alone, None, STUCK) as runner:
         runner.wait_ready(N)
         request_restart(runner)
         runner.wait_ready(N)
         assert process_of(runner)["pid"] == runner.pid
-
-
-def test_told_to_stop_during_a_restart_it_stops(alone: Alone) -> None:
-    with RunnerProcess(*alone, None, STUCK) as runner:
-        runner.wait_ready(N)
         assert runner.request("POST", "/api/restart", timeout_s=60.0)[0] == 202
         runner.child.send_signal(signal.SIGTERM)
         assert runner.child.wait(20) == 1
