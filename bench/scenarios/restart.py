@@ -5,8 +5,8 @@
 Each run asks for a restart, by the API, while a caller polls the admin socket with a new connection for each
 call and somebody else tries for the runner's locks; a refused call or a lock that was free for a moment ends
 the scenario. A session's time offline is the simulator's: from the end of its connection to its next login.
-`--memory N` lets a runner of N sessions pass WHATSAPP_MAX_MEMORY_RESTART, with messages before, while nobody is
-connected and after: time until 99 % are back, and every message that was pushed is in the store.
+`--memory N` lets a runner of N sessions pass WHATSAPP_MAX_MEMORY_RESTART, with messages before, while nobody
+is connected and after: time until 99 % are back, and every message that was pushed is in the store.
 """
 
 import argparse
