@@ -11,6 +11,7 @@ cd "$dir"
 export PATH="$dir/venv/bin:/usr/bin:/bin" WHATSAPP_DATA_DIR="$dir/data" WHATSAPP_ADMIN_PORT=0
 unset PYTHONPATH
 runner version
+runner service print docker >/dev/null # the files that lie beside the code are in the wheel
 runner run --simulator 3 >"$dir/log" 2>&1 &
 pid=$!
 for _ in $(seq 100); do

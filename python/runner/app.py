@@ -4,7 +4,8 @@ Start: settings, lock, listening sockets, store, engine; then Trio: the supervis
 web framework imported, on a thread, while callers of the admin API wait in the listeners' queues.
 
 Stop (SIGTERM, Ctrl-C): no more dials, WebSockets closed, connections closed, everything committed, exit 0. A
-second signal ends the process at once, and so does `HARD_STOP_S`.
+second signal ends the process at once, and so does `HARD_STOP_S`. A restart ends in the same order, and the
+process becomes the next one instead of exiting (`runner.handover`).
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import trio
 
 from runner import config, embedded
 from runner.admin import tokens
-from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
 from runner.client_version import read_version
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
+from runner.handover import BY_REQUEST, Door, inherited, replace_process
 from runner.health import INCIDENTS, FleetFacts, Health, Limits, judge
+from runner.lifetime import Lifetime
 from runner.limits import sessions_that_fit
 from runner.logs import Logs, logger
 from runner.metrics import Metrics
@@ -40,13 +42,13 @@ from runner.tune.start import freeze, raise_own_limits
 from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from runner import _core
     from runner.admin.assembly import Admin
     from runner.admin.backend import HealthReport
     from runner.config import Settings
+    from runner.handover import Restart
 
 EXIT_ENGINE_FAILED: Final = 70
 CLOSE_TIMEOUT_S: Final = 4.0
@@ -54,6 +56,8 @@ CLOSE_TIMEOUT_S: Final = 4.0
 HARD_STOP_S: Final = 9.5
 """From the first signal until the process ends, whatever still hangs."""
 _HOW_TO_FILL: Final = "python -m runner import DIR --id NAME; to try it: python -m runner run --simulator 25"
+ADMIN_END_S: Final = 2.0
+"""For the last answers of the admin API to reach their callers."""
 HOUSEKEEPING_S: Final = 10.0
 HEARTBEAT_DEAD_S: Final = 30.0
 """Without a turn of the engine for this long the process is not worth keeping."""
@@ -61,29 +65,42 @@ NOT_READY: Final = frozenset({"engine_lag", "store_lag", "disk_full"})
 """Incidents during which the runner cannot do its work; the others are shown and change nothing here."""
 
 
-def main(environ: Mapping[str, str], simulated: int | None = None) -> int:
+def main(environ: MutableMapping[str, str], simulated: int | None = None) -> int:
     """Run until told to stop; the exit code.
 
     Errors: RunnerError for what an operator can change; nothing is left running then.
     """
+    # Until we listen, and during a restart: a reload that comes then has nothing to do, and must not kill.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = inherited(environ)
     settings = config.load(environ)
     prepare(settings.data_path)
-    with ExitStack() as stack:
-        lock = SocketLock(settings.socket_path)
-        stack.callback(lock.close)
-        logs = Logs(settings)
-        stack.callback(logs.close)
-        try:
-            return _run(settings, environ, simulated, logs, stack)
-        except EngineFailedError as error:
-            logger().critical("engine failed", error=str(error))
-            return EXIT_ENGINE_FAILED
+    door = Door(settings, before, holds_store=simulated is None)
+    restart = None
+    try:
+        with ExitStack() as stack:
+            logs = Logs(settings)
+            stack.callback(logs.close)
+            try:
+                restart = _run(settings, environ, simulated, logs, stack, door, before.restart)
+            except EngineFailedError as error:
+                logger().critical("engine failed", error=str(error))
+                return EXIT_ENGINE_FAILED
+    finally:
+        if restart is None:
+            door.close()
+    return 0 if restart is None else replace_process(door, restart)
 
 
 def _run(
-    settings: Settings, environ: Mapping[str, str], simulated: int | None, logs: Logs, stack: ExitStack
-) -> int:
-    listeners = _listen(settings, stack)
+    settings: Settings,
+    environ: Mapping[str, str],
+    simulated: int | None,
+    logs: Logs,
+    stack: ExitStack,
+    door: Door,
+    before: Restart | None,
+) -> Restart | None:
     known_tokens = load_tokens(settings)
     store_dir, adjust = settings.data_path, _as_it_is
     if simulated is not None:
@@ -102,7 +119,7 @@ def _run(
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
     engine = open_engine(store, **engine_config(settings))
-    process = Process(settings, environ, store, engine, logs, listeners, known_tokens, adjust)
+    process = Process(settings, environ, store, engine, logs, door, known_tokens, adjust, before)
     try:
         trio.run(process.run)
     except BaseExceptionGroup as group:
@@ -112,7 +129,7 @@ def _run(
         raise
     finally:
         process.end_engine()
-    return 0
+    return process.lifetime.restart_wanted
 
 
 def _as_it_is(settings: Settings) -> Settings:
@@ -137,18 +154,6 @@ def raise_one_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseExce
             found = found.exceptions[0]
         if found is not None:
             raise found from None
-
-
-def _listen(settings: Settings, stack: ExitStack) -> list[socket.socket]:
-    """Both sockets of the admin API, before anything is dialled: a port that is taken is told at once."""
-    unix = bind_unix(settings.socket_path)
-    stack.callback(settings.socket_path.unlink, missing_ok=True)
-    stack.callback(unix.close)
-    if not settings.admin_port:
-        return [unix]
-    tcp = bind_tcp(settings.admin_host, settings.admin_port)
-    stack.callback(tcp.close)
-    return [unix, tcp]
 
 
 def _import_all(store: _core.Store, credentials: Path) -> None:
@@ -216,9 +221,10 @@ class Process:
         store: _core.Store,
         engine: _core.Engine,
         logs: Logs,
-        listeners: list[socket.socket],
+        door: Door,
         known_tokens: tokens.Tokens,
         adjust: Callable[[Settings], Settings],
+        before: Restart | None = None,
     ) -> None:
         """`adjust` is what `--simulator` makes of the operator's settings, at start and at every reload."""
         self.settings = settings
@@ -226,16 +232,25 @@ class Process:
         self._store = store
         self._engine = engine
         self._logs = logs
-        self._listeners = listeners
+        self._door = door
         self._tokens = known_tokens
         self._adjust = adjust
         self._has_stopped = False
         self._admin: Admin | None = None
+        self.lifetime = Lifetime(
+            door,
+            before,
+            environ,
+            os.getpid(),
+            settings=lambda: self.settings,
+            begin_end=self._begin_end,
+        )
 
     async def run(self) -> None:
         """Keep everything running until a signal, then stop in order."""
         self._stopping = trio.Event()
         self._open_files = raise_own_limits(self.settings.worker_threads)
+        self._admin_ended = trio.Event()
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
@@ -245,13 +260,36 @@ class Process:
             nursery.start_soon(self._metrics.run)
             nursery.start_soon(self._health.run)
             nursery.start_soon(self._housekeep)
+            nursery.start_soon(self.lifetime.notifier.run, self._is_turning, self._status)
+            nursery.start_soon(self.lifetime.watch_memory, self._supervisor)
             nursery.start_soon(self._serve_admin)
-            logger().info("runner started", endpoint=self.settings.endpoint_host, pid=os.getpid())
+            self._say_started()
             await self._stopping.wait()
+            if self.lifetime.restart_wanted is not None:
+                await self._end_admin()  # first: its callers wait in a queue, the sessions wait offline
             clean = await self._supervisor.shutdown(CLOSE_TIMEOUT_S)
             self._has_stopped = clean
+            await self._end_admin()
             logger().info("runner stopped", clean=clean)
             nursery.cancel_scope.cancel()
+
+    def _say_started(self) -> None:
+        last = self.lifetime.before
+        why = {"restarted": last.reason, "detail": last.detail, "restarts": last.count} if last else {}
+        logger().info("runner started", endpoint=self.settings.endpoint_host, pid=os.getpid(), **why)
+        limit, memory = self.settings.max_memory_restart, self._metrics.machine.memory()
+        if limit > memory.total:
+            logger().warning(
+                "memory limit out of reach",
+                limit=limit,
+                available=memory.total,
+                scope=memory.scope,
+                remedy="set WHATSAPP_MAX_MEMORY_RESTART below what there is: the kernel would kill first",
+            )
+
+    async def _end_admin(self) -> None:
+        with trio.move_on_after(ADMIN_END_S):
+            await self._admin_ended.wait()
 
     def end_engine(self) -> None:
         """After Trio: ask the engine to end if it was not asked before."""
@@ -290,7 +328,7 @@ class Process:
     async def _read_version(self) -> tuple[int, int, int] | None:
         return await trio.to_thread.run_sync(read_version, self.settings, abandon_on_cancel=True)
 
-    def _states(self) -> Mapping[str, int]:
+    def _states(self) -> Counter[str]:
         return Counter(
             row.state.value for row in self._supervisor.machine.rows.values() if not row.is_removed
         )
@@ -307,21 +345,38 @@ class Process:
             async for number in received:
                 if number == signal.SIGHUP:
                     self._reload()
-                elif not self._stopping.is_set():
+                else:
                     self._begin_stop(number)
 
     def _begin_stop(self, number: int) -> None:
         logger().info("runner stopping", signal=signal.Signals(number).name)
+        self.lifetime.stop()
         for again in (signal.SIGTERM, signal.SIGINT):
             signal.signal(
                 again, signal.SIG_DFL
             )  # the second signal is the kernel's: it works whatever hangs here
-        hard_stop = threading.Timer(HARD_STOP_S, os._exit, (1,))
-        hard_stop.daemon = True
-        hard_stop.start()
-        self._stopping.set()
+        self._begin_end()
+
+    def _begin_end(self) -> None:
+        if not self._stopping.is_set():
+            hard_stop = threading.Timer(HARD_STOP_S, self._end_hard)
+            hard_stop.daemon = True
+            hard_stop.start()
+            self._stopping.set()
+
+    def _end_hard(self) -> None:
+        """On a thread: something hangs. What was committed is safe, as after a power cut."""
+        restart = self.lifetime.restart_wanted
+        os._exit(1 if restart is None else replace_process(self._door, restart))
 
     def _reload(self) -> None:
+        self.lifetime.notifier.reloading()
+        try:
+            self._take_new_settings()
+        finally:
+            self.lifetime.notifier.ready()
+
+    def _take_new_settings(self) -> None:
         log = logger()
         try:
             fresh = self._adjust(config.load(self._environ))
@@ -345,17 +400,30 @@ class Process:
     # Admin API
 
     async def _serve_admin(self) -> None:
-        # Importing the web framework takes most of a second; on a thread it does not stop the dials.
-        self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
-        admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
-        frozen = freeze()
-        logger().info(
-            "process tuned",
-            open_files=self._open_files,
-            worker_threads=self.settings.worker_threads,
-            gc_frozen_objects=frozen,
-        )
-        await admin.server.serve(self._listeners, self._stopping)
+        try:
+            # Importing the web framework takes most of a second; on a thread it does not stop the dials.
+            self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
+            admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
+            frozen = freeze()
+            logger().info(
+                "process tuned",
+                open_files=self._open_files,
+                worker_threads=self.settings.worker_threads,
+                gc_frozen_objects=frozen,
+            )
+            async with trio.open_nursery() as nursery:
+                await nursery.start(admin.server.serve, self._door.accepting(), self._stopping)
+                self.lifetime.notifier.ready()
+        finally:
+            self._admin_ended.set()
+
+    def _is_turning(self) -> bool:
+        """Whether to feed systemd's watchdog; that this is asked at all shows that the Trio loop turns."""
+        return self._stopping.is_set() or self._engine.stats().heartbeat_age_s < Limits().heartbeat_s
+
+    def _status(self) -> str:
+        states = self._states()
+        return f"{states['online']} of {states.total()} sessions online"
 
     def _make_admin(self) -> Admin:
         from runner.admin.assembly import Admin
@@ -369,6 +437,7 @@ class Process:
             self._logs.buffer,
             self._report,
             self._stopping,
+            partial(self.lifetime.restart, BY_REQUEST, "by the admin API"),
         )
 
     def _report(self) -> HealthReport:
@@ -388,6 +457,7 @@ class Process:
             live=stats.heartbeat_age_s < HEARTBEAT_DEAD_S,
             ready=not wrong.keys() & NOT_READY,
             checks=tuple(Check(name, name not in wrong, wrong.get(name, "")) for name in names),
+            process=self.lifetime.report(),
         )
 
 

@@ -34,7 +34,9 @@ from runner.config_kinds import (
     parse_proxy,
     parse_root_key,
     parse_tokens,
+    size,
     text,
+    written_size,
 )
 from runner.errors import ConfigError
 
@@ -220,6 +222,18 @@ class Settings:
     response_time_threshold_s: float = duration(
         5000, "mean response time for an alert (checked; alerts come later)", reloadable=True
     )
+    max_memory_restart: int = size(
+        0,
+        "resident memory of the process, such as 32G, above which it restarts itself in order; 0: never",
+        low=64 * 1024 * 1024,
+        reloadable=True,
+    )
+    monitor_log: str = text(
+        "",
+        "file that `python -m runner monitor` appends its line to; rotated at 1 MiB, five old ones are kept",
+        kind="path",
+        written_default="$WHATSAPP_DATA_DIR/logs/monitor.log",
+    )
 
     outbox_capacity: int = count(65_536, "events the engine holds for Python", low=64, unit="events")
     event_queue: int = count(
@@ -261,6 +275,13 @@ class Settings:
     def socket_path(self) -> Path:
         """The admin socket, default filled in."""
         return Path(self.admin_socket).expanduser() if self.admin_socket else self.data_path / "admin.sock"
+
+    @property
+    def monitor_log_path(self) -> Path:
+        """Where the monitor writes, default filled in."""
+        if self.monitor_log:
+            return Path(self.monitor_log).expanduser()
+        return self.data_path / "logs" / "monitor.log"
 
     @property
     def endpoint_host(self) -> str:
@@ -413,8 +434,12 @@ def written(settings: Settings, *, masked: bool = True) -> dict[str, str]:
             shown[name] = str(settings.data_path)
         elif name == "ADMIN_SOCKET":
             shown[name] = str(settings.socket_path)
+        elif name == "MONITOR_LOG":
+            shown[name] = str(settings.monitor_log_path)
         elif row.kind == "duration":
             shown[name] = str(round(value * 1000))
+        elif row.kind == "size":
+            shown[name] = written_size(value)
         elif isinstance(value, bool):
             shown[name] = "true" if value else "false"
         else:

@@ -92,6 +92,38 @@ def number(
     return cast("float", _setting(default, Row(what, parse, kind, f"{default:g}", unit, reloadable)))
 
 
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `1073741824`, `1G`, `1GiB`, `1.5g`; units are powers of 1024, as pm2 and systemd mean them."""
+    found = _SIZE.fullmatch(text.strip().replace("_", ""))
+    if found is None:
+        raise WrongValue("must be bytes, or a size such as 512M, 32G or 1.5GiB")
+    exponent = " kmgt".index((found[2] or " ").lower())
+    return round(float(found[1]) * (1 << 10 * exponent))
+
+
+def written_size(size: int) -> str:
+    """The shortest way to write it exactly."""
+    for unit, factor in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def size(default: int, what: str, *, low: int, reloadable: bool = False) -> int:
+    """A number of bytes; 0 is always allowed and means that there is no limit."""
+
+    def parse(text: str) -> int:
+        number = parse_size(text)
+        if number and number < low:
+            raise WrongValue(f"must be 0 (no limit) or at least {written_size(low)}")
+        return number
+
+    return cast("int", _setting(default, Row(what, parse, "size", written_size(default), "", reloadable)))
+
+
 def flag(*, default: bool, what: str, reloadable: bool = False) -> bool:
     words = {
         "true": True,

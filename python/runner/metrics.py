@@ -385,6 +385,7 @@ class Metrics:
                 "outboxDepth": stats.outbox_depth,
                 "outboxDropped": stats.outbox_dropped_total,
                 "dials": stats.dials_total,
+                "framesReceived": int(self.totals[_FRAMES]),
                 "tlsResumed": stats.tls_resumed_total,
                 "panics": stats.panics_total,
                 "oldestUnansweredStanza": self.oldest_unanswered_s,

@@ -26,7 +26,7 @@ from runner.admin.tokens import parse
 from runner.cli import tables
 from runner.cli.fleet import COMMANDS
 from runner.cli.main import cli
-from runner.errors import AdminError, NotRunningError
+from runner.errors import AdminError, NotRunningError, RefusedError
 from runner.session import State
 from support.fleet import FakeFleet, a_backend, a_view
 
@@ -185,6 +185,34 @@ def test_each_command_calls_its_one_thing(
 def test_delete_asks_first(served: Served) -> None:
     assert CliRunner().invoke(cli, ["delete", "desk-1"], input="n\n").exit_code == 1
     assert not served.fleet.called
+
+
+def test_restart_without_an_id_asks_first_and_restarts_the_runner(served: Served) -> None:
+    assert CliRunner().invoke(cli, ["restart"], input="n\n").exit_code == 1
+    assert not served.fleet.called
+    assert "pid 7" in run("restart", "--yes").stdout
+    assert said(run("restart", "--yes", "--json"))["restarts"] == 2
+    assert served.fleet.called == [("restart_runner",)] * 2
+
+
+def test_a_restart_that_is_refused_says_why(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused() -> None:
+        raise RefusedError("cannot_start", "the new process could not start: port 1 is taken", "free it")
+
+    monkeypatch.setattr(served.backend, "restart", refused)
+    result = run("restart", "--yes")
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        5,
+        ["error: the new process could not start: port 1 is taken", "remedy: free it"],
+    )
+
+
+def test_a_new_process_that_never_answers_is_told(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing() -> None:
+        return
+
+    monkeypatch.setattr(served.backend, "restart", nothing)
+    assert run("restart", "--yes", "--timeout", "0").exit_code == 3
 
 
 def test_metrics_as_table_json_and_text(served: Served) -> None:

@@ -171,10 +171,21 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def diagnose(sessions: int | None) -> dict[str, object]:
         return look(Settings(), sessions, len(fleet.views)).to_json()
 
+    def process() -> dict[str, object]:
+        restarts = fleet.called.count(("restart_runner",))
+        return {"pid": 7, "startedAt": 1_700_000_000_000 + restarts, "restarts": restarts}
+
+    async def restart() -> None:
+        if not healthy:
+            raise RefusedError("cannot_start", "the new process could not start", "fix WHATSAPP_IK")
+        fleet.called.append(("restart_runner",))
+
     return Backend(
         sessions=fleet,
         numbers=FakeNumbers(),
-        health=lambda: HealthReport(live=True, ready=healthy, checks=(Check("store", healthy),)),
+        health=lambda: HealthReport(
+            live=True, ready=healthy, checks=(Check("store", healthy),), process=process()
+        ),
         create=create,
         prometheus=lambda: b'runner_sessions{state="online"} 1\n',
         logs=LogBuffer(100),
@@ -182,4 +193,5 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         fleet=lambda: {"states": {"online": len(fleet.views)}},
         doctor=diagnose,
         stopping=trio.Event(),
+        restart=restart,
     )

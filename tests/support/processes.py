@@ -183,7 +183,9 @@ class RunnerProcess(Process):
         directory: Path,
         server: ReferenceServer | SimulatorProcess,
         settings: dict[str, str] | None = None,
+        code: str | None = None,
     ) -> None:
+        """`code` runs instead of `python -m runner`: it patches something and calls the runner's main."""
         directory.mkdir(parents=True, exist_ok=True)
         self.socket = Path(tempfile.mkdtemp(prefix="runner-")) / "admin.sock"
         env = {k: v for k, v in os.environ.items() if not k.startswith("WHATSAPP_")} | runner_environment(
@@ -191,7 +193,8 @@ class RunnerProcess(Process):
         )
         env.update(settings or {})
         self.env = env
-        super().__init__([sys.executable, "-m", "runner"], env, directory / "runner.log")
+        command = ["-m", "runner"] if code is None else ["-c", code]
+        super().__init__([sys.executable, *command], env, directory / "runner.log")
 
     def request(
         self, method: str, path: str, body: object = None, timeout_s: float = 10.0

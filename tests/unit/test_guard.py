@@ -150,6 +150,8 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
         ("POST", "/api/sessions/batch", "admin"),
         ("DELETE", "/api/sessions/x", "admin"),
         ("PUT", "/whatever", "admin"),
+        ("POST", "/api/restart", "admin"),
+        ("POST", "/api/sessions/x/restart", "operate"),
     ],
 )
 def test_each_route_needs_its_scope(method: str, path: str, scope: str) -> None:

@@ -339,6 +339,17 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
     async def doctor(sessions: SessionsWanted = None) -> Json:
         return Json(await backend.doctor(sessions))
 
+    @app.post(
+        "/api/restart",
+        status_code=202,
+        responses={409: says("the new process could not start; this one goes on")},
+        summary="restart the whole runner in place; sockets stay open, sessions are dialled anew",
+    )
+    async def restart() -> Json:
+        process = backend.health().process  # the one that ends; the next has another startedAt
+        await backend.restart()
+        return Json({"restarting": True, "process": process}, 202)
+
     @app.get("/api/server/version", summary="version and build")
     async def server_version() -> Json:
         return Json(backend.version())

@@ -23,7 +23,7 @@ from runner.tune.subject import look
 from runner.version import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from runner import _core
     from runner.admin.tokens import Tokens
@@ -48,6 +48,7 @@ class Admin:
         logs: LogBuffer,
         health: Callable[[], HealthReport],
         stopping: trio.Event,
+        restart: Callable[[], Awaitable[None]],
     ) -> None:
         now = settings()
         self._settings = settings
@@ -72,6 +73,7 @@ class Admin:
             fleet=self._fleet,
             doctor=Doctor(self._diagnose).answer,
             stopping=stopping,
+            restart=restart,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(application(backend, self.access), connections=now.admin_connections)

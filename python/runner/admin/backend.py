@@ -65,6 +65,8 @@ class HealthReport(msgspec.Struct, frozen=True):
     live: bool
     ready: bool
     checks: tuple[Check, ...] = ()
+    process: dict[str, object] = {}
+    """Pid, start, uptime, and why the process before it ended (`Lifetime.report`)."""
 
 
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,5 +118,7 @@ class Backend:
     doctor: Callable[[int | None], Awaitable[Mapping[str, object]]]
     """The findings of `tune` for so many sessions, or for those that there are."""
     stopping: trio.Event
+    restart: Callable[[], Awaitable[None]]
+    """Begin a restart of the whole runner. Errors: RefusedError when the new process could not start."""
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""

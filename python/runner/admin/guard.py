@@ -74,7 +74,8 @@ def needed_scope(method: str, path: str) -> str:
         return READ
     is_import = path.rstrip("/") in _IMPORTS
     is_change = method == "PUT" and path.startswith("/api/sessions/")
-    is_command = method == "POST" and not is_import and not path.endswith("/logout")
+    is_whole = path.rstrip("/") == "/api/restart"
+    is_command = method == "POST" and not (is_import or is_whole or path.endswith("/logout"))
     return OPERATE if is_command or is_change else ADMIN
 
 

@@ -41,6 +41,8 @@ SEND_TIMEOUT_S: Final = 30.0
 IDLE_TIMEOUT_S: Final = 75.0
 """Between two reads; WebSockets are pinged more often than this."""
 WEBSOCKET_PING_S: Final = 25.0
+FIRST_REQUEST_S: Final = 0.25
+"""For a caller that was accepted just now to say what it wants, before idle connections are closed."""
 GRACE_S: Final = 1.0
 CLOSE_LINGER_S: Final = 0.5
 """For the last bytes of a WebSocket that is over to reach the peer."""
@@ -140,6 +142,8 @@ class AdminServer:
                 task_status.started()
                 await stopping.wait()
                 accepting.cancel_scope.cancel()
+            with trio.move_on_after(FIRST_REQUEST_S):
+                await self._none_open.wait()
             for context in list(self._contexts):
                 await context.terminated.set()
             with trio.move_on_after(GRACE_S):

@@ -27,25 +27,37 @@ _LONGEST_PATH: Final = 107
 class SocketLock:
     """Holds `PATH.lock` until closed; when the process dies, the kernel lets go of it."""
 
-    def __init__(self, path: Path) -> None:
-        """Errors: LeaseHeldError when another process holds it; StartError when the file cannot be made."""
-        self.path = path.with_name(f"{path.name}.lock")
+    def __init__(self, path: Path, inherited: int | None = None) -> None:
+        """`inherited` is a descriptor that was passed through an exec: the lock belongs to it and was never
+        let go.
+
+        Errors: LeaseHeldError when another process holds it; StartError when the file cannot be made.
+        """
+        self.path = lock_file(path)
         try:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if inherited is None:
+                inherited = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.descriptor = inherited
+            os.set_inheritable(self.descriptor, False)
         except OSError as error:
             raise StartError(f"cannot make {self.path}: {error.strerror}") from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._descriptor, 20).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
+            holder = os.pread(self.descriptor, 20, 0).decode("ascii", "replace").strip()
+            os.close(self.descriptor)
             raise LeaseHeldError(str(path), f"the runner with pid {holder or 'unknown'}") from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Let go. The file stays: removing it would let two holders lock two files of one name."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
+
+
+def lock_file(path: Path) -> Path:
+    """The file whose lock guards `path`; its first line is the pid of the holder."""
+    return path.with_name(f"{path.name}.lock")
 
 
 def bind_unix(path: Path) -> socket.socket:

@@ -32,6 +32,7 @@ class Exit(IntEnum):
     TOO_SMALL = 8
     NOT_ALLOWED = 9
     ENGINE_FAILED = 70
+    NOT_REPLACED = 75
 
 
 MEANING = {
@@ -46,6 +47,7 @@ MEANING = {
     Exit.TOO_SMALL: "`tune --check`: so many sessions do not fit",
     Exit.NOT_ALLOWED: "`tune --apply`, `--undo`: nothing could be changed here; it says where it can",
     Exit.ENGINE_FAILED: "the engine died; restart the process",
+    Exit.NOT_REPLACED: "a restart stopped everything and could not execute the new process; start it again",
 }
 
 

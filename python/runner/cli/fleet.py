@@ -148,7 +148,6 @@ def _verb(name: str, what: str) -> click.Command:
 
 start = _verb("start", "Want a session online, now and after every restart.")
 stop = _verb("stop", "Close a session and keep it closed; its credentials stay.")
-restart = _verb("restart", "Stop a session and start it again.")
 logout = _verb("logout", "Unlink the device from the account. It must be linked again afterwards.")
 
 
@@ -267,7 +266,6 @@ COMMANDS = (
     set_proxy,
     start,
     stop,
-    restart,
     logout,
     delete,
     metrics,

@@ -12,7 +12,10 @@ from runner import config
 from runner.cli import fleet
 from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
+from runner.cli.monitoring import monitor
 from runner.cli.options import as_json, ends_well, settings, show_json
+from runner.cli.restarting import restart
+from runner.cli.service import service
 from runner.cli.tune import tune
 from runner.errors import ConfigError
 
@@ -154,23 +157,33 @@ def print_(*, effective: bool, as_json: bool) -> None:
 
 
 @config_.command("check")
+@click.option("--start", "to_start", is_flag=True, help="Also load all that a start loads; opens nothing.")
 @as_json
-def check(*, as_json: bool) -> None:
+@ends_well
+def check(*, as_json: bool, to_start: bool) -> None:
     """Say what is wrong with the settings; exit code 2 when anything is.
 
     \b
-    Example:
-      python -m runner config check --json
+    Examples:
+      python -m runner config check
+      python -m runner config check --start     # after an update: could the new version start?
     """
     try:
-        settings()
+        found = settings()
+        opens = _rehearse(found) if to_start else {}
     except ConfigError as error:
         if as_json:
             click.echo(json.dumps({"problems": error.problems}))
         else:
             tell(error)
         raise SystemExit(2) from None
-    click.echo(json.dumps({"problems": []}) if as_json else "the settings are good")
+    click.echo(json.dumps({"problems": [], **opens}) if as_json else "the settings are good")
+
+
+def _rehearse(found: config.Settings) -> dict[str, list[str]]:
+    from runner.cli.rehearsal import rehearse
+
+    return rehearse(found)
 
 
 @config_.command("docs", hidden=True)
@@ -182,5 +195,5 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, import_, tune):
+for _command in (*fleet.COMMANDS, restart, monitor, service, import_, tune):
     cli.add_command(_command)
