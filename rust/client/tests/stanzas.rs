@@ -155,7 +155,7 @@ fn a_waiting_message_holds_back_neither_pings_nor_other_answers() {
 #[test]
 fn a_message_whose_commit_failed_is_not_answered_on_this_connection() {
     let mut world = World::online();
-    world.commits = Some(Err(CommitFailed));
+    world.commits = Some(Err(CommitFailed::Store));
     world.push(&message("A"));
     world.push(&message("B"));
     world.commits = Some(Ok(()));

@@ -175,6 +175,10 @@ impl Connection {
         self.call(bench, |client, _, cx| client.handle_store_stalled(stalled, cx));
     }
 
+    pub(crate) fn handle_store_recovered(&mut self, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_store_recovered(cx));
+    }
+
     pub(crate) fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, bench: &mut Bench) {
         self.call(bench, |client, _, cx| client.on_committed(token, outcome, cx));
     }

@@ -27,7 +27,7 @@ use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
-use runner_store::{Batch, Completion, Device, Store};
+use runner_store::{Batch, Completion, Device, ErrorKind, Store};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -65,8 +65,10 @@ pub(crate) struct Reactor<C> {
     /// Sockets to read when the store has caught up.
     held: Vec<Key>,
     store_stalled: bool,
-    /// The store's last answer was a failure.
+    /// A commit failed, and the store has not recovered since.
     store_failed: bool,
+    /// A connection lost messages to the store, and is to close once that is well.
+    has_losses: bool,
     bench: Bench,
     /// Set by `Shutdown`: when to stop waiting for farewells.
     shutdown_until: Option<Instant>,
@@ -115,6 +117,7 @@ impl<C: Clock> Reactor<C> {
             held: Vec::new(),
             store_stalled: false,
             store_failed: false,
+            has_losses: false,
             bench: Bench::new(),
             shutdown_until: None,
             halted: false,
@@ -203,6 +206,7 @@ impl<C: Clock> Reactor<C> {
         self.read_ready();
         self.fire_timers();
         self.check_store();
+        self.mend_losses();
         self.check_shutdown();
         // Before the events, so that whoever has seen one finds the numbers that go with it.
         self.publish(!events.is_empty());
@@ -278,7 +282,9 @@ impl<C: Clock> Reactor<C> {
             let batch_token = self.in_flight.push_commit(key, token, self.bench.now);
             let writes = writes.into_iter().map(store_write).collect();
             let session_id = connection.session_id.to_string();
-            if self.store.submit(Batch { token: batch_token, session_id, writes }).is_err() {
+            if let Err(error) = self.store.submit(Batch { token: batch_token, session_id, writes }) {
+                // A full queue is worked off; a closed one never is.
+                self.store_failed |= error.kind == ErrorKind::Closed;
                 self.in_flight.fail(batch_token);
             }
         }

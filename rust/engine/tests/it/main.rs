@@ -6,6 +6,7 @@ mod closing;
 mod dialling;
 mod fairness;
 mod login;
+mod store_fails;
 mod store_lag;
 mod support;
 mod undrained;
