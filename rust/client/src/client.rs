@@ -139,6 +139,7 @@ impl Client {
             }
             self.tell_phase(cx.effects);
         }
+        cx.scratch.trim();
         if self.session.closed().is_none() && !self.session.is_silent() {
             self.health.set(Probe::Pong, true, "bytes from the server again", cx.effects);
         }
@@ -277,6 +278,12 @@ impl Client {
             self.backlog.postpone(paused);
             self.sends.postpone(paused);
         }
+    }
+
+    /// Bytes of input that wait for the rest of their frame; 8 MiB at most.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.session.held_bytes()
     }
 
     /// What the session has counted, earlier connections included.

@@ -334,7 +334,9 @@ fn a_session_that_the_store_no_longer_knows_ends_alone_and_is_no_failure_of_the_
 #[test]
 fn whoever_asks_for_the_end_gets_it_with_that_reason() {
     let asked = CloseReason::ALL.iter().filter(|reason| reason.source() == Source::Request);
-    for reason in asked.chain(&[CloseReason::OutputStalled, CloseReason::SessionPanicked]) {
+    for reason in
+        asked.chain(&[CloseReason::OutputStalled, CloseReason::SessionPanicked, CloseReason::InputUnfinished])
+    {
         let mut world = World::online();
         world.command(Command::Close(*reason));
         assert_closed(&world, reason.slug(), None, Phase::Online);
