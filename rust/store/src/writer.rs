@@ -281,9 +281,11 @@ pub(crate) fn in_savepoint(
     work: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     connection.execute_batch("SAVEPOINT work")?;
-    let result = work(connection);
+    // The release of an outermost savepoint is a commit, and a full disk may show only there.
+    let result =
+        work(connection).and_then(|()| connection.execute_batch("RELEASE work").map_err(StoreError::from));
     match &result {
-        Ok(()) => connection.execute_batch("RELEASE work")?,
+        Ok(()) => {}
         // SQLite may have rolled back everything itself (disk full, I/O error); then there is nothing to undo.
         Err(_) if connection.is_autocommit() => {}
         Err(_) => connection.execute_batch("ROLLBACK TO work; RELEASE work")?,
@@ -323,6 +325,22 @@ mod tests {
         writer.shared.meters.damaged.store(true, Ordering::Relaxed);
         writer.prune();
         assert!(writer.prune_at > Instant::now(), "an idle writer would spin");
+    }
+
+    /// Else every later transaction would be refused as one inside another, for ever.
+    #[test]
+    fn work_that_fails_at_its_release_leaves_no_transaction_open() {
+        let memory = Connection::open_in_memory().unwrap();
+        let tables = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
+            CREATE TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
+        memory.execute_batch(tables).unwrap();
+        let orphan = |connection: &Connection| {
+            connection.execute("INSERT INTO child VALUES (7)", []).map(|_| ()).map_err(StoreError::from)
+        };
+        assert!(in_savepoint(&memory, orphan).is_err(), "seen by the commit only");
+        assert!(memory.is_autocommit());
+        let rows: u32 = memory.query_row("SELECT count(*) FROM child", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 0);
     }
 
     #[test]
