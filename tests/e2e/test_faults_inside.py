@@ -87,7 +87,7 @@ async def test_a_login_whose_backlog_does_not_end_rebuilds_its_session(deaf_flee
 async def test_a_message_that_cannot_be_kept_costs_its_session_one_connection_and_nobody_else(
     tmp_path: Path,
 ) -> None:
-    """It never comes to a verdict: the store says itself when it is well, and what was lost is fetched again."""
+    """It never comes to a verdict: the store says when it is well, and what was lost is fetched again."""
     with simulated(tmp_path, 40) as simulator:
         refuse_inbox_rows(tmp_path, VICTIM)
         async with inside(tmp_path, simulator, health_s=0.2, **PINGS, stanza_answer_timeout_s=3.0) as it:

@@ -46,7 +46,8 @@ PATH: Final = {
     "certificate_expired",
 }  # fmt: skip
 AT_ONCE: Final = {
-    "stream_restart_required", "stream_unanswered_stanza", "resume_failed", "nonce_exhausted", "store_stalled",
+    "stream_restart_required", "stream_unanswered_stanza", "resume_failed", "nonce_exhausted",
+    "store_stalled",
 }  # fmt: skip
 PARK: Final = {
     "failure_locked", "failure_banned", "failure_bad_user_agent", "stream_forbidden", "stream_conflict",

@@ -9,6 +9,9 @@ use runner_proto::session;
 use std::sync::Arc;
 use std::time::Duration;
 
+// A literal below, because the stub shows it.
+const _: () = assert!(HELD_INPUT_LIMIT == 268_435_456);
+
 #[pyclass(frozen, module = "runner._core")]
 pub(crate) struct EngineConfig(Config);
 
@@ -26,7 +29,7 @@ impl EngineConfig {
         login_timeout_s = 60.0, query_timeout_s = 60.0, send_timeout_s = 75.0, keepalive_min_s = 15.0,
         keepalive_max_s = 20.0, keepalive_second_s = 6.0, dead_socket_s = 12.0, probe_interval_s = 300.0,
         offline_timeout_s = 60.0, stanza_answer_timeout_s = 30.0, store_stall_s = 20.0, outbox_capacity = 65536,
-        held_input_limit_bytes = HELD_INPUT_LIMIT
+        held_input_limit_bytes = 268435456
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
