@@ -185,8 +185,8 @@ class Event:
     reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
     wait),
     `store` (healthy, detail), `stopped` (shutdown finished; the last event).
-    All but `probe`, `clock_offset` and `path` always fit; of these `outbox_capacity` may wait, the rest is
-    dropped and counted.
+    All but `clock_offset` and `path` always fit; of these `outbox_capacity` may wait, the rest is dropped and
+    counted. Of each probe of a connection only the newest verdict waits.
     """
 
     @property
@@ -312,6 +312,9 @@ class EngineStats:
     def store_stalled(self) -> bool: ...
     @property
     def tls_resumed_total(self) -> int: ...
+    @property
+    def held_input_bytes(self) -> int:
+        """Input that waits for the rest of its frame or TLS record, over all connections."""
 
 @final
 class EngineConfig:
@@ -337,13 +340,16 @@ class EngineConfig:
         stanza_answer_timeout_s: float = 30.0,
         store_stall_s: float = 20.0,
         outbox_capacity: int = 65536,
+        held_input_limit_bytes: int = 268435456,
     ) -> EngineConfig:
         """`endpoint`: `wss://host[:port]/path`, or `ws://` to `localhost` or a loopback address. `root_key`
         and `tls_ca_pem`
         are refused for the real host. `connect_timeout_s` bounds everything up to the end of the TLS
         handshake,
         `handshake_timeout_s` the upgrade and the Noise handshake each, `login_timeout_s` bounds
-        `authenticating`.
+        `authenticating`. `held_input_limit_bytes` (at least 16 MiB) bounds the unfinished input of all
+        connections together;
+        above it the one that holds the most closes as `input_unfinished`.
         """
 
 @final

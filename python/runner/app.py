@@ -188,6 +188,7 @@ def engine_config(settings: Settings) -> dict[str, object]:
         "keepalive_second_s": settings.keepalive_second_s,
         "dead_socket_s": settings.dead_socket_s,
         "outbox_capacity": settings.outbox_capacity,
+        "held_input_limit_bytes": settings.held_input_limit,
     }
 
 

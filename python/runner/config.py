@@ -236,6 +236,13 @@ class Settings:
     )
 
     outbox_capacity: int = count(65_536, "events the engine holds for Python", low=64, unit="events")
+    held_input_limit: int = count(
+        256 * 1024 * 1024,
+        "unfinished input of all connections together; above it the one that holds the most is closed",
+        low=16 * 1024 * 1024,
+        high=1024 * 1024 * 1024 * 1024,
+        unit="bytes",
+    )
     event_queue: int = count(
         1024, "events held for one slow WebSocket before it loses some", low=16, unit="events"
     )

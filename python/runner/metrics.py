@@ -384,6 +384,7 @@ class Metrics:
                 "heartbeatAge": stats.heartbeat_age_s,
                 "outboxDepth": stats.outbox_depth,
                 "outboxDropped": stats.outbox_dropped_total,
+                "heldInput": stats.held_input_bytes,
                 "dials": stats.dials_total,
                 "framesReceived": int(self.totals[_FRAMES]),
                 "tlsResumed": stats.tls_resumed_total,

@@ -120,6 +120,12 @@ def _engine(metrics: Metrics) -> list[str]:
                 "Events that did not fit.",
                 stats.outbox_dropped_total,
             ),
+            (
+                "engine_held_input_bytes",
+                "gauge",
+                "Input that waits for the rest of its frame, over all connections.",
+                stats.held_input_bytes,
+            ),
             ("engine_dialling", "gauge", "Dials under way.", stats.dialling),
             ("engine_dials_total", "counter", "Dials started.", stats.dials_total),
             ("engine_turns_total", "counter", "Turns of the I/O thread.", stats.turns_total),

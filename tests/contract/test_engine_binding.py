@@ -167,6 +167,7 @@ def test_counters_and_stats_describe_a_connection(engine: _core.Engine) -> None:
         ("dead_socket_s", 1.0),
         ("query_timeout_s", float("nan")),
         ("outbox_capacity", 0),
+        ("held_input_limit_bytes", 16 * 1024 * 1024 - 1),
     ],
 )
 def test_a_wrong_setting_is_named(field: str, value: object) -> None:

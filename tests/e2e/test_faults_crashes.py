@@ -23,6 +23,8 @@ UNLIMITED = {
     "WHATSAPP_CONNECT_CONCURRENCY": "200",
 }
 
+LOOKS_OFTEN = {"WHATSAPP_HEALTH_CHECK_INTERVAL": "1000"}
+
 
 @pytest.mark.pain(8)
 def test_start_stop_cycles_and_reconnects_give_every_descriptor_back(tmp_path: Path) -> None:
@@ -43,6 +45,25 @@ def test_kill_9_under_load_loses_no_credentials_and_no_answered_message(
     twenty: tuple[Path, SimulatorProcess],
 ) -> None:
     crashes.kills_under_load(*twenty, 20, 4, 100.0, UNLIMITED)
+
+
+@pytest.mark.pain(3, 11)
+def test_a_store_that_cannot_write_for_a_while_loses_nothing_and_leaves_nobody_deaf(tmp_path: Path) -> None:
+    with simulated(tmp_path, 30) as simulator:
+        fault = crashes.Refusing(tmp_path)
+        crashes.store_fails_under_load(tmp_path, simulator, 30, fault, UNLIMITED | LOOKS_OFTEN)
+
+
+@pytest.mark.pain(3, 11)
+def test_a_full_disk_loses_nothing_and_leaves_nobody_deaf(tmp_path: Path) -> None:
+    disk = crashes.FullDisk(tmp_path)
+    if not disk.is_possible:
+        pytest.skip("a tmpfs can be mounted by root only")
+    try:
+        with simulated(tmp_path, 30) as simulator:
+            crashes.store_fails_under_load(tmp_path, simulator, 30, disk, UNLIMITED | LOOKS_OFTEN)
+    finally:
+        disk.unmount()
 
 
 @pytest.mark.pain(24)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner import _core
 from support.control import Control
-from support.faults import Figures, assert_never_doubled
+from support.faults import Figures, assert_never_doubled, everybody_back, open_incidents
 from support.pair import pages, running, store_path, users_of
 from support.processes import ROOT, wait_until
 
@@ -224,6 +224,116 @@ def take_all(store: _core.Store) -> list[_core.InboxMessage]:
     while batch := store.take(found[-1].seq if found else 0, 5000):
         found += batch
     return found
+
+
+# -- 8: a store that cannot write ----------------------------------------------------------------------------
+
+
+class Refusing:
+    """A store that cannot write, made by triggers: an I/O error without privileges."""
+
+    tables = ("inbox", "probe")
+
+    def __init__(self, directory: Path) -> None:
+        self._store = store_path(directory)
+
+    def begin(self) -> None:
+        """From now on nothing can be kept."""
+        for table in self.tables:
+            self._run(
+                f"CREATE TRIGGER no_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'test'); END"
+            )
+
+    def end(self) -> None:
+        """From now on everything can."""
+        for table in self.tables:
+            self._run(f"DROP TRIGGER no_{table}")
+
+    def _run(self, sql: str) -> None:
+        with contextlib.closing(sqlite3.connect(self._store, timeout=30.0)) as db:
+            db.execute(sql)
+
+
+class FullDisk:
+    """A real file system without room: `directory/data` is a small tmpfs. Needs root."""
+
+    def __init__(self, directory: Path, size_bytes: int = 16 * 1024 * 1024) -> None:
+        self.mounted = directory / "data"
+        self.mounted.mkdir(parents=True)
+        self._filler = self.mounted / "filler"
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "tmpfs", str(self.mounted)]
+        self.is_possible = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+
+    def begin(self) -> None:
+        """Take every byte."""
+        with self._filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+
+    def end(self) -> None:
+        """Give them back."""
+        self._filler.unlink()
+
+    def unmount(self) -> None:
+        """Lazily: whoever still has it open keeps it."""
+        if self.is_possible:
+            subprocess.run(["umount", "-l", str(self.mounted)], check=True)
+
+
+def store_fails_under_load(
+    directory: Path,
+    simulator: SimulatorProcess,
+    n: int,
+    fault: Refusing | FullDisk,
+    settings: dict[str, str],
+) -> Figures:
+    """The store cannot write while messages arrive: nobody is reconnected before it can, everybody after.
+
+    Every message that was pushed is in the inbox in the end, and nothing was answered that is not.
+    """
+    control = Control(simulator.control)
+    control.post("/config", sentCapacity=2_000_000)
+    with running(directory, simulator, n, settings) as p:
+        p.runner.wait_ready(n, 60.0)
+        before = control.stats()
+        control.post("/push", all=True, template="message", n=2)
+        control.wait_stats(acks=before["acks"] + 2 * n)
+        fault.begin()
+
+        def everybody_owes() -> bool:
+            control.post("/push", all=True, template="message", n=1)
+            return sum(row["owed"] > 0 for row in control.sessions()) == n
+
+        wait_until(everybody_owes, 30.0, "every session owes an answer")
+        wait_until(lambda: open_kinds(p) & {"store_stalled"}, 10.0, "the incident")
+        looks = p.rows()
+        assert {row["connection"] for row in looks.values()} == {1}, "nobody is reconnected before"
+        mended = p.now_ms()
+        fault.end()
+        took_s = everybody_back(p, mended, 60.0)
+        wait_until(lambda: sum(s["owed"] for s in control.sessions()) == 0, 30.0, "all answered")
+        wait_until(lambda: not open_kinds(p), 15.0, "no incident is left")
+        rows = p.rows().values()
+        assert {row["state"] for row in rows} == {"online"}
+        assert {row["breaker"]["state"] for row in rows} == {"closed"}
+        dropped = {line["reason"] for line in p.lines("session dropped: reconnect")}
+        assert dropped == {"store_stalled"}
+        pushed = control.stats()["nodesPushed"] - before["nodesPushed"]
+        assert_never_doubled(p)
+        assert p.runner.stop() == 0
+        assert "Traceback" not in p.runner.output()
+    answered = answered_ids(control)
+    users = users_of(simulator.credentials)
+    with opened_store(directory) as store:
+        kept = {(users[m.session_id], m.message_id) for m in take_all(store)}
+    assert not answered - kept, "answered and not kept"
+    assert len(kept) == pushed, f"{pushed} pushed, {len(kept)} kept"
+    return {"n": n, "pushed": pushed, "kept": len(kept), "lost": 0, "back_s": took_s}
+
+
+def open_kinds(p: Pair) -> set[str]:
+    """Kinds of the open incidents."""
+    return {str(incident["kind"]) for incident in open_incidents(p)}
 
 
 def ban_over_restart(

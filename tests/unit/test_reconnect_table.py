@@ -38,7 +38,7 @@ BACKOFF: Final = {
     "stream_cat_expired", "stream_cat_invalid", "stream_internal_error", "stream_service_unavailable",
     "stream_bad_xml", "stream_unknown", "stream_ended", "websocket_closed", "websocket_invalid",
     "connection_closed", "connection_reset", "connection_timed_out", "login_timeout", "pong_deadline",
-    "frame_invalid", "decrypt_failed", "output_stalled", "store_stalled", "session_panicked", "rebuilt",
+    "frame_invalid", "input_unfinished", "decrypt_failed", "output_stalled", "session_panicked", "rebuilt",
 }  # fmt: skip
 PATH: Final = {
     "upgrade_refused", "upgrade_invalid", "resolve_failed", "tcp_refused", "tcp_unreachable", "tcp_timeout",
@@ -47,7 +47,10 @@ PATH: Final = {
     "dial_timeout", "upgrade_timeout", "handshake_timeout", "handshake_failed", "certificate_invalid",
     "certificate_expired",
 }  # fmt: skip
-AT_ONCE: Final = {"stream_restart_required", "stream_unanswered_stanza", "resume_failed", "nonce_exhausted"}
+AT_ONCE: Final = {
+    "stream_restart_required", "stream_unanswered_stanza", "resume_failed", "nonce_exhausted",
+    "store_stalled",
+}  # fmt: skip
 PARK: Final = {
     "failure_locked", "failure_banned", "failure_bad_user_agent", "stream_forbidden", "stream_conflict",
     "stream_conflict_other", "stream_replaced", "stream_replaced_code", "stream_logged_out",
@@ -248,6 +251,20 @@ def test_store_and_operator_never_feed_the_breaker_and_path_phases_belong_to_the
         assert is_path_failure(reason, phase) == (rule.fault not in (Fault.US, Fault.OPERATOR))
     assert not is_path_failure(reason, "authenticating")
     assert not is_path_failure(reason, "online")
+
+
+def test_a_store_that_fails_again_and_again_slows_the_session_down_and_counts_for_nothing_else() -> None:
+    policy = replace(POLICY, park_when_exhausted=True)
+    first, history = after("store_stalled", phase="online", online_s=600.0, policy=policy)
+    assert (first, history.failures, history.flaps) == (RetryNow(), 0, ())
+    delays = []
+    for _ in range(2 * POLICY.max_retries):
+        decision, history = after("store_stalled", history, phase="online", online_s=1.0, policy=policy)
+        assert isinstance(decision, RetryAfter)
+        delays.append(decision.delay_s)
+    assert delays[-1] > 30 * delays[0], "each reconnect fetches what the disk may not hold"
+    assert delays[-1] <= POLICY.max_delay_s
+    assert (history.breaker, history.flaps, history.exhausted) == (History().breaker, (), False)
 
 
 def test_five_failures_in_a_row_open_the_breaker_and_say_until_when() -> None:

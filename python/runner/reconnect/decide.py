@@ -106,7 +106,9 @@ def _again(
     if logged_in and session_specific:
         history = history.flapped(now)
     if unstable and (rule.counts_attempt or not at_once):
-        failures, of_path = history.failures + 1, history.path_failures + ending.is_mass
+        # What nobody may count against the session still makes it slower, and exhausts nothing.
+        blameless = ending.is_mass or not rule.counts_attempt
+        failures, of_path = history.failures + 1, history.path_failures + blameless
         history = replace(history, failures=failures, path_failures=of_path)
         # A login that does not last is the session's affair whatever the last word was; one that never
         # came to be only where the row says so.

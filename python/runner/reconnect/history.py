@@ -47,7 +47,10 @@ class History:
     """Rebuilds by health that did not help for long."""
     rebuilt_at: float | None = None
     path_failures: int = 0
-    """How many of `failures` never reached the account. They lengthen the delay and exhaust nothing."""
+    """How many of `failures` never reached the account or were not its own.
+
+    They lengthen the delay and exhaust nothing.
+    """
 
     def settled(self) -> History:
         """The connection has been stable: back to the start.

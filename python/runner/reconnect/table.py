@@ -185,10 +185,15 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         ),
         "pong_deadline": _world("the socket was dead"),
         "frame_invalid": _session(_V.BACKOFF, "the two sides disagree about the stream", refuses_force=False),
+        "input_unfinished": _world("the server began more than it finished"),
         "decrypt_failed": _session(_V.BACKOFF, "the two sides disagree about the cipher"),
         "nonce_exhausted": _us(_V.AT_ONCE, "a new connection has a new counter", counts=False),
         "output_stalled": _world("the server stopped reading"),
-        "store_stalled": _us(_V.BACKOFF, "our disk; no breaker may count it against the session"),
+        "store_stalled": _us(
+            _V.AT_ONCE,
+            "our disk: nothing counts it against the session; what was not kept is fetched again",
+            counts=False,
+        ),
         "session_panicked": _us(
             _V.BACKOFF, "our bug; a session that does it again must not burn the machine", feeds=True
         ),

@@ -3,11 +3,14 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use runner_client::Config as ClientConfig;
-use runner_engine::{Config, Endpoint};
+use runner_engine::{Config, Endpoint, HELD_INPUT_LIMIT, MIN_HELD_INPUT_LIMIT};
 use runner_proto::keepalive::KeepAlive;
 use runner_proto::session;
 use std::sync::Arc;
 use std::time::Duration;
+
+// A literal below, because the stub shows it.
+const _: () = assert!(HELD_INPUT_LIMIT == 268_435_456);
 
 #[pyclass(frozen, module = "runner._core")]
 pub(crate) struct EngineConfig(Config);
@@ -25,7 +28,8 @@ impl EngineConfig {
         *, endpoint, root_key = None, tls_ca_pem = None, connect_timeout_s = 20.0, handshake_timeout_s = 20.0,
         login_timeout_s = 60.0, query_timeout_s = 60.0, send_timeout_s = 75.0, keepalive_min_s = 15.0,
         keepalive_max_s = 20.0, keepalive_second_s = 6.0, dead_socket_s = 12.0, probe_interval_s = 300.0,
-        offline_timeout_s = 60.0, stanza_answer_timeout_s = 30.0, store_stall_s = 20.0, outbox_capacity = 65536
+        offline_timeout_s = 60.0, stanza_answer_timeout_s = 30.0, store_stall_s = 20.0, outbox_capacity = 65536,
+        held_input_limit_bytes = 268435456
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
@@ -46,6 +50,7 @@ impl EngineConfig {
         stanza_answer_timeout_s: f64,
         store_stall_s: f64,
         outbox_capacity: usize,
+        held_input_limit_bytes: usize,
     ) -> PyResult<Self> {
         let endpoint = Endpoint::parse(endpoint).map_err(|error| invalid("endpoint", error))?;
         if endpoint.is_whatsapp() {
@@ -81,6 +86,12 @@ impl EngineConfig {
         if outbox_capacity == 0 {
             return Err(invalid("outbox_capacity", "must be positive"));
         }
+        if held_input_limit_bytes < MIN_HELD_INPUT_LIMIT {
+            return Err(invalid(
+                "held_input_limit_bytes",
+                format_args!("must be at least {MIN_HELD_INPUT_LIMIT}, not {held_input_limit_bytes}"),
+            ));
+        }
         let client = ClientConfig {
             session: Arc::new(session),
             probe_interval: seconds("probe_interval_s", probe_interval_s)?,
@@ -91,7 +102,14 @@ impl EngineConfig {
             ..ClientConfig::default()
         };
         let connect_timeout = seconds("connect_timeout_s", connect_timeout_s)?;
-        Ok(Self(Config { endpoint, tls_ca_pem, connect_timeout, client: Arc::new(client), outbox_capacity }))
+        Ok(Self(Config {
+            endpoint,
+            tls_ca_pem,
+            connect_timeout,
+            client: Arc::new(client),
+            outbox_capacity,
+            held_input_limit: held_input_limit_bytes,
+        }))
     }
 }
 

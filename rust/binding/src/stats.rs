@@ -217,4 +217,9 @@ impl EngineStats {
     fn tls_resumed_total(&self) -> u64 {
         self.0.tls_resumed_total
     }
+
+    #[getter]
+    fn held_input_bytes(&self) -> usize {
+        self.0.held_input_bytes
+    }
 }

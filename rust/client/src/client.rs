@@ -139,6 +139,7 @@ impl Client {
             }
             self.tell_phase(cx.effects);
         }
+        cx.scratch.trim();
         if self.session.closed().is_none() && !self.session.is_silent() {
             self.health.set(Probe::Pong, true, "bytes from the server again", cx.effects);
         }
@@ -225,7 +226,19 @@ impl Client {
 
     /// The commit with this token is durable, or did not happen.
     pub fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, cx: &mut Cx<'_>) {
-        let Some(ack) = self.inbox.settle(token, outcome) else { return self.count_unanswered() };
+        let settled = self.inbox.settle(token, outcome);
+        let Some(ack) = settled else {
+            self.count_unanswered();
+            if outcome == Err(CommitFailed::UnknownSession) {
+                self.session.close_with(
+                    Closed::new(CloseReason::DeviceMissing, self.session.phase())
+                        .with_detail("the session was deleted under its connection"),
+                    &mut io(cx),
+                );
+                self.tell(cx);
+            }
+            return;
+        };
         self.session.send_encoded(&mut io(cx), &ack);
         let counters = self.session.counters_mut();
         counters.messages_received += 1;
@@ -235,6 +248,22 @@ impl Client {
             self.health.set(Probe::StanzaUnanswered, true, "every stanza is answered", cx.effects);
         }
         self.tell(cx);
+    }
+
+    /// The store commits again after commits failed. What this connection lost, the server gives again on the next one.
+    ///
+    /// Not before: while the store fails, the next connection would only lose it again.
+    pub fn handle_store_recovered(&mut self, cx: &mut Cx<'_>) {
+        let lost = self.inbox.lost();
+        // One that is closing already says goodbye in its own way.
+        if lost > 0 && self.session.phase() == Phase::Online {
+            self.session.close_with(
+                Closed::new(CloseReason::StoreStalled, Phase::Online)
+                    .with_detail(format_args!("{lost} messages could not be kept and are fetched again")),
+                &mut io(cx),
+            );
+            self.tell(cx);
+        }
     }
 
     /// The store stalls, and the driver stops reading; or it goes on.
@@ -249,6 +278,12 @@ impl Client {
             self.backlog.postpone(paused);
             self.sends.postpone(paused);
         }
+    }
+
+    /// Bytes of input that wait for the rest of their frame; 8 MiB at most.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.session.held_bytes()
     }
 
     /// What the session has counted, earlier connections included.

@@ -146,9 +146,14 @@ pub enum Command {
     },
 }
 
-/// The store could not commit; nothing of the batch happened.
+/// Why nothing of a batch happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CommitFailed;
+pub enum CommitFailed {
+    /// The store could not write; it says when it can again.
+    Store,
+    /// The store does not know this session (any more): a matter of this session alone.
+    UnknownSession,
+}
 
 /// How the transport ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

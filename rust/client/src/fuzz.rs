@@ -44,6 +44,7 @@ enum Op<'a> {
     /// The oldest open commit has an outcome.
     Settle(bool),
     StoreStalled(bool),
+    StoreRecovered,
     Send(&'a [u8]),
     Command(Command),
     TransportEnd,
@@ -64,11 +65,12 @@ fn next_op<'a>(data: &mut &'a [u8]) -> Option<Op<'a>> {
         4 => Op::Raw(bytes()),
         5 => Op::CutStanza(bytes()),
         6 => Op::Wait(argument),
-        7 | 8 => Op::Due,
+        7 => Op::Due,
         9 => Op::Settle(true),
         10 => Op::Settle(argument.is_multiple_of(2)),
         11 => Op::StoreStalled(argument.is_multiple_of(2)),
         12 | 13 => Op::Send(bytes()),
+        8 if argument > 230 => Op::StoreRecovered,
         14 if argument > 250 => Op::TransportEnd,
         14 if argument > 245 => Op::Command(Command::Logout),
         14 if argument > 240 => Op::Command(Command::Close(CloseReason::Stopped)),
@@ -184,11 +186,12 @@ impl Run {
             Op::Settle(is_ok) => {
                 if !self.open_commits.is_empty() {
                     let token = self.open_commits.remove(0);
-                    let outcome = if is_ok { Ok(()) } else { Err(CommitFailed) };
+                    let outcome = if is_ok { Ok(()) } else { Err(CommitFailed::Store) };
                     self.call(|client, cx| client.on_committed(token, outcome, cx));
                 }
             }
             Op::StoreStalled(stalled) => self.call(|client, cx| client.handle_store_stalled(stalled, cx)),
+            Op::StoreRecovered => self.call(|client, cx| client.handle_store_recovered(cx)),
             Op::Send(plain) => {
                 // The binding refuses what does not decode.
                 if node::decode(plain, &mut Vec::new(), &Limits::default()).is_ok() {

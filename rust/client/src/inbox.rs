@@ -14,7 +14,7 @@ pub(crate) struct Inbox {
     waiting: VecDeque<Waiting>,
     last_token: u32,
     /// Messages whose commit failed: never answered on this connection, so that the server gives them again on the
-    /// next one.
+    /// next one, which begins when the store is well again.
     lost: u32,
     oldest_lost: Option<Instant>,
 }
@@ -56,6 +56,11 @@ impl Inbox {
         self.lost.saturating_add(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX))
     }
 
+    /// How many of them this connection will not answer.
+    pub(crate) const fn lost(&self) -> u32 {
+        self.lost
+    }
+
     /// Since when the oldest of them waits.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         let waiting = self.waiting.front().map(|waiting| waiting.since);
@@ -81,8 +86,9 @@ mod tests {
         assert_eq!(inbox.settle(first, Ok(())), None);
         assert_eq!(inbox.settle(77, Ok(())), None);
         assert_eq!((inbox.unanswered(), inbox.oldest()), (1, Some(at(2))));
-        assert_eq!(inbox.settle(second, Err(CommitFailed)), None);
+        assert_eq!(inbox.settle(second, Err(CommitFailed::Store)), None);
         assert_eq!((inbox.unanswered(), inbox.oldest()), (1, Some(at(2))), "it stays unanswered");
+        assert_eq!(inbox.lost(), 1);
         assert_eq!(inbox.waiting.capacity(), 0, "no heap while nothing waits");
     }
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use runner_client::{Command, Event, TransportEnd, Write};
+use runner_client::{Command, CommitFailed, Event, TransportEnd, Write};
 use runner_proto::{
     close_reason::{CloseReason, Source},
     node::Node,
@@ -13,7 +13,7 @@ use runner_proto::{
     ws::{self, Opcode},
 };
 use support::{
-    World, config, device,
+    World, config, device, message,
     peer::{Resume, attr, ib},
     resuming_device,
 };
@@ -282,9 +282,61 @@ fn a_store_that_stalls_closes_after_twenty_seconds_and_blames_itself() {
 }
 
 #[test]
+fn what_a_failing_store_lost_is_fetched_again_when_it_is_well_and_not_before() {
+    let mut world = World::online();
+    world.commits = Some(Err(CommitFailed::Store));
+    world.push(&message("A"));
+    world.push(&message("B"));
+    world.advance(Duration::from_secs(600));
+    assert!(!world.is_closed(), "a new connection would lose them again");
+    world.commits = Some(Ok(()));
+    world.push(&message("C"));
+    assert!(!world.is_closed(), "whether the store is well is not for one commit to say");
+    world.call(|client, cx| client.handle_store_recovered(cx));
+    world.exchange();
+    assert_closed(&world, "store_stalled", None, Phase::Online);
+    assert_eq!(world.closed().detail, "2 messages could not be kept and are fetched again");
+    assert_eq!(world.peer.closes, [Some(ws::close_code::NORMAL)], "a farewell, so that the server knows");
+}
+
+#[test]
+fn a_connection_that_lost_nothing_stays_when_the_store_recovers() {
+    let mut world = World::online();
+    world.push(&message("A"));
+    world.commits = None;
+    world.push(&message("B"));
+    world.call(|client, cx| client.handle_store_recovered(cx));
+    world.exchange();
+    assert!(!world.is_closed(), "one waits, none is lost");
+}
+
+#[test]
+fn a_logout_under_way_is_not_cut_short_by_a_store_that_recovers() {
+    let mut world = World::online();
+    world.commits = Some(Err(CommitFailed::Store));
+    world.push(&message("A"));
+    world.peer.script.answers_requests = false;
+    world.command(Command::Logout);
+    world.call(|client, cx| client.handle_store_recovered(cx));
+    assert!(!world.is_closed());
+    world.advance(Duration::from_secs(6));
+    assert_closed(&world, "logged_out_by_request", None, Phase::Closing);
+}
+
+#[test]
+fn a_session_that_the_store_no_longer_knows_ends_alone_and_is_no_failure_of_the_store() {
+    let mut world = World::online();
+    world.commits = Some(Err(CommitFailed::UnknownSession));
+    world.push(&message("A"));
+    assert_closed(&world, "device_missing", None, Phase::Online);
+}
+
+#[test]
 fn whoever_asks_for_the_end_gets_it_with_that_reason() {
     let asked = CloseReason::ALL.iter().filter(|reason| reason.source() == Source::Request);
-    for reason in asked.chain(&[CloseReason::OutputStalled, CloseReason::SessionPanicked]) {
+    for reason in
+        asked.chain(&[CloseReason::OutputStalled, CloseReason::SessionPanicked, CloseReason::InputUnfinished])
+    {
         let mut world = World::online();
         world.command(Command::Close(*reason));
         assert_closed(&world, reason.slug(), None, Phase::Online);
@@ -296,7 +348,7 @@ fn nothing_comes_out_after_the_end() {
     let mut world = World::online();
     world.command(Command::Close(CloseReason::Stopped));
     let told = world.effects.len();
-    world.peer.send(&support::message("A"));
+    world.peer.send(&message("A"));
     world.exchange();
     world.command(Command::Close(CloseReason::Forced));
     world.command(Command::Logout);

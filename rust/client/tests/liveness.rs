@@ -176,9 +176,9 @@ fn a_stanza_that_waits_while_the_store_commits_is_deafness_after_thirty_seconds(
 }
 
 #[test]
-fn a_failed_commit_leaves_its_stanza_unanswered_for_good() {
+fn a_failed_commit_leaves_its_stanza_unanswered_on_this_connection() {
     let mut world = World::online();
-    world.commits = Some(Err(CommitFailed));
+    world.commits = Some(Err(CommitFailed::Store));
     world.push(&message("A"));
     world.commits = Some(Ok(()));
     world.push(&message("B"));

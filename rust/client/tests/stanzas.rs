@@ -155,7 +155,7 @@ fn a_waiting_message_holds_back_neither_pings_nor_other_answers() {
 #[test]
 fn a_message_whose_commit_failed_is_not_answered_on_this_connection() {
     let mut world = World::online();
-    world.commits = Some(Err(CommitFailed));
+    world.commits = Some(Err(CommitFailed::Store));
     world.push(&message("A"));
     world.push(&message("B"));
     world.commits = Some(Ok(()));
@@ -163,6 +163,44 @@ fn a_message_whose_commit_failed_is_not_answered_on_this_connection() {
     assert_eq!(answers(&world, "A").len() + answers(&world, "B").len(), 0);
     assert_eq!(answers(&world, "C").len(), 1);
     assert_eq!(world.client.counters().unanswered, 2);
+}
+
+/// RFC 1950 without compressing anything.
+fn stored_zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x78, 0x01];
+    for (index, block) in bytes.chunks(0xffff).enumerate() {
+        out.push(u8::from((index + 1) * 0xffff >= bytes.len()));
+        let len = u16::try_from(block.len()).expect("a chunk");
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&(!len).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    let (mut a, mut b) = (1_u32, 0_u32);
+    for byte in bytes {
+        a = (a + u32::from(*byte)) % 65_521;
+        b = (b + a) % 65_521;
+    }
+    out.extend_from_slice(&((b << 16) | a).to_be_bytes());
+    out
+}
+
+/// A compressed or cut stanza of megabytes must not cost the thread its size for ever.
+#[test]
+fn what_a_large_stanza_took_to_decode_is_given_back() {
+    let large = message("A").child(Node::new("enc").bytes(vec![7; 3_000_000]));
+    let mut plain = Vec::new();
+    node::encode(&large, &mut plain);
+    let packed = [&[2], &stored_zlib(&plain[1..])[..]].concat();
+    for (plain, chunk) in [(packed, 0), (plain, 16 * 1024)] {
+        let mut world = World::online();
+        world.chunk = chunk;
+        world.peer.send_plain(plain);
+        world.exchange();
+        assert_eq!(answers(&world, "A").len(), 1);
+        assert!(world.scratch.reserved_bytes() <= 512 * 1024, "{}", world.scratch.reserved_bytes());
+        world.push(&message("B"));
+        assert_eq!(answers(&world, "B").len(), 1, "and the next one finds room");
+    }
 }
 
 #[test]

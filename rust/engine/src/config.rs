@@ -1,6 +1,7 @@
 //! What an engine is told once: the endpoint, the limits of time and memory.
 
 use crate::proxy::{Authority, ProxyUrlError, host_and_port};
+use runner_proto::frame::MAX_FRAME;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +88,12 @@ impl Endpoint {
     }
 }
 
+/// Default of [`Config::held_input_limit`]: 26 KiB for each of 10,000 connections, while a stanza has one or two.
+pub const HELD_INPUT_LIMIT: usize = 256 * 1024 * 1024;
+
+/// The least [`Config::held_input_limit`]: one frame of the largest size always gets through.
+pub const MIN_HELD_INPUT_LIMIT: usize = 2 * MAX_FRAME;
+
 /// Fixed for the life of an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -100,6 +107,9 @@ pub struct Config {
     pub client: Arc<runner_client::Config>,
     /// Most events that wait for Python, state events apart.
     pub outbox_capacity: usize,
+    /// Most bytes of unfinished input (cut frames and TLS records) that all connections together hold; above it the one
+    /// that holds the most is closed. A healthy connection holds a few KiB for milliseconds.
+    pub held_input_limit: usize,
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub(crate) struct Bench {
     /// For the store, after each call.
     pub(crate) commits: Vec<(u64, Vec<Write>)>,
     pub(crate) panics_total: u64,
+    /// Unfinished input of all connections, bytes: the sum of their `held_bytes`.
+    pub(crate) held_bytes: usize,
 }
 
 impl Bench {
@@ -45,6 +47,7 @@ impl Bench {
             events: Vec::new(),
             commits: Vec::new(),
             panics_total: 0,
+            held_bytes: 0,
         }
     }
 
@@ -68,6 +71,8 @@ pub(crate) struct Connection {
     pub(crate) stage: Stage,
     /// It is in the reactor's queue of sockets to read.
     pub(crate) is_queued: bool,
+    /// Unfinished input after the last read.
+    pub(crate) held_bytes: usize,
     phase: Phase,
     /// Set when it is over; the reactor then takes it out.
     pub(crate) closed: Option<Closed>,
@@ -92,6 +97,7 @@ impl Connection {
             opened_at: now,
             stage,
             is_queued: false,
+            held_bytes: 0,
             phase: Phase::Dialling,
             closed: None,
         }
@@ -121,6 +127,15 @@ impl Connection {
 
     /// Reads once; true when there may be more.
     pub(crate) fn handle_readable(&mut self, bench: &mut Bench) -> bool {
+        let more = self.read(bench);
+        let Stage::Live(live) = &self.stage else { return more };
+        let held = live.link.held_bytes() + live.client.held_bytes();
+        bench.held_bytes = bench.held_bytes - self.held_bytes + held;
+        self.held_bytes = held;
+        more
+    }
+
+    fn read(&mut self, bench: &mut Bench) -> bool {
         let Stage::Live(live) = &mut self.stage else { return false };
         let read = match bench.guard(self.phase, |bench| live.link.read(&mut bench.buffers)) {
             Ok(read) => read,
@@ -162,6 +177,10 @@ impl Connection {
 
     pub(crate) fn handle_store_stalled(&mut self, stalled: bool, bench: &mut Bench) {
         self.call(bench, |client, _, cx| client.handle_store_stalled(stalled, cx));
+    }
+
+    pub(crate) fn handle_store_recovered(&mut self, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_store_recovered(cx));
     }
 
     pub(crate) fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, bench: &mut Bench) {

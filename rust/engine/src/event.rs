@@ -73,11 +73,12 @@ impl EventKind {
             Self::Phase(_)
             | Self::Online { .. }
             | Self::Closed(_)
+            | Self::Probe { .. }
             | Self::ResumeFailed
             | Self::Store { .. }
             | Self::Messages
             | Self::Stopped => true,
-            Self::Probe { .. } | Self::ClockOffset { .. } | Self::Path => false,
+            Self::ClockOffset { .. } | Self::Path => false,
         }
     }
 

@@ -31,7 +31,7 @@ extern crate self as runner_engine;
 mod tests;
 
 pub use clock::{Clock, SystemClock};
-pub use config::{Config, Endpoint, EndpointError};
+pub use config::{Config, Endpoint, EndpointError, HELD_INPUT_LIMIT, MIN_HELD_INPUT_LIMIT};
 pub use engine::{Engine, OpenRequest, Refused, StartError};
 pub use event::{Event, EventKind};
 pub use proxy::{Proxy, ProxyUrlError};

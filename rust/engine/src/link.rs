@@ -62,10 +62,15 @@ impl Link {
         Self { socket, tls, unsent: Vec::new(), is_ending: false }
     }
 
+    /// Bytes of a TLS record whose rest has not come.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.partial().len())
+    }
+
     /// Reads once. Application data is in `buffers.plain`, what TLS answers in `buffers.wire`.
     pub(crate) fn read(&mut self, buffers: &mut Buffers) -> Result<Taken, ReadError> {
         let Buffers { read, plain, wire, .. } = buffers;
-        let held = self.tls.as_ref().map_or(0, |tls| tls.partial().len());
+        let held = self.held_bytes();
         if read.len() < held + READ_BUDGET {
             read.resize(held + READ_BUDGET, 0);
         }

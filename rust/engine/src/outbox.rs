@@ -3,18 +3,20 @@
 //! The descriptor is readable exactly while the queue holds something. Both change under one lock, so a wake-up is
 //! neither lost nor repeated: the first event writes to the descriptor, the drain that empties the queue reads it.
 //!
-//! State events (`phase`, `online`, `closed`, `store`, `stopped`) always fit: a connection makes a handful of them
-//! and [`Outbox::admits_connection`] refuses a new connection long before undrained ones could fill the memory. All others
-//! are dropped and counted when `capacity` of them wait. `messages` says only that there are some, so one that waits
-//! stands for all.
+//! State events (`phase`, `online`, `probe`, `closed`, `store`, `stopped`) always fit: a connection makes a handful of
+//! them and [`Outbox::admits_connection`] refuses a new connection long before undrained ones could fill the memory. A
+//! probe may change its verdict any number of times; the newest takes the place of one that waits. All others are
+//! dropped and counted when `capacity` of them wait. `messages` says only that there are some, so one that waits stands
+//! for all.
 
 use crate::event::{Event, EventKind};
+use runner_client::Probe;
 use rustix::event::{EventfdFlags, eventfd};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Undrained state events at which no further connection is admitted: about 100 MB of memory, or 100,000
 /// connections that opened and closed while nobody drained.
@@ -36,6 +38,29 @@ struct Queue {
     state_events: usize,
     /// A `messages` event is among `events`.
     has_messages: bool,
+    /// How many events were drained so far: the place of the first of `events` among all that ever were in it.
+    drained: u64,
+    /// The place of the verdict that waits, for each probe of each connection that has one.
+    verdicts: HashMap<(Arc<str>, u64, Probe), u64>,
+}
+
+impl Queue {
+    /// Puts a newer verdict of the same probe where the older one waits; false when none does.
+    fn replace_verdict(&mut self, event: &Event) -> bool {
+        let Some(key) = verdict_key(event) else { return false };
+        let next = self.drained + self.events.len() as u64;
+        let place = *self.verdicts.entry(key).or_insert(next);
+        let waiting = usize::try_from(place - self.drained).ok().and_then(|at| self.events.get_mut(at));
+        waiting.map(|waiting| waiting.clone_from(event)).is_some()
+    }
+}
+
+/// Whose verdict an event is.
+fn verdict_key(event: &Event) -> Option<(Arc<str>, u64, Probe)> {
+    match event.kind {
+        EventKind::Probe { probe, .. } => Some((Arc::clone(&event.session_id), event.connection, probe)),
+        _ => None,
+    }
 }
 
 impl Outbox {
@@ -54,6 +79,9 @@ impl Outbox {
         let mut dropped = 0;
         for event in turn.drain(..) {
             if matches!(event.kind, EventKind::Messages) && std::mem::replace(&mut queue.has_messages, true) {
+                continue;
+            }
+            if queue.replace_verdict(&event) {
                 continue;
             }
             if event.kind.is_state() {
@@ -82,13 +110,19 @@ impl Outbox {
         }
         let taken: Vec<Event> = queue.events.drain(..count).collect();
         queue.state_events -= taken.iter().filter(|event| event.kind.is_state()).count();
-        if taken.iter().any(|event| matches!(event.kind, EventKind::Messages)) {
-            queue.has_messages = false;
+        queue.drained += count as u64;
+        for event in &taken {
+            if let Some(key) = verdict_key(event) {
+                queue.verdicts.remove(&key);
+            } else if matches!(event.kind, EventKind::Messages) {
+                queue.has_messages = false;
+            }
         }
         if queue.events.is_empty() {
             // A burst must not hold its memory for ever.
             if queue.events.capacity() > 4096 {
                 queue.events = VecDeque::new();
+                queue.verdicts = HashMap::new();
             }
             let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         }
@@ -173,6 +207,43 @@ mod tests {
         outbox.append(&mut vec![event(EventKind::Messages)]);
         assert_eq!(outbox.drain(100).len(), 1, "and the next one is told again");
         assert_eq!(outbox.dropped_total(), 0);
+    }
+
+    fn verdict(connection: u64, probe: Probe, healthy: bool) -> Event {
+        Event { connection, ..event(EventKind::Probe { probe, healthy, detail: "" }) }
+    }
+
+    fn verdicts(events: &[Event]) -> Vec<(u64, Probe, bool)> {
+        let told = |event: &Event| match event.kind {
+            EventKind::Probe { probe, healthy, .. } => Some((event.connection, probe, healthy)),
+            _ => None,
+        };
+        events.iter().filter_map(told).collect()
+    }
+
+    #[test]
+    fn the_newest_verdict_of_each_probe_waits_in_the_place_of_the_first_and_is_bounded() {
+        let outbox = Outbox::new(1).expect("eventfd");
+        outbox.append(&mut vec![event(EventKind::Path), event(EventKind::Path)]);
+        for flip in 0..1001 {
+            outbox.append(&mut vec![
+                verdict(1, Probe::Pong, flip % 2 == 1),
+                verdict(1, Probe::SendUnacked, false),
+                verdict(2, Probe::Pong, flip % 2 == 0),
+            ]);
+        }
+        outbox.append(&mut vec![event(EventKind::Phase(Phase::Closing))]);
+        assert_eq!((outbox.depth(), outbox.dropped_total()), (5, 1));
+        assert_eq!(outbox.drain(2).len(), 2, "the first verdict is taken");
+        outbox.append(&mut vec![verdict(1, Probe::Pong, true), verdict(2, Probe::Pong, false)]);
+        let taken = outbox.drain(100);
+        assert_eq!(
+            verdicts(&taken),
+            [(1, Probe::SendUnacked, false), (2, Probe::Pong, false), (1, Probe::Pong, true)],
+            "replaced while it waits, new when it was taken"
+        );
+        assert!(outbox.lock().verdicts.is_empty());
+        assert_eq!(outbox.lock().state_events, 0);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
-use runner_store::{Batch, Completion, Device, Store};
+use runner_store::{Batch, Completion, Device, ErrorKind, Store};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -50,6 +50,7 @@ pub(crate) struct Reactor<C> {
     store: Store,
     client_config: Arc<runner_client::Config>,
     connect_timeout: Duration,
+    held_input_limit: usize,
     target: Target,
     clock: C,
     connections: Slab<Connection>,
@@ -65,8 +66,10 @@ pub(crate) struct Reactor<C> {
     /// Sockets to read when the store has caught up.
     held: Vec<Key>,
     store_stalled: bool,
-    /// The store's last answer was a failure.
+    /// A commit failed, and the store has not recovered since.
     store_failed: bool,
+    /// A connection lost messages to the store, and is to close once that is well.
+    has_losses: bool,
     bench: Bench,
     /// Set by `Shutdown`: when to stop waiting for farewells.
     shutdown_until: Option<Instant>,
@@ -102,6 +105,7 @@ impl<C: Clock> Reactor<C> {
             store,
             client_config: config.client,
             connect_timeout: config.connect_timeout,
+            held_input_limit: config.held_input_limit,
             target: Target { endpoint: config.endpoint, connector },
             clock,
             connections: Slab::default(),
@@ -115,6 +119,7 @@ impl<C: Clock> Reactor<C> {
             held: Vec::new(),
             store_stalled: false,
             store_failed: false,
+            has_losses: false,
             bench: Bench::new(),
             shutdown_until: None,
             halted: false,
@@ -203,6 +208,7 @@ impl<C: Clock> Reactor<C> {
         self.read_ready();
         self.fire_timers();
         self.check_store();
+        self.mend_losses();
         self.check_shutdown();
         // Before the events, so that whoever has seen one finds the numbers that go with it.
         self.publish(!events.is_empty());
@@ -245,6 +251,7 @@ impl<C: Clock> Reactor<C> {
             connection.is_queued = false;
             let more = connection.handle_readable(&mut self.bench);
             self.settle(key);
+            self.limit_held_input();
             if more {
                 self.queue(key);
             }
@@ -266,8 +273,27 @@ impl<C: Clock> Reactor<C> {
                     }
                     connection.handle_timeout(&mut self.bench);
                     self.settle(key);
+                    self.limit_held_input();
                 }
             }
+        }
+    }
+
+    /// Closes the connection that holds the most unfinished input while all together hold more than they may.
+    ///
+    /// Pausing them instead could wait for ever on a peer that never finishes, and would read our own pause as the death
+    /// of those that do. A healthy connection is not the largest: it would have to hold more than an even share of the
+    /// limit when it is reached, and it holds a stanza at most.
+    fn limit_held_input(&mut self) {
+        while self.bench.held_bytes > self.held_input_limit {
+            let held = |(_, connection): &(Key, &Connection)| connection.held_bytes;
+            let Some((key, largest)) = self.connections.entries().max_by_key(held) else { return };
+            let detail = format!(
+                "{} bytes of unfinished input, of {} that all connections hold and {} that they may",
+                largest.held_bytes, self.bench.held_bytes, self.held_input_limit
+            );
+            let closed = Closed::new(CloseReason::InputUnfinished, largest.phase()).with_detail(detail);
+            self.close_with(key, closed);
         }
     }
 
@@ -278,7 +304,9 @@ impl<C: Clock> Reactor<C> {
             let batch_token = self.in_flight.push_commit(key, token, self.bench.now);
             let writes = writes.into_iter().map(store_write).collect();
             let session_id = connection.session_id.to_string();
-            if self.store.submit(Batch { token: batch_token, session_id, writes }).is_err() {
+            if let Err(error) = self.store.submit(Batch { token: batch_token, session_id, writes }) {
+                // A full queue is worked off; a closed one never is.
+                self.store_failed |= error.kind == ErrorKind::Closed;
                 self.in_flight.fail(batch_token);
             }
         }
@@ -294,6 +322,7 @@ impl<C: Clock> Reactor<C> {
     fn remove(&mut self, key: Key) {
         self.timers.set(key.slot, None);
         let Some(mut connection) = self.connections.remove(key) else { return };
+        self.bench.held_bytes -= connection.held_bytes;
         connection.farewell(&mut self.bench);
         if let Some(session) = self.sessions.get_mut(&connection.session_id) {
             session.key = None;
@@ -399,6 +428,7 @@ impl<C: Clock> Reactor<C> {
             meters.online.store(online, Ordering::Relaxed);
         }
         meters.sessions.store(self.connections.len(), Ordering::Relaxed);
+        meters.held_input_bytes.store(self.bench.held_bytes, Ordering::Relaxed);
         meters.panics_total.store(self.bench.panics_total, Ordering::Relaxed);
         meters.turns_total.fetch_add(1, Ordering::Relaxed);
         meters.wakeups_total.fetch_add(u64::from(woken), Ordering::Relaxed);

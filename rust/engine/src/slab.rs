@@ -76,6 +76,13 @@ impl<T> Slab<T> {
         (0..self.entries.len() as u32).filter_map(|slot| self.key_at(slot))
     }
 
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Key, &T)> {
+        (0..).zip(&self.entries).filter_map(|(slot, entry)| {
+            let key = Key { slot, generation: entry.generation };
+            Some((key, entry.value.as_ref()?))
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|entry| entry.value.as_ref())
     }

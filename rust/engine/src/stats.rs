@@ -36,6 +36,8 @@ pub struct Stats {
     pub store_stalled: bool,
     /// TLS handshakes that used a ticket.
     pub tls_resumed_total: u64,
+    /// Bytes of input that wait for the rest of their frame or TLS record, over all connections.
+    pub held_input_bytes: usize,
 }
 
 /// The same as atomics; written by the I/O thread only.
@@ -53,6 +55,7 @@ pub(crate) struct Meters {
     pub(crate) panics_total: AtomicU64,
     pub(crate) store_stalled: AtomicBool,
     pub(crate) tls_resumed_total: AtomicU64,
+    pub(crate) held_input_bytes: AtomicUsize,
 }
 
 impl Meters {
@@ -70,6 +73,7 @@ impl Meters {
             panics_total: read(&self.panics_total),
             store_stalled: self.store_stalled.load(Ordering::Relaxed),
             tls_resumed_total: read(&self.tls_resumed_total),
+            held_input_bytes: self.held_input_bytes.load(Ordering::Relaxed),
             ..Stats::default()
         }
     }

@@ -164,6 +164,7 @@ close_reasons! {
     ResumeFailed "resume_failed" Local - "the resumed handshake (IK) failed; the next attempt uses the full one",
     PongDeadline "pong_deadline" Local - "the server did not answer a ping in time: the socket is dead",
     FrameInvalid "frame_invalid" Local - "the server sent a frame that is too long or cut off",
+    InputUnfinished "input_unfinished" Local - "the server began more than it finished, and this connection held the most of it",
     DecryptFailed "decrypt_failed" Local - "a frame did not decrypt: the two sides are out of step",
     NonceExhausted "nonce_exhausted" Local - "the cipher's counter ran out; a new connection has a new one",
     OutputStalled "output_stalled" Local - "the server stopped reading",

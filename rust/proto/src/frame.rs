@@ -108,6 +108,12 @@ impl FrameDecoder {
         self.header_have == 0
     }
 
+    /// Payload bytes of the frame in progress that have arrived.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Bytes of heap held for a frame in progress; none between frames.
     #[must_use]
     pub const fn reserved_bytes(&self) -> usize {

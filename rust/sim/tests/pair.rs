@@ -142,7 +142,7 @@ fn every_failure_arrives_as_its_reason() {
 #[test]
 fn malformed_bytes_are_dropped_or_end_the_session_and_never_worse() {
     // What can be opened but not read is counted and left; what breaks the channel ends it.
-    for kind in ["token", "truncated", "deep", "zlib", "zip-bomb", "empty", "text"] {
+    for kind in ["token", "truncated", "deep", "zlib", "zip-bomb", "empty", "text", "unfinished"] {
         let mut pair = Pair::new(1);
         let link = pair.online();
         pair.order("/malformed", &json!({ "all": true, "kind": kind }));

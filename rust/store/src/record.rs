@@ -190,7 +190,8 @@ pub struct Batch {
     pub writes: Vec<Write>,
 }
 
-/// The outcome of a [`submit`](crate::Store::submit) or [`request_device`](crate::Store::request_device).
+/// The outcome of a [`submit`](crate::Store::submit) or [`request_device`](crate::Store::request_device), or news of
+/// the store itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
     /// The batch is on disk and survives power loss.
@@ -207,6 +208,8 @@ pub enum Completion {
         /// Why.
         error: StoreError,
     },
+    /// After a failed transaction there is room for messages again; comes behind the answers of the one that showed it.
+    Recovered,
     /// The answer to `request_device`.
     Device {
         /// As requested.

@@ -93,8 +93,10 @@ impl Writer {
             return;
         }
         let started = Instant::now();
-        let meters = &self.shared.meters;
+        let shared = Arc::clone(&self.shared);
+        let meters = &shared.meters;
         let closing = lock(&self.shared.queue).closing;
+        let is_probe = group.jobs.is_empty();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&mut group))).unwrap_or_else(|_| {
             Err(StoreError::new(ErrorKind::Io, "the writer panicked; its transaction is undone"))
         });
@@ -105,10 +107,13 @@ impl Writer {
                     .last_commit_us
                     .store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 meters.commits.fetch_add(1, Ordering::Relaxed);
-                meters.disk_full.store(false, Ordering::Relaxed);
-                self.retry_at = None;
                 lock(&self.shared.queue).committed();
-                self.answer(group.jobs, &Ok(rows));
+                let recovered = self.retry_at.is_some() && (is_probe || self.has_room());
+                if recovered {
+                    self.retry_at = None;
+                    meters.disk_full.store(false, Ordering::Relaxed);
+                }
+                self.answer(group.jobs, &Ok(rows), recovered);
             }
             Err(error) => {
                 meters.on_error(&error);
@@ -119,7 +124,7 @@ impl Writer {
                 let latest = if closing { Latest::default() } else { group.latest };
                 let behind = lock(&self.shared.queue).failed(latest, Instant::now());
                 group.jobs.extend(behind);
-                self.answer(group.jobs, &Err(error));
+                self.answer(group.jobs, &Err(error), false);
             }
         }
     }
@@ -155,10 +160,26 @@ impl Writer {
         Ok(rows)
     }
 
+    /// Whether a message would fit. A group that was committed says little of that: what is read or confirmed fits on
+    /// a full disk as well.
+    fn has_room(&mut self) -> bool {
+        let probed = in_savepoint(&self.connection, probe);
+        if let Err(error) = &probed {
+            self.shared.meters.on_error(error);
+            self.retry_at = Some(Instant::now() + self.options.retry_every);
+        }
+        probed.is_ok()
+    }
+
     /// Answers in submit order, after the transaction, and signals once.
-    fn answer(&self, jobs: Vec<Job>, outcome: &Result<Vec<Result<u32, StoreError>>, StoreError>) {
+    fn answer(
+        &self,
+        jobs: Vec<Job>,
+        outcome: &Result<Vec<Result<u32, StoreError>>, StoreError>,
+        recovered: bool,
+    ) {
         let meters = &self.shared.meters;
-        let mut completions = Vec::with_capacity(jobs.len());
+        let mut completions = Vec::with_capacity(jobs.len() + usize::from(recovered));
         for (index, job) in jobs.into_iter().enumerate() {
             match job {
                 Job::Device { session_id, token } => {
@@ -186,6 +207,7 @@ impl Writer {
                 }
             }
         }
+        completions.extend(recovered.then_some(Completion::Recovered));
         self.shared.complete(completions);
     }
 
@@ -259,9 +281,11 @@ pub(crate) fn in_savepoint(
     work: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     connection.execute_batch("SAVEPOINT work")?;
-    let result = work(connection);
+    // The release of an outermost savepoint is a commit, and a full disk may show only there.
+    let result =
+        work(connection).and_then(|()| connection.execute_batch("RELEASE work").map_err(StoreError::from));
     match &result {
-        Ok(()) => connection.execute_batch("RELEASE work")?,
+        Ok(()) => {}
         // SQLite may have rolled back everything itself (disk full, I/O error); then there is nothing to undo.
         Err(_) if connection.is_autocommit() => {}
         Err(_) => connection.execute_batch("ROLLBACK TO work; RELEASE work")?,
@@ -301,6 +325,22 @@ mod tests {
         writer.shared.meters.damaged.store(true, Ordering::Relaxed);
         writer.prune();
         assert!(writer.prune_at > Instant::now(), "an idle writer would spin");
+    }
+
+    /// Else every later transaction would be refused as one inside another, for ever.
+    #[test]
+    fn work_that_fails_at_its_release_leaves_no_transaction_open() {
+        let memory = Connection::open_in_memory().unwrap();
+        let tables = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
+            CREATE TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
+        memory.execute_batch(tables).unwrap();
+        let orphan = |connection: &Connection| {
+            connection.execute("INSERT INTO child VALUES (7)", []).map(|_| ()).map_err(StoreError::from)
+        };
+        assert!(in_savepoint(&memory, orphan).is_err(), "seen by the commit only");
+        assert!(memory.is_autocommit());
+        let rows: u32 = memory.query_row("SELECT count(*) FROM child", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 0);
     }
 
     #[test]

@@ -54,12 +54,12 @@ impl Client {
 
     pub(super) fn check_inbox(&mut self, cx: &mut Cx<'_>) {
         if self.stanza_deadline().is_some_and(|at| at <= cx.now) {
-            self.health.set(
-                Probe::StanzaUnanswered,
-                false,
-                "a stanza waits although the store commits",
-                cx.effects,
-            );
+            let detail = if self.inbox.lost() > 0 {
+                "the store could not keep a message"
+            } else {
+                "a stanza waits although the store commits"
+            };
+            self.health.set(Probe::StanzaUnanswered, false, detail, cx.effects);
         }
     }
 

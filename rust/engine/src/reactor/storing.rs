@@ -23,20 +23,21 @@ impl<C: Clock> Reactor<C> {
         for completion in completions.drain(..) {
             match completion {
                 Completion::Committed { token, inbox_rows } => {
-                    self.on_store(true, "the store commits again");
                     self.on_commits_until(token, Ok(()));
                     if inbox_rows > 0 {
                         let kind = EventKind::Messages;
                         self.bench.events.push(event_of(&Arc::from(""), 0, self.bench.unix_ms, kind));
                     }
                 }
-                Completion::Failed { token, error } => {
-                    // A session that was deleted meanwhile says nothing about the store.
-                    if error.kind != ErrorKind::UnknownSession {
-                        self.on_store(false, &format!("{}: {error}", error.kind.slug()));
-                    }
-                    self.on_commits_until(token, Err(CommitFailed));
+                // A session that was deleted meanwhile says nothing about the store.
+                Completion::Failed { token, error } if error.kind == ErrorKind::UnknownSession => {
+                    self.on_commits_until(token, Err(CommitFailed::UnknownSession));
                 }
+                Completion::Failed { token, error } => {
+                    self.on_store(false, &format!("{}: {error}", error.kind.slug()));
+                    self.on_commits_until(token, Err(CommitFailed::Store));
+                }
+                Completion::Recovered => self.on_store(true, "the store commits again"),
                 Completion::Device { token, result } => {
                     if let Some(key) = self.in_flight.forget(token) {
                         self.on_device(key, *result);
@@ -45,7 +46,7 @@ impl<C: Clock> Reactor<C> {
             }
         }
         while let Some((key, token)) = self.in_flight.pop_failed() {
-            self.on_committed(key, token, Err(CommitFailed));
+            self.on_committed(key, token, Err(CommitFailed::Store));
         }
         self.completions = completions;
     }
@@ -54,7 +55,7 @@ impl<C: Clock> Reactor<C> {
     /// outcomes in order.
     fn on_commits_until(&mut self, token: u64, outcome: Result<(), CommitFailed>) {
         while let Some((key, client_token)) = self.in_flight.pop_failed() {
-            self.on_committed(key, client_token, Err(CommitFailed));
+            self.on_committed(key, client_token, Err(CommitFailed::Store));
         }
         if let Some((key, client_token)) = self.in_flight.take_commit(token) {
             self.on_committed(key, client_token, outcome);
@@ -66,6 +67,7 @@ impl<C: Clock> Reactor<C> {
         if token != 0
             && let Some(connection) = self.connections.get_mut(key)
         {
+            self.has_losses |= outcome == Err(CommitFailed::Store);
             connection.on_committed(token, outcome, &mut self.bench);
             self.settle(key);
         }
@@ -81,7 +83,7 @@ impl<C: Clock> Reactor<C> {
         self.close_with(key, Closed::new(reason, Phase::Dialling).with_detail(error));
     }
 
-    /// The store's last answer. It is healthy when it neither fails nor lags; either is told when it begins.
+    /// What the store's last answer says of it. It is healthy when it neither fails nor lags; either is told when it begins.
     fn on_store(&mut self, healthy: bool, detail: &str) {
         if self.store_failed == healthy {
             self.store_failed = !healthy;
@@ -94,6 +96,22 @@ impl<C: Clock> Reactor<C> {
     fn store_event(&mut self, healthy: bool, detail: &str) {
         let kind = EventKind::Store { healthy, detail: detail.into() };
         self.bench.events.push(event_of(&Arc::from(""), 0, self.bench.unix_ms, kind));
+    }
+
+    /// Closes, once the store is well, what lost messages while it was not: the server gives them again on the next
+    /// connection only, and until then that session is deaf. Not earlier, when the next one would lose them again.
+    pub(super) fn mend_losses(&mut self) {
+        if !self.has_losses || self.store_failed || self.store_stalled {
+            return;
+        }
+        self.has_losses = false;
+        let keys: Vec<Key> = self.connections.keys().collect();
+        for key in keys {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.handle_store_recovered(&mut self.bench);
+                self.settle(key);
+            }
+        }
     }
 
     /// Pauses all reading while the store lags, and tells the clients.

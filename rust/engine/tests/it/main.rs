@@ -6,6 +6,8 @@ mod closing;
 mod dialling;
 mod fairness;
 mod login;
+mod memory;
+mod store_fails;
 mod store_lag;
 mod support;
 mod undrained;

@@ -1,5 +1,6 @@
 //! The store hangs: reading pauses for all, pings go on, and after a while the connections end as our fault.
 
+use crate::store_fails::{BREAK, MEND};
 use crate::support::{World, of};
 use runner_engine::{Event, EventKind};
 use runner_proto::close_reason::CloseReason;
@@ -15,13 +16,13 @@ fn hold_the_store(world: &World) -> Connection {
     other
 }
 
-fn push_message(world: &World, index: u32) {
+pub(crate) fn push_message(world: &World, index: u32) {
     let mut push = World::target(index);
     push["template"] = json!("message");
     world.post("/push", &push);
 }
 
-fn wait_store(world: &World, is_healthy: bool) {
+pub(crate) fn wait_store(world: &World, is_healthy: bool) {
     world.bench.wait(
         "a store event",
         |event| matches!(&event.kind, EventKind::Store { healthy, .. } if *healthy == is_healthy),
@@ -106,16 +107,13 @@ fn the_end_of_a_lag_is_not_told_as_health_while_commits_fail() {
     let world = World::plain(2);
     let lock = lagging(&world);
     // The lag ends with a commit that fails.
-    lock.execute_batch(
-        "CREATE TRIGGER refuse BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'injected'); END; COMMIT",
-    )
-    .expect("the lock is given back");
+    lock.execute_batch(&format!("{BREAK} COMMIT")).expect("the lock is given back");
     until("the lag ends", || !world.bench.engine.stats().store_stalled);
     world.bench.totals("s0"); // a turn later
     assert!(!verdicts(&world).contains(&true), "it still fails");
-    lock.execute_batch("DROP TRIGGER refuse").expect("idle");
-    push_message(&world, 1);
+    lock.execute_batch(MEND).expect("idle");
     wait_store(&world, true);
+    assert_eq!(world.bench.wait_closed("s0", 1).reason, CloseReason::StoreStalled, "it lost a message");
 }
 
 #[test]
@@ -131,10 +129,12 @@ fn a_message_of_a_session_that_was_deleted_is_no_failure_of_the_store() {
     // The store answers in order: the refusal comes before this.
     push_message(&world, 1);
     world.bench.wait("messages", |event| matches!(event.kind, EventKind::Messages));
+    assert_eq!(world.bench.wait_closed("s0", 1).reason, CloseReason::DeviceMissing);
     assert!(verdicts(&world).is_empty(), "nobody else is concerned");
+    assert_eq!(world.bench.engine.stats().online, 1);
 }
 
-fn until(what: &str, reached: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, reached: impl Fn() -> bool) {
     let start = std::time::Instant::now();
     while !reached() {
         assert!(start.elapsed() < Duration::from_secs(20), "{what}");

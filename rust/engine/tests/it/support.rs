@@ -1,6 +1,8 @@
 //! An engine with a clock that can be turned, a store with devices, a simulator.
 
-use runner_engine::{Clock, Config, Endpoint, Engine, Event, EventKind, OpenRequest, Proxy, SystemClock};
+use runner_engine::{
+    Clock, Config, Endpoint, Engine, Event, EventKind, HELD_INPUT_LIMIT, OpenRequest, Proxy, SystemClock,
+};
 use runner_proto::close_reason::Closed;
 use runner_proto::session;
 use runner_proto::time::Instant;
@@ -97,6 +99,7 @@ impl Bench {
             connect_timeout: Duration::from_secs(20),
             client: Arc::new(client),
             outbox_capacity: 1024,
+            held_input_limit: HELD_INPUT_LIMIT,
         };
         adjust(&mut config);
         let clock = TurnedClock::default();

@@ -25,9 +25,27 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Empty buffers; they grow to the largest stanza seen.
+    /// Empty buffers; they grow with the stanzas until they are [trimmed](Self::trim).
     #[must_use]
     pub const fn new() -> Self {
         Self { joined: Vec::new(), inflated: Vec::new() }
     }
+
+    /// Gives back what a large stanza made them grow to; costs nothing after small ones.
+    pub fn trim(&mut self) {
+        for buffer in [&mut self.joined, &mut self.inflated] {
+            if buffer.capacity() > MAX_KEPT {
+                *buffer = Vec::new();
+            }
+        }
+    }
+
+    /// Bytes of heap that they hold.
+    #[must_use]
+    pub const fn reserved_bytes(&self) -> usize {
+        self.joined.capacity() + self.inflated.capacity()
+    }
 }
+
+/// Larger buffers are not kept between two inputs; a stanza that needs one is rare.
+const MAX_KEPT: usize = 256 * 1024;

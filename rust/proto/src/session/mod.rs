@@ -230,6 +230,12 @@ impl Session {
         }
     }
 
+    /// Bytes of input that wait for the rest of their frame.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.frames.held_bytes()
+    }
+
     /// Whether a second ping is out and nothing has come back.
     #[must_use]
     pub fn is_silent(&self) -> bool {

@@ -162,6 +162,8 @@ pub enum Malformed {
     Undecryptable,
     /// A frame header that announces 16 MiB.
     FrameTooLong,
+    /// The first MiB of a frame of 4 MiB whose rest never comes; what is sent later is taken for it.
+    Unfinished,
     /// A WebSocket text message.
     Text,
     /// A WebSocket frame with a reserved opcode.

@@ -10,6 +10,9 @@ use super::command::Malformed;
 /// What a zip bomb inflates to, in bytes.
 const BOMB: usize = 64 * 1024 * 1024;
 
+/// How much of an unfinished frame is sent, in bytes.
+const UNFINISHED: usize = 1024 * 1024;
+
 /// At which layer something is wrong.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
@@ -48,6 +51,11 @@ pub(super) fn bytes(kind: Malformed) -> Wrong {
         Malformed::Empty => Wrong::Plain(Vec::new()),
         Malformed::Undecryptable => Wrong::Sealed(vec![0xaa; 48]),
         Malformed::FrameTooLong => Wrong::Framed(vec![0xff, 0xff, 0xff, 0, 0, 0, 0]),
+        Malformed::Unfinished => {
+            let mut framed = vec![0x40, 0, 0];
+            framed.resize(3 + UNFINISHED, 0xaa);
+            Wrong::Framed(framed)
+        }
         Malformed::Text => Wrong::Raw(vec![0x81, 5, b'h', b'e', b'l', b'l', b'o']),
         Malformed::Opcode => Wrong::Raw(vec![0x83, 0]),
         Malformed::Masked => Wrong::Raw(vec![0x82, 0x81, 1, 2, 3, 4, 5]),

@@ -236,6 +236,37 @@ fn writer_tries_again_by_itself_after_a_failure() {
     wait_until("the value is written", &|| !open.store.meta().unwrap().is_empty());
 }
 
+/// The engine closes what lost messages when this is said: neither too early nor never.
+#[test]
+fn recovery_is_told_once_when_a_message_fits_again_and_by_nothing_less() {
+    let dir = Dir::new();
+    drop(Open::with_sessions(&dir, 1));
+    let options = Options {
+        max_file_bytes: Some(1024 * 1024),
+        group_commit: Duration::ZERO,
+        retry_every: Duration::from_millis(5),
+        ..Options::default()
+    };
+    let open = Open::with(&dir, options);
+    let large = |i: u64| batch(i, "s0", vec![sized_message(&i.to_string(), 32 * 1024)]);
+    let stored = (0..).take_while(|i| open.commit(large(*i)).is_ok()).count();
+    // What needs no room is done, and says nothing: a read, a confirmation.
+    open.store.request_device("s0", 1).unwrap();
+    assert!(matches!(open.wait(1)[..], [Completion::Device { token: 1, .. }]));
+    let first = open.store.take(0, 1).unwrap()[0].seq;
+    assert_eq!(open.store.done(&[first]), Ok(1));
+    assert!(open.store.health().disk_full, "a confirmation is no message");
+    let mut completions = Vec::new();
+    open.store.drain_completions(&mut completions);
+    assert_eq!(completions, [], "still full");
+    dir.sqlite().execute("DELETE FROM inbox", []).unwrap();
+    open.wait_recovered();
+    assert!(!open.store.health().disk_full);
+    open.commit(large(stored as u64)).unwrap();
+    open.store.drain_completions(&mut completions);
+    assert_eq!(completions, [], "told once");
+}
+
 /// A value that could not be written waits for its next try; a batch that comes meanwhile wakes the writer.
 #[test]
 fn a_batch_does_not_wait_for_the_next_try_of_a_value_that_failed() {

@@ -50,7 +50,7 @@ proptest! {
                         expected.extend(submit.messages.iter().map(|m| (submit.session, *m)));
                     }
                     Completion::Failed { token, .. } => prop_assert_eq!(token, index as u64),
-                    Completion::Device { .. } => prop_assert!(false, "no device was requested"),
+                    other => prop_assert!(false, "only batches were submitted: {other:?}"),
                 }
             }
         }

@@ -106,6 +106,7 @@ impl Open {
         while completions.len() < n {
             self.ready.recv_timeout(PATIENCE).expect("the store answers");
             self.store.drain_completions(&mut completions);
+            completions.retain(|completion| *completion != Completion::Recovered);
         }
         assert_eq!(completions.len(), n, "one completion for each submit");
         completions
@@ -117,7 +118,16 @@ impl Open {
         match self.wait(1).remove(0) {
             Completion::Committed { inbox_rows, .. } => Ok(inbox_rows),
             Completion::Failed { error, .. } => Err(error),
-            Completion::Device { .. } => panic!("no device was requested"),
+            other => panic!("only a batch was submitted: {other:?}"),
+        }
+    }
+
+    /// Waits until the store says that it is well again.
+    pub(crate) fn wait_recovered(&self) {
+        let mut completions = Vec::new();
+        while !completions.contains(&Completion::Recovered) {
+            self.ready.recv_timeout(PATIENCE).expect("the store recovers");
+            self.store.drain_completions(&mut completions);
         }
     }
 
