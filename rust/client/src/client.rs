@@ -46,8 +46,6 @@ pub struct Client {
     unanswered_asks: u8,
     /// Since when the store stalls.
     stalled_since: Option<Instant>,
-    /// Until then a waiting stanza is the store's doing.
-    stanza_grace: Instant,
     closed_told: bool,
 }
 
@@ -96,7 +94,6 @@ impl Client {
             probe_at: None,
             unanswered_asks: 0,
             stalled_since: None,
-            stanza_grace: now,
             closed_told: false,
         }
     }
@@ -244,10 +241,10 @@ impl Client {
             self.session.pause();
         } else if let Some(since) = self.stalled_since.take() {
             let paused = cx.now - since;
-            self.stanza_grace = cx.now;
             self.session.resume(cx.now, paused);
             self.backlog.postpone(paused);
             self.sends.postpone(paused);
+            self.inbox.postpone(paused, cx.now);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Inbound messages that wait to become durable before they are answered.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use runner_proto::time::Instant;
 
@@ -17,12 +17,16 @@ pub(crate) struct Inbox {
     /// next one.
     lost: u32,
     oldest_lost: Option<Instant>,
+    /// The same without the pauses since then.
+    oldest_lost_unpaused: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     token: u32,
     since: Instant,
+    /// The same without the pauses since then; what a verdict counts from.
+    unpaused_since: Instant,
     /// The encoded answer.
     ack: Vec<u8>,
 }
@@ -31,7 +35,8 @@ impl Inbox {
     /// A message came; its `ack` is to be sent when the commit with the returned token is durable.
     pub(crate) fn push(&mut self, ack: Vec<u8>, now: Instant) -> u64 {
         self.last_token = self.last_token.checked_add(1).unwrap_or(1);
-        self.waiting.push_back(Waiting { token: self.last_token, since: now, ack });
+        let token = self.last_token;
+        self.waiting.push_back(Waiting { token, since: now, unpaused_since: now, ack });
         u64::from(self.last_token)
     }
 
@@ -46,6 +51,7 @@ impl Inbox {
         if outcome.is_err() {
             self.lost = self.lost.saturating_add(1);
             self.oldest_lost.get_or_insert(waiting.since);
+            self.oldest_lost_unpaused.get_or_insert(waiting.unpaused_since);
             return None;
         }
         Some(waiting.ack)
@@ -60,6 +66,21 @@ impl Inbox {
     pub(crate) fn oldest(&self) -> Option<Instant> {
         let waiting = self.waiting.front().map(|waiting| waiting.since);
         [self.oldest_lost, waiting].into_iter().flatten().min()
+    }
+
+    /// The same, moved by the pauses since then.
+    pub(crate) fn oldest_unpaused(&self) -> Option<Instant> {
+        let waiting = self.waiting.front().map(|waiting| waiting.unpaused_since);
+        [self.oldest_lost_unpaused, waiting].into_iter().flatten().min()
+    }
+
+    /// The store stalled for `by`, until now: that much of the waiting says nothing about us.
+    pub(crate) fn postpone(&mut self, by: Duration, now: Instant) {
+        let moved = |since: Instant| (since + by).min(now);
+        for waiting in &mut self.waiting {
+            waiting.unpaused_since = moved(waiting.unpaused_since);
+        }
+        self.oldest_lost_unpaused = self.oldest_lost_unpaused.map(moved);
     }
 }
 

@@ -226,7 +226,7 @@ impl Session {
         }
         self.requests.postpone(paused);
         if let Some(clock) = &mut self.clock {
-            clock.resume(now);
+            clock.resume(now, paused);
         }
     }
 
