@@ -100,7 +100,12 @@ def _engine(metrics: Metrics) -> list[str]:
     stats = metrics.sources.stats()
     return _plain(
         [
-            ("engine_loop_lag_seconds", "gauge", "How late the last timer fired.", stats.loop_lag_s),
+            (
+                "engine_loop_lag_seconds",
+                "gauge",
+                "The longest that a timer or a turn of the I/O thread was late, in the last 30 to 60 s.",
+                stats.loop_lag_s,
+            ),
             (
                 "engine_heartbeat_age_seconds",
                 "gauge",

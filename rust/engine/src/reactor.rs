@@ -18,6 +18,7 @@ use crate::in_flight::InFlight;
 use crate::link::Link;
 use crate::resolve::{Answer, Resolver, system_lookup};
 use crate::slab::{Key, Slab};
+use crate::stats::LagWindow;
 use crate::store_link::{client_device, store_write};
 use crate::timers::Timers;
 use crate::tls::{Connector, TlsConfigError};
@@ -67,6 +68,7 @@ pub(crate) struct Reactor<C> {
     store_stalled: bool,
     /// The store's last answer was a failure.
     store_failed: bool,
+    lag: LagWindow,
     bench: Bench,
     /// Set by `Shutdown`: when to stop waiting for farewells.
     shutdown_until: Option<Instant>,
@@ -115,6 +117,7 @@ impl<C: Clock> Reactor<C> {
             held: Vec::new(),
             store_stalled: false,
             store_failed: false,
+            lag: LagWindow::default(),
             bench: Bench::new(),
             shutdown_until: None,
             halted: false,
@@ -183,7 +186,10 @@ impl<C: Clock> Reactor<C> {
     }
 
     fn turn(&mut self, events: &Events) {
+        let latest = self.bench.now + HEARTBEAT;
         self.read_clock();
+        // A thread that stood still while no timer was due is late too.
+        self.lag.note(self.bench.now - latest);
         for event in events {
             if event.token() == Self::WAKE {
                 continue;
@@ -253,8 +259,7 @@ impl<C: Clock> Reactor<C> {
 
     fn fire_timers(&mut self) {
         while let Some((slot, at)) = self.timers.pop_due(self.bench.now) {
-            let lag = self.bench.now - at;
-            self.shared.meters.loop_lag_us.store(lag.as_micros() as u64, Ordering::Relaxed);
+            self.lag.note(self.bench.now - at);
             let Some(key) = self.connections.key_at(slot) else { continue };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             match connection.stage {
@@ -398,6 +403,8 @@ impl<C: Clock> Reactor<C> {
             meters.dialling.store(dialling, Ordering::Relaxed);
             meters.online.store(online, Ordering::Relaxed);
         }
+        let worst = self.lag.worst(self.bench.now);
+        meters.loop_lag_us.store(worst.as_micros() as u64, Ordering::Relaxed);
         meters.sessions.store(self.connections.len(), Ordering::Relaxed);
         meters.panics_total.store(self.bench.panics_total, Ordering::Relaxed);
         meters.turns_total.fetch_add(1, Ordering::Relaxed);

@@ -39,6 +39,8 @@ impl<C: Clock> Reactor<C> {
             Command::Shutdown => self.on_shutdown(),
             Command::Halt => self.halted = true,
             #[cfg(test)]
+            Command::Stall(until) => until.iter().for_each(drop),
+            #[cfg(test)]
             Command::Panic { session_id, connection } => {
                 if let Some(key) = self.find(&session_id, connection)
                     && let Some(connection) = self.connections.get_mut(key)
