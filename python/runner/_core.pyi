@@ -294,7 +294,7 @@ class EngineStats:
         misses nothing, and reading it takes nothing from other readers."""
     @property
     def heartbeat_age_s(self) -> float:
-        """Since the I/O thread last finished a turn."""
+        """Since the I/O thread last finished a turn, by a monotonic clock."""
     @property
     def turns_total(self) -> int: ...
     @property

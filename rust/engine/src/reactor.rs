@@ -44,15 +44,17 @@ const STORE_CHECK: Duration = Duration::from_millis(100);
 const READS_PER_TURN: usize = 64;
 /// Kernel events taken at once.
 const EVENTS_PER_TURN: usize = 1024;
+/// How often all connections are counted by phase.
+const PASS_EVERY_US: u64 = 100_000;
 
-pub(crate) struct Reactor<C> {
+pub(crate) struct Reactor {
     poll: Poll,
     shared: Arc<Shared>,
     store: Store,
     client_config: Arc<runner_client::Config>,
     connect_timeout: Duration,
     target: Target,
-    clock: C,
+    clock: Arc<dyn Clock>,
     connections: Slab<Connection>,
     sessions: HashMap<Arc<str>, Session>,
     timers: Timers,
@@ -84,7 +86,7 @@ struct Session {
     totals: Counters,
 }
 
-impl<C: Clock> Reactor<C> {
+impl Reactor {
     /// The token of the waker; no connection's, see [`Key::to_token`].
     pub(crate) const WAKE: Token = Token(usize::MAX);
 
@@ -93,7 +95,7 @@ impl<C: Clock> Reactor<C> {
         shared: Arc<Shared>,
         store: Store,
         config: Config,
-        clock: C,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsConfigError> {
         let connector = if config.endpoint.secure { Some(Connector::new(&config)?) } else { None };
         let for_resolver = Arc::clone(&shared);
@@ -390,9 +392,9 @@ impl<C: Clock> Reactor<C> {
         let meters = &self.shared.meters;
         let (mut dialling, mut online) = (0, 0);
         // A pass over all connections is too much for every turn of a busy thread, and little ten times a second.
-        let beat = self.bench.unix_ms / 100;
-        let last_beat = meters.heartbeat_unix_ms.swap(self.bench.unix_ms, Ordering::Relaxed) / 100;
-        if last_beat != beat || self.connections.len() < 64 {
+        let now_us = self.bench.now.as_micros();
+        let last_us = meters.heartbeat_us.swap(now_us, Ordering::Relaxed);
+        if last_us / PASS_EVERY_US != now_us / PASS_EVERY_US || self.connections.len() < 64 {
             for connection in self.connections.iter() {
                 match connection.phase() {
                     Phase::Dialling | Phase::Securing => dialling += 1,

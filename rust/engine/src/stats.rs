@@ -46,8 +46,8 @@ pub(crate) struct Meters {
     pub(crate) dialling: AtomicUsize,
     pub(crate) online: AtomicUsize,
     pub(crate) loop_lag_us: AtomicU64,
-    /// Of the wall clock, so that a reader needs no part in the engine's clock.
-    pub(crate) heartbeat_unix_ms: AtomicU64,
+    /// The end of the last turn, on the engine's clock.
+    pub(crate) heartbeat_us: AtomicU64,
     pub(crate) turns_total: AtomicU64,
     pub(crate) wakeups_total: AtomicU64,
     pub(crate) dials_total: AtomicU64,
@@ -57,14 +57,14 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    pub(crate) fn snapshot(&self, unix_ms: u64) -> Stats {
+    pub(crate) fn snapshot(&self, now: Instant) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             sessions: self.sessions.load(Ordering::Relaxed),
             dialling: self.dialling.load(Ordering::Relaxed),
             online: self.online.load(Ordering::Relaxed),
             loop_lag: Duration::from_micros(read(&self.loop_lag_us)),
-            heartbeat_age: Duration::from_millis(unix_ms.saturating_sub(read(&self.heartbeat_unix_ms))),
+            heartbeat_age: now - Instant::from_micros(read(&self.heartbeat_us)),
             turns_total: read(&self.turns_total),
             wakeups_total: read(&self.wakeups_total),
             dials_total: read(&self.dials_total),

@@ -63,3 +63,22 @@ fn a_stall_between_two_looks_is_seen_by_both_readers_for_half_a_minute() {
         assert!(lag >= Duration::from_secs(10), "{lag:?}");
     }
 }
+
+#[test]
+fn a_thread_that_stands_still_is_seen_whatever_the_wall_clock_says() {
+    let world = World::plain(0);
+    for wall_ahead in [Duration::ZERO, Duration::from_secs(7200), Duration::from_secs(3600)] {
+        world.bench.set_wall_ahead(wall_ahead);
+        for _ in 0..2 {
+            world.bench.engine.counters(|_| ()); // the second one is of a turn after a whole one by that clock
+        }
+        let age = world.bench.engine.stats().heartbeat_age;
+        assert!(age < Duration::from_secs(30), "{age:?} after the wall clock was set");
+        let until = stall(&world);
+        world.bench.advance(Duration::from_secs(60));
+        world.bench.set_wall_ahead(wall_ahead.saturating_sub(Duration::from_secs(1800)));
+        let age = world.bench.engine.stats().heartbeat_age;
+        assert!(age >= Duration::from_secs(60), "{age:?} while it stands still");
+        drop(until);
+    }
+}
