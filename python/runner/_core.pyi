@@ -220,7 +220,11 @@ class Event:
 
 @final
 class SessionCounters:
-    """Plain totals of one session over the life of the process, and ages in seconds (None: never)."""
+    """Plain totals of one session over the life of the process, and ages in seconds (None: never).
+
+    Ages are counted to the moment of the call, also when an older copy had to be given: what was heard 5 s ago
+    by a copy that is 60 s old was heard 65 s ago.
+    """
 
     @property
     def session_id(self) -> str: ...
@@ -228,6 +232,9 @@ class SessionCounters:
     def connection(self) -> int: ...
     @property
     def phase(self) -> str: ...
+    @property
+    def copy_age_s(self) -> float:
+        """Since the I/O thread made this copy; more than a moment while that thread stands still."""
     @property
     def frames_received(self) -> int: ...
     @property
@@ -394,7 +401,7 @@ class Engine:
     def counters(self) -> list[SessionCounters]:
         """All sessions that ever opened, in one call. Waits for the I/O thread to copy them (GIL released),
         normally
-        well under a millisecond; after 250 ms the previous copy is given."""
+        well under a millisecond; after 250 ms the previous copy is given, which `copy_age_s` tells."""
     def stats(self) -> EngineStats: ...
     def shutdown(self) -> None:
         """Close everything with `shutdown`, within 2 s; the event `stopped` is the last one. Asking again

@@ -144,6 +144,7 @@ def test_counters_and_stats_describe_a_connection(engine: _core.Engine) -> None:
     assert (row.session_id, row.connection, row.phase) == ("a", 3, "upgrading")
     assert row.bytes_sent > 0
     assert row.last_pong_age_s is None
+    assert 0.0 <= row.copy_age_s < PATIENCE_S
     assert len(row.response_buckets) == len(_core.RESPONSE_BUCKETS_S) + 1
     stats = engine.stats()
     assert (stats.sessions, stats.online, stats.dials_total, stats.panics_total) == (1, 0, 1, 0)

@@ -43,6 +43,7 @@ class FakeCounters:
     session_id: str
     connection: int
     phase: str
+    copy_age_s: float = 0.0
     pings_sent: int = 10
     pongs_received: int = 10
     last_data_age_s: float | None = None

@@ -10,7 +10,7 @@ from runner.errors import UnknownSessionError
 from runner.reconnect.policy import Policy
 from runner.session import Deadlines, State
 from runner.supervisor import commands
-from support.fake_engine import FakeEvent, FakeServer, FakeStore
+from support.fake_engine import FakeCounters, FakeEvent, FakeServer, FakeStore
 from support.world import FAST, World
 
 pytestmark = pytest.mark.usefixtures("quiet_logs")
@@ -321,6 +321,33 @@ def test_counters_that_show_another_connection_or_a_closed_one_prove_the_loss(
     world.stop()
     world.run(0.2)
     assert not row.live
+
+
+def test_an_old_copy_of_the_counters_proves_no_loss() -> None:
+    """The engine's thread stands still: its last copy is of the connection before this one."""
+    world = online()
+    world.engine.never_closes.add("a")
+    world.engine.counter_overrides["a"] = {"connection": 99, "copy_age_s": 3600.0}
+    world.force()
+    world.run(Deadlines().closing_s + 1)
+    assert world.machine.row("a").live
+    assert world.attempts() == 1
+
+
+def test_ages_are_of_the_moment_at_which_the_engine_gave_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = online()
+    world.run(60)
+    look = world.engine.counters
+
+    def late() -> list[FakeCounters]:
+        world.now += 0.25  # what the call waits for a thread that stands still
+        return [replace(entry, last_pong_age_s=5.0) for entry in look()]
+
+    monkeypatch.setattr(world.engine, "counters", late)
+    world.run(10)
+    shown = world.machine.view("a")
+    assert shown is not None
+    assert shown.last_pong_at == world.unix_ms() - 5000
 
 
 # -- breaker reset -------------------------------------------------------------------------------------------

@@ -97,9 +97,11 @@ class Ledger:
 
     def _read_ages(self, now: float) -> None:
         self._ages_at = now
+        counters = self.engine.counters()
+        at = self._clock()  # the call waits for a thread that stands still, and the ages are of its end
         self._ages = {
-            entry.session_id: Ages(now, entry.last_data_age_s, entry.last_pong_age_s, entry.pong_rtt_s)
-            for entry in self.engine.counters()
+            entry.session_id: Ages(at, entry.last_data_age_s, entry.last_pong_age_s, entry.pong_rtt_s)
+            for entry in counters
         }
 
     def next_retry_at(self, row: Row) -> float | None:

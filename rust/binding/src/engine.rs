@@ -83,7 +83,7 @@ impl Engine {
     fn counters(&self, py: Python<'_>) -> Vec<SessionCounters> {
         py.detach(|| {
             let mut rows = Vec::new();
-            self.0.counters(|row| rows.push(SessionCounters::from(row)));
+            self.0.counters(|row| rows.push(SessionCounters::new(row, self.0.now())));
             rows
         })
     }

@@ -11,6 +11,7 @@ use crate::stats::{Meters, SessionCounters, Stats};
 use crate::tls::TlsConfigError;
 use mio::Waker;
 use runner_proto::close_reason::CloseReason;
+use runner_proto::time::Instant;
 use runner_store::Store;
 use std::collections::HashMap;
 use std::io;
@@ -200,13 +201,19 @@ impl Engine {
         snapshot.rows.iter().for_each(&mut each);
     }
 
+    /// The thread's clock now: what the age of a [`SessionCounters`] is measured by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
     /// A snapshot of the thread; never blocks.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
             outbox_depth: self.shared.outbox.depth(),
             outbox_dropped_total: self.shared.outbox.dropped_total(),
-            ..self.shared.meters.snapshot(self.shared.clock.now())
+            ..self.shared.meters.snapshot(self.now())
         }
     }
 

@@ -119,7 +119,7 @@ pub struct SessionCounters {
     pub phase: Phase,
     /// The totals; instants in it are of the engine's clock.
     pub totals: Counters,
-    /// When they were copied, for ages.
+    /// When they were copied. The copy may be an old one, so ages are counted from [`now`](crate::Engine::now).
     pub at: Instant,
 }
 

@@ -82,3 +82,24 @@ fn a_thread_that_stands_still_is_seen_whatever_the_wall_clock_says() {
         drop(until);
     }
 }
+
+#[test]
+fn an_old_copy_of_the_counters_says_how_old_it_is() {
+    let world = World::plain(1);
+    world.bench.open("s0", 1);
+    world.bench.wait_online("s0", 1);
+    let ages = || {
+        let mut ages = Vec::new();
+        let engine = &world.bench.engine;
+        engine.counters(|row| ages.push((engine.now() - row.at, row.totals.last_data)));
+        ages[0]
+    };
+    let (age, last_data) = ages();
+    assert!(age < Duration::from_secs(30), "{age:?}");
+    let until = stall(&world);
+    world.bench.advance(Duration::from_secs(60));
+    let (age, same) = ages();
+    assert!(age >= Duration::from_secs(60), "{age:?}");
+    assert_eq!(same, last_data);
+    drop(until);
+}
