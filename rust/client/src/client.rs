@@ -189,7 +189,7 @@ impl Client {
     }
 
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
-    /// closes the connection all the same.
+    /// closes the connection all the same. Nor is a send that fits no frame: it is counted.
     pub fn handle_command(&mut self, command: Command, cx: &mut Cx<'_>) {
         let io = &mut io(cx);
         match command {
@@ -209,6 +209,10 @@ impl Client {
                     .with_detail("not online: the server was not told"),
                 io,
             ),
+            // Remembered, it would look like a server that does not acknowledge.
+            Command::Send { node } if !Session::fits(node.len()) => {
+                self.session.counters_mut().sends_refused += 1;
+            }
             Command::Send { node } if self.session.phase() == Phase::Online => {
                 if let Some(id) = stanza::message_id(&node) {
                     self.sends.insert(id, io.now);

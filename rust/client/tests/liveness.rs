@@ -8,6 +8,7 @@ use runner_client::{Command, CommitFailed, Probe};
 use runner_proto::{
     node::{self, Node},
     phase::Phase,
+    session::MAX_PLAIN,
     time::Instant,
 };
 use support::{
@@ -148,6 +149,28 @@ fn a_send_without_an_acknowledgement_is_deafness_after_a_minute_and_heals_with_t
     world.peer.script.acknowledges_messages = true;
     send(&mut world, "B");
     assert_eq!(world.probes(), [(Probe::SendUnacked, false), (Probe::SendUnacked, true)]);
+}
+
+#[test]
+fn a_send_that_fits_no_frame_is_counted_and_no_server_is_blamed() {
+    let mut world = World::online();
+    let encoded = |body: usize| {
+        let mut plain = Vec::new();
+        node::encode(&Node::new("message").attr("id", "A").bytes(vec![7; body]), &mut plain);
+        plain
+    };
+    let head = encoded(1 << 20).len() - (1 << 20);
+    let longest = encoded(MAX_PLAIN - head);
+    assert_eq!(longest.len(), MAX_PLAIN);
+    world.peer.script.acknowledges_messages = false;
+    world.command(Command::Send { node: encoded(MAX_PLAIN - head + 1) });
+    world.advance(120 * SECOND);
+    assert_eq!((world.probes(), world.peer.received_with("message").len()), (vec![], 0));
+    assert_eq!(world.client.counters().sends_refused, 1);
+    world.peer.script.acknowledges_messages = true;
+    world.command(Command::Send { node: longest });
+    assert_eq!(world.client.counters().sends_refused, 1);
+    assert_eq!(world.peer.received_with("message").len(), 1, "at the limit it is sent");
 }
 
 #[test]

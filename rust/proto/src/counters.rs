@@ -31,6 +31,8 @@ pub struct Counters {
     pub requests_sent: u32,
     /// Requests answered with an error or not at all.
     pub requests_failed: u32,
+    /// Stanzas that somebody wanted to send and that fit no frame.
+    pub sends_refused: u32,
     /// Inbound stanzas that still wait for their terminal answer.
     pub unanswered: u32,
     /// Since when the oldest of them waits.
