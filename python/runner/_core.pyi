@@ -19,6 +19,9 @@ class StoreError(Exception):
 class EngineClosedError(Exception):
     """A call after `shutdown()` finished: the caller's bug."""
 
+class EngineFullError(Exception):
+    """No room for what was asked for: nothing was done. Drain, and ask again in a moment."""
+
 @final
 class StoredSession:
     """One session as the store knows it."""
@@ -261,6 +264,9 @@ class SessionCounters:
     @property
     def requests_failed(self) -> int: ...
     @property
+    def sends_refused(self) -> int:
+        """Nodes that were queued and fit no frame. `Engine.send` refuses them first."""
+    @property
     def unanswered(self) -> int:
         """Inbound stanzas that still wait for their terminal answer."""
     @property
@@ -377,9 +383,8 @@ class Engine:
         """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
 
         Errors: ValueError (empty session id, proxy URL: `http://`, `socks5://` or `socks5h://`, with optional
-        `user:password@`); RuntimeError when the session already has an open connection (our bug) or when a
-        million
-        events wait to be drained; EngineClosedError.
+        `user:password@`); RuntimeError when the session already has an open connection (our bug); EngineFullError
+        when a million events wait to be drained; EngineClosedError.
         """
     def close(self, session_id: str, connection: int, reason: str) -> None:
         """Close with one of the `request` reasons (else ValueError). One that is not there (any more) is
@@ -394,7 +399,7 @@ class Engine:
         """Queue one encoded node (flag byte in front). A connection that is not there (any more) is left
         alone.
 
-        Errors: ValueError when it does not decode; RuntimeError when 65,536 nodes wait; EngineClosedError.
+        Errors: ValueError when it does not decode or is longer than a frame (8 MiB); EngineFullError when 65,536 nodes wait; EngineClosedError.
         """
     def forget(self, session_id: str) -> None:
         """Drop the counters of a session that was deleted; one with a connection is left alone."""

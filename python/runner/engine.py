@@ -236,6 +236,13 @@ def open_engine(store: _core.Store, **config: Any) -> _core.Engine:  # noqa: ANN
     return _core.Engine(store, _core.EngineConfig(**config))
 
 
+def engine_full_error() -> type[Exception]:
+    """What `Engine.open` and `send` raise when they had no room and did nothing."""
+    from runner import _core
+
+    return _core.EngineFullError
+
+
 def close_reasons() -> Sequence[_core.CloseReasonInfo]:
     """Every reason a connection can end, as the Rust side knows them."""
     from runner import _core

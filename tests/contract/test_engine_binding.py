@@ -122,6 +122,8 @@ def test_misuse_of_close_and_send_raises(engine: _core.Engine) -> None:
         engine.close("a", 1, "pong_deadline")
     with pytest.raises(ValueError, match="node"):
         engine.send("a", 1, b"\x00\xff\xff")
+    with pytest.raises(ValueError, match="and a frame holds"):
+        engine.send("a", 1, b"\x00" * (8 << 20))
 
 
 def test_after_shutdown_open_raises_and_close_is_harmless(store: _core.Store, silent_port: int) -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from runner.engine import engine_full_error
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -123,6 +125,8 @@ class FakeEngine:
         self.fake_stats = FakeStats()
         self.counter_overrides: dict[str, dict[str, object]] = {}
         self.is_down = False
+        self.is_full = False
+        """Events wait undrained: every dial is refused."""
         self._connections: dict[str, _Connection] = {}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
@@ -155,6 +159,8 @@ class FakeEngine:
             raise ValueError("proxy is not a URL")
         if session_id in self._connections:
             raise RuntimeError(f"{session_id} has an open connection")
+        if self.is_full:
+            raise engine_full_error()("the queue is full")
         now = self.clock()
         self.opens.append(Opened(now, session_id, connection, version, proxy, resume))
         self._connections[session_id] = _Connection(connection, "dialling", now, version=version)

@@ -307,6 +307,30 @@ def test_an_impossible_proxy_parks_only_its_session_and_a_new_one_frees_it() -> 
     assert world.state("b") is State.ONLINE
 
 
+def test_an_engine_without_room_is_asked_again_and_nobody_is_told_to_restart() -> None:
+    world = World(FakeStore("a", "b"), POLICY)
+    world.engine.is_full = True
+    world.run(20)
+    assert {world.state("a"), world.state("b")} <= {State.BACKOFF, State.CONNECTING}
+    assert not world.machine.incidents.open()
+    assert world.view("a").attempt == 0, "nothing was tried"
+    world.engine.is_full = False
+    world.run(5)
+    assert (world.state("a"), world.state("b")) == (State.ONLINE, State.ONLINE)
+    assert world.view("a").connection == 1, "no number was used up"
+
+
+def test_an_engine_that_stays_without_room_is_an_incident_until_it_has_some() -> None:
+    world = World(FakeStore("a"), POLICY)
+    world.engine.is_full = True
+    world.run(40)
+    assert [it.kind for it in world.machine.incidents.open()] == ["engine_full"]
+    world.engine.is_full = False
+    world.run(5)
+    assert world.state() is State.ONLINE
+    assert not world.machine.incidents.open()
+
+
 @pytest.mark.parametrize("facts", [{"phase": "closed"}, {"connection": 99}])
 def test_counters_that_show_another_connection_or_a_closed_one_prove_the_loss(
     facts: dict[str, object],

@@ -68,6 +68,7 @@ class Ledger:
         self._bucket_saved_at = float("-inf")
         self._ages: dict[str, Ages] = {}
         self._ages_at = float("-inf")
+        self._full_since: float | None = None
         self.is_stopping = False
         self.engine_stopped = False
         self.refresh_wanted = False

@@ -104,6 +104,11 @@ impl SessionCounters {
     }
 
     #[getter]
+    fn sends_refused(&self) -> u32 {
+        self.row.totals.sends_refused
+    }
+
+    #[getter]
     fn unanswered(&self) -> u32 {
         self.row.totals.unanswered
     }
