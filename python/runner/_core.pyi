@@ -65,6 +65,24 @@ class InboxMessage:
     def received_unix_ms(self) -> int: ...
 
 @final
+class DeadLetter:
+    """One inbound `<message>` that this version could not decode and refused: nobody sends it again."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def frame(self) -> bytes:
+        """The decrypted frame as it came, flag byte in front; at most 1 MiB."""
+    @property
+    def received_unix_ms(self) -> int: ...
+
+@final
 class Quarantined:
     """A row or file that could not be read and was set aside."""
 
@@ -99,6 +117,12 @@ class StoreHealth:
     def wal_bytes(self) -> int: ...
     @property
     def inbox_pending(self) -> int: ...
+    @property
+    def dead_letters(self) -> int:
+        """Messages that could not be decoded and wait for `remove_dead_letters`."""
+    @property
+    def dead_letters_dropped_total(self) -> int:
+        """Such messages for which there was no room any more (1,000 in all, 100 of a session)."""
 
 @final
 class DeviceRecord:
@@ -168,6 +192,10 @@ class Store:
     def quarantined(self) -> list[Quarantined]: ...
     def take(self, after_seq: int, n: int) -> list[InboxMessage]: ...
     def done(self, seqs: list[int]) -> int: ...
+    def take_dead_letters(self, after_seq: int, n: int) -> list[DeadLetter]:
+        """The oldest after `after_seq`; they stay until they are removed. Blocking."""
+    def remove_dead_letters(self, seqs: list[int]) -> int:
+        """How many there were. Blocking."""
     def health(self) -> StoreHealth: ...
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued is committed. Blocking (releases the GIL)."""
@@ -253,6 +281,9 @@ class SessionCounters:
     @property
     def messages_received(self) -> int:
         """Inbound messages committed and answered."""
+    @property
+    def messages_undecodable(self) -> int:
+        """Inbound messages that did not decode and were refused; those up to 1 MiB are dead letters first."""
     @property
     def answers_sent(self) -> int: ...
     @property

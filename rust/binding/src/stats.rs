@@ -79,6 +79,11 @@ impl SessionCounters {
     }
 
     #[getter]
+    fn messages_undecodable(&self) -> u64 {
+        self.row.totals.messages_undecodable
+    }
+
+    #[getter]
     fn answers_sent(&self) -> u64 {
         self.row.totals.answers_sent
     }

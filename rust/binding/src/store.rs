@@ -98,6 +98,42 @@ impl InboxMessage {
 }
 
 #[pyclass(frozen, module = "runner._core")]
+struct DeadLetter(store::DeadLetter);
+
+#[pymethods]
+impl DeadLetter {
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    #[getter]
+    fn session_id(&self) -> &str {
+        &self.0.session_id
+    }
+
+    #[getter]
+    fn sender(&self) -> &str {
+        &self.0.sender
+    }
+
+    #[getter]
+    fn message_id(&self) -> &str {
+        &self.0.message_id
+    }
+
+    #[getter]
+    fn frame<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.frame)
+    }
+
+    #[getter]
+    fn received_unix_ms(&self) -> u64 {
+        self.0.received_unix_ms
+    }
+}
+
+#[pyclass(frozen, module = "runner._core")]
 struct Quarantined(store::Quarantined);
 
 #[pymethods]
@@ -171,6 +207,16 @@ impl StoreHealth {
     #[getter]
     fn inbox_pending(&self) -> u64 {
         self.0.inbox_pending
+    }
+
+    #[getter]
+    fn dead_letters(&self) -> u64 {
+        self.0.dead_letters
+    }
+
+    #[getter]
+    fn dead_letters_dropped_total(&self) -> u64 {
+        self.0.dead_letters_dropped_total
     }
 }
 
@@ -346,6 +392,16 @@ impl Store {
         py.detach(|| self.store.done(&seqs)).map_err(raise)
     }
 
+    fn take_dead_letters(&self, py: Python<'_>, after_seq: u64, n: usize) -> PyResult<Vec<DeadLetter>> {
+        let rows = py.detach(|| self.store.take_dead_letters(after_seq, n)).map_err(raise)?;
+        Ok(rows.into_iter().map(DeadLetter).collect())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn remove_dead_letters(&self, py: Python<'_>, seqs: Vec<u64>) -> PyResult<u64> {
+        py.detach(|| self.store.remove_dead_letters(&seqs)).map_err(raise)
+    }
+
     fn health(&self) -> StoreHealth {
         StoreHealth(self.store.health())
     }
@@ -367,6 +423,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("StoreError", error)?;
     m.add_class::<StoredSession>()?;
     m.add_class::<InboxMessage>()?;
+    m.add_class::<DeadLetter>()?;
     m.add_class::<Quarantined>()?;
     m.add_class::<StoreHealth>()?;
     m.add_class::<DeviceRecord>()?;

@@ -129,6 +129,9 @@ impl Client {
                 }
                 session::Event::Success(success) => self.on_success(success, &mut io, effects),
                 session::Event::Message(message) => self.on_message(message, &io, effects),
+                session::Event::Undecodable { head, plain } => {
+                    self.on_undecodable(head, plain, &mut io, effects);
+                }
                 session::Event::Stanza(stanza) => self.on_stanza(stanza, &mut io, effects),
                 session::Event::Response { pending, is_error, .. } => {
                     self.on_response(pending, is_error, &mut io, effects);
@@ -226,10 +229,11 @@ impl Client {
 
     /// The commit with this token is durable, or did not happen.
     pub fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, cx: &mut Cx<'_>) {
-        let Some(ack) = self.inbox.settle(token, outcome) else { return self.count_unanswered() };
-        self.session.send_encoded(&mut io(cx), &ack);
+        let Some(answer) = self.inbox.settle(token, outcome) else { return self.count_unanswered() };
+        self.session.send_encoded(&mut io(cx), &answer.stanza);
         let counters = self.session.counters_mut();
-        counters.messages_received += 1;
+        counters.messages_received += u64::from(!answer.refuses);
+        counters.messages_undecodable += u64::from(answer.refuses);
         counters.answers_sent += 1;
         self.count_unanswered();
         if self.inbox.unanswered() == 0 {

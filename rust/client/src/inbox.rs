@@ -21,27 +21,35 @@ pub(crate) struct Inbox {
     oldest_lost_unpaused: Option<Instant>,
 }
 
+/// What is sent once a commit is durable.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The encoded stanza.
+    pub(crate) stanza: Vec<u8>,
+    /// It refuses the message, which is kept as a dead letter.
+    pub(crate) refuses: bool,
+}
+
 #[derive(Debug)]
 struct Waiting {
     token: u32,
     since: Instant,
     /// The same without the pauses since then; what a verdict counts from.
     unpaused_since: Instant,
-    /// The encoded answer.
-    ack: Vec<u8>,
+    answer: Answer,
 }
 
 impl Inbox {
-    /// A message came; its `ack` is to be sent when the commit with the returned token is durable.
-    pub(crate) fn push(&mut self, ack: Vec<u8>, now: Instant) -> u64 {
+    /// A message came; its `answer` is to be sent when the commit with the returned token is durable.
+    pub(crate) fn push(&mut self, answer: Answer, now: Instant) -> u64 {
         self.last_token = self.last_token.checked_add(1).unwrap_or(1);
         let token = self.last_token;
-        self.waiting.push_back(Waiting { token, since: now, unpaused_since: now, ack });
+        self.waiting.push_back(Waiting { token, since: now, unpaused_since: now, answer });
         u64::from(self.last_token)
     }
 
     /// The commit with `token` has an outcome: the answer to send, if it is durable and waited for.
-    pub(crate) fn settle(&mut self, token: u64, outcome: Result<(), CommitFailed>) -> Option<Vec<u8>> {
+    pub(crate) fn settle(&mut self, token: u64, outcome: Result<(), CommitFailed>) -> Option<Answer> {
         // Outcomes come in order, so this is the first one unless the token is not ours.
         let index = self.waiting.iter().position(|waiting| u64::from(waiting.token) == token)?;
         let waiting = self.waiting.remove(index)?;
@@ -54,7 +62,7 @@ impl Inbox {
             self.oldest_lost_unpaused.get_or_insert(waiting.unpaused_since);
             return None;
         }
-        Some(waiting.ack)
+        Some(waiting.answer)
     }
 
     /// How many messages are unanswered.
@@ -92,13 +100,17 @@ mod tests {
         Instant::from_micros(seconds * 1_000_000)
     }
 
+    fn ack(byte: u8) -> Answer {
+        Answer { stanza: vec![byte], refuses: false }
+    }
+
     #[test]
     fn an_answer_is_given_once_and_only_for_what_is_durable() {
         let mut inbox = Inbox::default();
-        let first = inbox.push(vec![1], at(1));
-        let second = inbox.push(vec![2], at(2));
+        let first = inbox.push(ack(1), at(1));
+        let second = inbox.push(ack(2), at(2));
         assert_eq!((inbox.unanswered(), inbox.oldest()), (2, Some(at(1))));
-        assert_eq!(inbox.settle(first, Ok(())), Some(vec![1]));
+        assert_eq!(inbox.settle(first, Ok(())), Some(ack(1)));
         assert_eq!(inbox.settle(first, Ok(())), None);
         assert_eq!(inbox.settle(77, Ok(())), None);
         assert_eq!((inbox.unanswered(), inbox.oldest()), (1, Some(at(2))));

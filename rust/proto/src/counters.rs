@@ -21,6 +21,8 @@ pub struct Counters {
     pub stanzas_malformed: u64,
     /// Inbound messages committed and answered.
     pub messages_received: u64,
+    /// Inbound messages that did not decode and were refused: kept as dead letters unless they were too long.
+    pub messages_undecodable: u64,
     /// Terminal answers sent to inbound stanzas.
     pub answers_sent: u64,
     /// Keep-alive pings sent, second ones included.
