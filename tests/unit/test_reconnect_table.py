@@ -55,7 +55,8 @@ CONFIRM: Final = {"failure_logged_out", "stream_unauthorized", "stream_device_re
 LIMITED: Final = {"failure_rate_limited", "stream_rate_limited"}
 STAY: Final = {"stopped", "forced", "shutdown"}
 SINGLE: Final = {
-    "failure_temporary_ban", "failure_client_outdated", "fd_exhausted", "logged_out_by_request", "resume_failed",
+    "failure_temporary_ban", "failure_client_outdated", "fd_exhausted", "logged_out_by_request",
+    "resume_failed",
 }  # fmt: skip
 NEVER_FORCED: Final = {
     "failure_logged_out", "failure_temporary_ban", "failure_locked", "failure_banned", "stream_unauthorized",
@@ -151,7 +152,9 @@ def test_a_failed_resume_is_no_attempt_whatever_happened_before(phase: str) -> N
     """The full handshake is the rest of the same attempt: a 515 just before it makes it no slower."""
     _, used = after("stream_restart_required")
     _, failing = after("failure_generic", used)
-    half_open = replace(failing, breaker=failing.breaker.opened("failures", NOW, POLICY, Random(1)).attempted())
+    half_open = replace(
+        failing, breaker=failing.breaker.opened("failures", NOW, POLICY, Random(1)).attempted()
+    )
     for history in (History(), used, failing, half_open, used.limited(NOW, POLICY)):
         assert after("resume_failed", history, phase=phase) == (RetryNow(), history)
 

@@ -313,7 +313,7 @@ def test_an_engine_without_room_is_asked_again_and_nobody_is_told_to_restart() -
     world.run(20)
     assert {world.state("a"), world.state("b")} <= {State.BACKOFF, State.CONNECTING}
     assert not world.machine.incidents.open()
-    assert world.view("a").attempt == 0, "nothing was tried"
+    assert world.machine.row("a").history.failures == 0, "nothing was tried"
     world.engine.is_full = False
     world.run(5)
     assert (world.state("a"), world.state("b")) == (State.ONLINE, State.ONLINE)
@@ -371,7 +371,7 @@ def test_ages_are_of_the_moment_at_which_the_engine_gave_them(monkeypatch: pytes
     world.run(10)
     shown = world.machine.view("a")
     assert shown is not None
-    assert shown.last_pong_at == world.unix_ms() - 5000
+    assert shown.last_pong_at == world.unix_ms - 5000
 
 
 # -- breaker reset -------------------------------------------------------------------------------------------

@@ -200,7 +200,8 @@ class Dialling(Ledger):
         if self._full_since is None:
             self._full_since = now
         if now - self._full_since >= FULL_LASTS_S:
-            text = f"the engine has had no room for a dial for {now - self._full_since:.0f} s: too many events wait"
+            lasts_s = now - self._full_since
+            text = f"the engine has had no room for a dial for {lasts_s:.0f} s: too many events wait"
             self.raise_incident(ENGINE_FULL, "", "critical", text)
 
     def close_live(self, row: Row, closing: Closing, *, unlink: bool = False) -> None:

@@ -128,6 +128,7 @@ impl Bench {
     }
 
     /// Sets the engine's wall clock, and nothing else, ahead.
+    #[allow(dead_code, reason = "only the unit tests can hold the thread still meanwhile")]
     pub(crate) fn set_wall_ahead(&self, by: Duration) {
         self.clock.wall_ahead_ms.store(by.as_millis() as u64, Ordering::SeqCst);
         self.engine.poke();
