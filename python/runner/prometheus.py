@@ -145,6 +145,18 @@ def _store(metrics: Metrics) -> list[str]:
             ("store_failed_total", "counter", "Failed commits.", store.failed_total),
             ("store_wal_bytes", "gauge", "Size of the write-ahead log.", store.wal_bytes),
             ("store_inbox_pending", "gauge", "Messages that no consumer has confirmed.", store.inbox_pending),
+            (
+                "store_dead_letters",
+                "gauge",
+                "Messages that could not be decoded and were refused; kept as they came.",
+                store.dead_letters,
+            ),
+            (
+                "store_dead_letters_dropped_total",
+                "counter",
+                "Such messages for which there was no room.",
+                store.dead_letters_dropped_total,
+            ),
             ("store_disk_full", "gauge", "1 while the disk is full.", int(store.disk_full)),
         ]
     )
