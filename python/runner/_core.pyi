@@ -155,8 +155,12 @@ class DeviceRecord:
 class Store:
     """The one SQLite file of all sessions, held under a lock by this process."""
 
-    def __new__(cls, path: str, *, group_commit_ms: int = 2) -> Store:
-        """Open or create. Blocking. Errors: StoreError (locked, newer_schema, damaged, io, disk_full)."""
+    def __new__(cls, path: str, *, group_commit_ms: int = 2, keep_done_s: float = 86400.0) -> Store:
+        """Open or create. Blocking. Messages are removed `keep_done_s` after `done`.
+
+        Errors: StoreError (locked, newer_schema, damaged, io, disk_full); ValueError (`keep_done_s` is no
+        duration).
+        """
     @property
     def report(self) -> list[str]:
         """What opening found and did, in words (migrated, quarantined …); empty when all was well."""
@@ -253,8 +257,8 @@ class Event:
 class SessionCounters:
     """Plain totals of one session over the life of the process, and ages in seconds (None: never).
 
-    Ages are counted to the moment of the call, also when an older copy had to be given: what was heard 5 s ago
-    by a copy that is 60 s old was heard 65 s ago.
+    Ages are counted to the moment of the call, also when an older copy had to be given: what was heard 5 s
+    before a copy that is 60 s old was heard 65 s ago.
     """
 
     @property
@@ -334,8 +338,8 @@ class EngineStats:
     def online(self) -> int: ...
     @property
     def loop_lag_s(self) -> float:
-        """The longest that a timer, or a turn of the loop, was late, over the last 30 to 60 s: a look every 30 s
-        misses nothing, and reading it takes nothing from other readers."""
+        """The longest that a timer, or a turn of the loop, was late, over the last 30 to 60 s: a look every
+        30 s misses nothing, and reading it takes nothing from other readers."""
     @property
     def heartbeat_age_s(self) -> float:
         """Since the I/O thread last finished a turn, by a monotonic clock."""
@@ -414,8 +418,8 @@ class Engine:
         """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
 
         Errors: ValueError (empty session id, proxy URL: `http://`, `socks5://` or `socks5h://`, with optional
-        `user:password@`); RuntimeError when the session already has an open connection (our bug); EngineFullError
-        when a million events wait to be drained; EngineClosedError.
+        `user:password@`); RuntimeError when the session already has an open connection (our bug);
+        EngineFullError when a million events wait to be drained; EngineClosedError.
         """
     def close(self, session_id: str, connection: int, reason: str) -> None:
         """Close with one of the `request` reasons (else ValueError). One that is not there (any more) is
@@ -430,7 +434,8 @@ class Engine:
         """Queue one encoded node (flag byte in front). A connection that is not there (any more) is left
         alone.
 
-        Errors: ValueError when it does not decode or is longer than a frame (8 MiB); EngineFullError when 65,536 nodes wait; EngineClosedError.
+        Errors: ValueError when it does not decode or is longer than a frame (8 MiB); EngineFullError when
+        65,536 nodes wait; EngineClosedError.
         """
     def forget(self, session_id: str) -> None:
         """Drop the counters of a session that was deleted; one with a connection is left alone."""

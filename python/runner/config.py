@@ -221,6 +221,11 @@ class Settings:
         5000, "mean response time for an alert (checked; alerts come later)", reloadable=True
     )
 
+    inbox_retention_s: float = duration(
+        86_400_000,
+        "how long a confirmed message is remembered, so that one sent again is not given twice",
+        low_ms=60_000,
+    )
     outbox_capacity: int = count(65_536, "events the engine holds for Python", low=64, unit="events")
     event_queue: int = count(
         1024, "events held for one slow WebSocket before it loses some", low=16, unit="events"

@@ -149,8 +149,8 @@ class Store(Protocol):
     def flush(self, timeout_s: float) -> bool: ...
 
 
-def open_store(path: Path) -> _core.Store:
-    """Open or create the store. Blocking.
+def open_store(path: Path, keep_done_s: float) -> _core.Store:
+    """Open or create the store; confirmed messages are kept for `keep_done_s`. Blocking.
 
     Raises:
         LeaseHeldError: another process has it.
@@ -159,7 +159,7 @@ def open_store(path: Path) -> _core.Store:
     from runner import _core
 
     try:
-        return _core.Store(str(path))
+        return _core.Store(str(path), keep_done_s=keep_done_s)
     except _core.StoreError as error:
         slug, message = error.args[0], str(error.args[-1])
         if slug == "locked":

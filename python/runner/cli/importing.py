@@ -99,7 +99,7 @@ def _import_offline(
     from runner.intake import Intake
 
     prepare(here.data_path)
-    store = open_store(here.data_path / STORE_FILE)
+    store = open_store(here.data_path / STORE_FILE, here.inbox_retention_s)
     try:
         told = {outcome[0]: _result(*outcome) for outcome in Intake(store, proxy).take_over_all(wanted)}
         return [told[session_id] for session_id, _ in wanted]

@@ -309,9 +309,17 @@ impl Store {
 #[pymethods]
 impl Store {
     #[new]
-    #[pyo3(signature = (path, *, group_commit_ms = 2))]
-    fn new(py: Python<'_>, path: std::path::PathBuf, group_commit_ms: u64) -> PyResult<Self> {
-        let options = Options { group_commit: Duration::from_millis(group_commit_ms), ..Options::default() };
+    #[pyo3(signature = (path, *, group_commit_ms = 2, keep_done_s = 86400.0))]
+    fn new(
+        py: Python<'_>,
+        path: std::path::PathBuf,
+        group_commit_ms: u64,
+        keep_done_s: f64,
+    ) -> PyResult<Self> {
+        let keep_done = Duration::try_from_secs_f64(keep_done_s)
+            .map_err(|_| PyValueError::new_err(format!("keep_done_s: {keep_done_s} is not a duration")))?;
+        let group_commit = Duration::from_millis(group_commit_ms);
+        let options = Options { group_commit, keep_done, ..Options::default() };
         let (store, report) =
             py.detach(|| store::Store::open(path, options, Box::new(|| {}))).map_err(raise)?;
         Ok(Self { store, report: report.lines })
