@@ -19,6 +19,9 @@ class StoreError(Exception):
 class EngineClosedError(Exception):
     """A call after `shutdown()` finished: the caller's bug."""
 
+class EngineFullError(Exception):
+    """No room for what was asked for: nothing was done. Drain, and ask again in a moment."""
+
 @final
 class StoredSession:
     """One session as the store knows it."""
@@ -62,6 +65,24 @@ class InboxMessage:
     def received_unix_ms(self) -> int: ...
 
 @final
+class DeadLetter:
+    """One inbound `<message>` that this version could not decode and refused: nobody sends it again."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def frame(self) -> bytes:
+        """The decrypted frame as it came, flag byte in front; at most 1 MiB."""
+    @property
+    def received_unix_ms(self) -> int: ...
+
+@final
 class Quarantined:
     """A row or file that could not be read and was set aside."""
 
@@ -96,6 +117,12 @@ class StoreHealth:
     def wal_bytes(self) -> int: ...
     @property
     def inbox_pending(self) -> int: ...
+    @property
+    def dead_letters(self) -> int:
+        """Messages that could not be decoded and wait for `remove_dead_letters`."""
+    @property
+    def dead_letters_dropped_total(self) -> int:
+        """Such messages for which there was no room any more (1,000 in all, 100 of a session)."""
 
 @final
 class DeviceRecord:
@@ -128,8 +155,12 @@ class DeviceRecord:
 class Store:
     """The one SQLite file of all sessions, held under a lock by this process."""
 
-    def __new__(cls, path: str, *, group_commit_ms: int = 2) -> Store:
-        """Open or create. Blocking. Errors: StoreError (locked, newer_schema, damaged, io, disk_full)."""
+    def __new__(cls, path: str, *, group_commit_ms: int = 2, keep_done_s: float = 86400.0) -> Store:
+        """Open or create. Blocking. Messages are removed `keep_done_s` after `done`.
+
+        Errors: StoreError (locked, newer_schema, damaged, io, disk_full); ValueError (`keep_done_s` is no
+        duration).
+        """
     @property
     def report(self) -> list[str]:
         """What opening found and did, in words (migrated, quarantined …); empty when all was well."""
@@ -167,6 +198,10 @@ class Store:
     def quarantined(self) -> list[Quarantined]: ...
     def take(self, after_seq: int, n: int) -> list[InboxMessage]: ...
     def done(self, seqs: list[int]) -> int: ...
+    def take_dead_letters(self, after_seq: int, n: int) -> list[DeadLetter]:
+        """The oldest after `after_seq`; they stay until they are removed. Blocking."""
+    def remove_dead_letters(self, seqs: list[int]) -> int:
+        """How many there were. Blocking."""
     def health(self) -> StoreHealth: ...
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued is committed. Blocking (releases the GIL)."""
@@ -222,7 +257,11 @@ class Event:
 
 @final
 class SessionCounters:
-    """Plain totals of one session over the life of the process, and ages in seconds (None: never)."""
+    """Plain totals of one session over the life of the process, and ages in seconds (None: never).
+
+    Ages are counted to the moment of the call, also when an older copy had to be given: what was heard 5 s
+    before a copy that is 60 s old was heard 65 s ago.
+    """
 
     @property
     def session_id(self) -> str: ...
@@ -230,6 +269,9 @@ class SessionCounters:
     def connection(self) -> int: ...
     @property
     def phase(self) -> str: ...
+    @property
+    def copy_age_s(self) -> float:
+        """Since the I/O thread made this copy; more than a moment while that thread stands still."""
     @property
     def frames_received(self) -> int: ...
     @property
@@ -246,6 +288,9 @@ class SessionCounters:
     def messages_received(self) -> int:
         """Inbound messages committed and answered."""
     @property
+    def messages_undecodable(self) -> int:
+        """Inbound messages that did not decode and were refused; those up to 1 MiB are dead letters first."""
+    @property
     def answers_sent(self) -> int: ...
     @property
     def pings_sent(self) -> int: ...
@@ -255,6 +300,9 @@ class SessionCounters:
     def requests_sent(self) -> int: ...
     @property
     def requests_failed(self) -> int: ...
+    @property
+    def sends_refused(self) -> int:
+        """Nodes that were queued and fit no frame. `Engine.send` refuses them first."""
     @property
     def unanswered(self) -> int:
         """Inbound stanzas that still wait for their terminal answer."""
@@ -292,10 +340,11 @@ class EngineStats:
     def online(self) -> int: ...
     @property
     def loop_lag_s(self) -> float:
-        """How late the last timer fired."""
+        """The longest that a timer, or a turn of the loop, was late, over the last 30 to 60 s: a look every
+        30 s misses nothing, and reading it takes nothing from other readers."""
     @property
     def heartbeat_age_s(self) -> float:
-        """Since the I/O thread last finished a turn."""
+        """Since the I/O thread last finished a turn, by a monotonic clock."""
     @property
     def turns_total(self) -> int: ...
     @property
@@ -377,9 +426,8 @@ class Engine:
         """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
 
         Errors: ValueError (empty session id, proxy URL: `http://`, `socks5://` or `socks5h://`, with optional
-        `user:password@`); RuntimeError when the session already has an open connection (our bug) or when a
-        million
-        events wait to be drained; EngineClosedError.
+        `user:password@`); RuntimeError when the session already has an open connection (our bug);
+        EngineFullError when a million events wait to be drained; EngineClosedError.
         """
     def close(self, session_id: str, connection: int, reason: str) -> None:
         """Close with one of the `request` reasons (else ValueError). One that is not there (any more) is
@@ -394,14 +442,15 @@ class Engine:
         """Queue one encoded node (flag byte in front). A connection that is not there (any more) is left
         alone.
 
-        Errors: ValueError when it does not decode; RuntimeError when 65,536 nodes wait; EngineClosedError.
+        Errors: ValueError when it does not decode or is longer than a frame (8 MiB); EngineFullError when
+        65,536 nodes wait; EngineClosedError.
         """
     def forget(self, session_id: str) -> None:
         """Drop the counters of a session that was deleted; one with a connection is left alone."""
     def counters(self) -> list[SessionCounters]:
         """All sessions that ever opened, in one call. Waits for the I/O thread to copy them (GIL released),
         normally
-        well under a millisecond; after 250 ms the previous copy is given."""
+        well under a millisecond; after 250 ms the previous copy is given, which `copy_age_s` tells."""
     def stats(self) -> EngineStats: ...
     def shutdown(self) -> None:
         """Close everything with `shutdown`, within 2 s; the event `stopped` is the last one. Asking again

@@ -108,7 +108,7 @@ def _run(
         server = stack.enter_context(embedded.simulator(simulated, store_dir))
         adjust = partial(embedded.settings_for, server)
         settings = adjust(settings)
-    store = open_store(store_dir / STORE_FILE)
+    store = open_store(store_dir / STORE_FILE, settings.inbox_retention_s)
     stack.callback(store.close)
     for line in store.report:
         logger().warning("store opened", found=line)

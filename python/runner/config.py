@@ -235,6 +235,11 @@ class Settings:
         written_default="$WHATSAPP_DATA_DIR/logs/monitor.log",
     )
 
+    inbox_retention_s: float = duration(
+        86_400_000,
+        "how long a confirmed message is remembered, so that one sent again is not given twice",
+        low_ms=60_000,
+    )
     outbox_capacity: int = count(65_536, "events the engine holds for Python", low=64, unit="events")
     held_input_limit: int = count(
         256 * 1024 * 1024,

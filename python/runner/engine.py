@@ -64,6 +64,8 @@ class Counters(Protocol):
     @property
     def phase(self) -> str: ...
     @property
+    def copy_age_s(self) -> float: ...
+    @property
     def pings_sent(self) -> int: ...
     @property
     def pongs_received(self) -> int: ...
@@ -148,8 +150,8 @@ class Store(Protocol):
     def flush(self, timeout_s: float) -> bool: ...
 
 
-def open_store(path: Path) -> _core.Store:
-    """Open or create the store. Blocking.
+def open_store(path: Path, keep_done_s: float) -> _core.Store:
+    """Open or create the store; confirmed messages are kept for `keep_done_s`. Blocking.
 
     Raises:
         LeaseHeldError: another process has it.
@@ -158,7 +160,7 @@ def open_store(path: Path) -> _core.Store:
     from runner import _core
 
     try:
-        return _core.Store(str(path))
+        return _core.Store(str(path), keep_done_s=keep_done_s)
     except _core.StoreError as error:
         slug, message = error.args[0], str(error.args[-1])
         if slug == "locked":
@@ -217,6 +219,13 @@ def open_engine(store: _core.Store, **config: Any) -> _core.Engine:  # noqa: ANN
     from runner import _core
 
     return _core.Engine(store, _core.EngineConfig(**config))
+
+
+def engine_full_error() -> type[Exception]:
+    """What `Engine.open` and `send` raise when they had no room and did nothing."""
+    from runner import _core
+
+    return _core.EngineFullError
 
 
 def close_reasons() -> Sequence[_core.CloseReasonInfo]:

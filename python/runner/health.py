@@ -169,7 +169,7 @@ def _fleet_incidents(fleet: FleetFacts, limits: Limits) -> Iterable[tuple[str, t
     if fleet.heartbeat_age_s > limits.heartbeat_s:
         yield "engine_lag", ("critical", f"no turn of the engine for {fleet.heartbeat_age_s:.1f} s")
     elif fleet.engine_lag_s > limits.engine_lag_s:
-        yield "engine_lag", ("critical", f"the engine's timers are {fleet.engine_lag_s:.1f} s late")
+        yield "engine_lag", ("critical", f"the engine was {fleet.engine_lag_s:.1f} s late in the last minute")
     if fleet.disk_full:
         yield DISK_FULL, ("critical", "the disk is full: nothing inbound is answered; free some space")
     elif fleet.store_age_s > limits.store_age_s:

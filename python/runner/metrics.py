@@ -398,6 +398,7 @@ class Metrics:
                 "failedCommits": store.failed_total,
                 "walBytes": store.wal_bytes,
                 "inboxPending": store.inbox_pending,
+                "deadLetters": store.dead_letters,
                 "diskFull": store.disk_full,
             },
         }

@@ -106,7 +106,12 @@ def _engine(metrics: Metrics) -> list[str]:
     stats = metrics.sources.stats()
     return _plain(
         [
-            ("engine_loop_lag_seconds", "gauge", "How late the last timer fired.", stats.loop_lag_s),
+            (
+                "engine_loop_lag_seconds",
+                "gauge",
+                "The longest that a timer or a turn of the I/O thread was late, in the last 30 to 60 s.",
+                stats.loop_lag_s,
+            ),
             (
                 "engine_heartbeat_age_seconds",
                 "gauge",
@@ -152,6 +157,18 @@ def _store(metrics: Metrics) -> list[str]:
             ("store_failed_total", "counter", "Failed commits.", store.failed_total),
             ("store_wal_bytes", "gauge", "Size of the write-ahead log.", store.wal_bytes),
             ("store_inbox_pending", "gauge", "Messages that no consumer has confirmed.", store.inbox_pending),
+            (
+                "store_dead_letters",
+                "gauge",
+                "Messages that could not be decoded and were refused; kept as they came.",
+                store.dead_letters,
+            ),
+            (
+                "store_dead_letters_dropped_total",
+                "counter",
+                "Such messages for which there was no room.",
+                store.dead_letters_dropped_total,
+            ),
             ("store_disk_full", "gauge", "1 while the disk is full.", int(store.disk_full)),
         ]
     )

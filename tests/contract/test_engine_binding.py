@@ -122,6 +122,8 @@ def test_misuse_of_close_and_send_raises(engine: _core.Engine) -> None:
         engine.close("a", 1, "pong_deadline")
     with pytest.raises(ValueError, match="node"):
         engine.send("a", 1, b"\x00\xff\xff")
+    with pytest.raises(ValueError, match="and a frame holds"):
+        engine.send("a", 1, b"\x00" * (8 << 20))
 
 
 def test_after_shutdown_open_raises_and_close_is_harmless(store: _core.Store, silent_port: int) -> None:
@@ -144,6 +146,7 @@ def test_counters_and_stats_describe_a_connection(engine: _core.Engine) -> None:
     assert (row.session_id, row.connection, row.phase) == ("a", 3, "upgrading")
     assert row.bytes_sent > 0
     assert row.last_pong_age_s is None
+    assert 0.0 <= row.copy_age_s < PATIENCE_S
     assert len(row.response_buckets) == len(_core.RESPONSE_BUCKETS_S) + 1
     stats = engine.stats()
     assert (stats.sessions, stats.online, stats.dials_total, stats.panics_total) == (1, 0, 1, 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 import stat
 import threading
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -165,6 +167,40 @@ def test_policy_and_meta_survive_a_restart(store: _core.Store, path: Path) -> No
     again = _core.Store(str(path))
     assert [row.policy for row in again.sessions()] == ['{"desired": "stopped"}']
     assert again.meta() == {"boot": "1"}
+    again.close()
+
+
+def test_confirmed_messages_are_kept_as_long_as_the_setting_says(store: _core.Store, path: Path) -> None:
+    store.close()
+    put_message(path, 1, "shop")
+    again = _core.Store(str(path))
+    assert again.done([1]) == 1
+    again.close()
+    for keep_s, left in ((86400.0, 1), (1800.0, 0)):
+        with closing(sqlite3.connect(path)) as file, file:
+            file.execute("UPDATE confirmed SET done_unix_ms = ?", [round((time.time() - 3600) * 1000)])
+        again = _core.Store(str(path), keep_done_s=keep_s)
+        assert again.flush(10.0)
+        again.close()
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("SELECT count(*) FROM inbox").fetchone() == (left,)
+    with pytest.raises(ValueError, match="keep_done_s"):
+        _core.Store(str(path), keep_done_s=-1.0)
+
+
+def test_dead_letters_stay_until_they_are_removed(store: _core.Store, path: Path) -> None:
+    store.close()
+    with closing(sqlite3.connect(path)) as file, file:
+        row = ("shop", "sender", "id1", 7, b"\x00\xf8")
+        file.execute("INSERT INTO dead_letter VALUES (3, ?, ?, ?, ?, ?)", row)
+    again = _core.Store(str(path))
+    assert (again.health().dead_letters, again.health().dead_letters_dropped_total) == (1, 0)
+    (letter,) = again.take_dead_letters(0, 10)
+    assert (letter.seq, letter.session_id, letter.sender, letter.message_id) == (3, "shop", "sender", "id1")
+    assert (letter.received_unix_ms, letter.frame) == (7, b"\x00\xf8")
+    assert again.take_dead_letters(3, 10) == []
+    assert again.remove_dead_letters([3, 4]) == 1
+    assert (again.take_dead_letters(0, 10), again.health().dead_letters) == ([], 0)
     again.close()
 
 

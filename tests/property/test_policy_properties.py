@@ -114,7 +114,11 @@ class SessionLife(RuleBasedStateMachine):
             )
         if isinstance(decision, RetryNow):
             stable = online is not None and online >= POLICY.stable_s
-            assert stable or TABLE[reason].verdict == "at_once" or self.history.failures == 0
+            assert (
+                stable or TABLE[reason].verdict in ("at_once", "same_attempt") or self.history.failures == 0
+            )
+        if reason == "resume_failed" and (online is None or online < POLICY.stable_s):
+            assert (decision, self.history) == (RetryNow(), before), "the full handshake is the same attempt"
         if isinstance(decision, Park | LoggedOut):
             assert TABLE[reason].verdict in ("park", "confirm", "logged_out")
         if TABLE[reason].fault in ("path", "operator"):

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from runner.engine import engine_full_error
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,6 +45,7 @@ class FakeCounters:
     session_id: str
     connection: int
     phase: str
+    copy_age_s: float = 0.0
     pings_sent: int = 10
     pongs_received: int = 10
     last_data_age_s: float | None = None
@@ -122,6 +125,8 @@ class FakeEngine:
         self.fake_stats = FakeStats()
         self.counter_overrides: dict[str, dict[str, object]] = {}
         self.is_down = False
+        self.is_full = False
+        """Events wait undrained: every dial is refused."""
         self._connections: dict[str, _Connection] = {}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
@@ -154,6 +159,8 @@ class FakeEngine:
             raise ValueError("proxy is not a URL")
         if session_id in self._connections:
             raise RuntimeError(f"{session_id} has an open connection")
+        if self.is_full:
+            raise engine_full_error()("the queue is full")
         now = self.clock()
         self.opens.append(Opened(now, session_id, connection, version, proxy, resume))
         self._connections[session_id] = _Connection(connection, "dialling", now, version=version)

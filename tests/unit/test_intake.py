@@ -27,7 +27,7 @@ VECTORS = Path(__file__).parents[1] / "vectors" / "baileys_auth"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[_core.Store]:
-    opened = open_store(tmp_path / STORE_FILE)
+    opened = open_store(tmp_path / STORE_FILE, 60.0)
     yield opened
     opened.close()
 
@@ -140,7 +140,7 @@ def test_an_upload_with_a_name_that_no_file_can_have_is_refused(store: _core.Sto
 
 def test_a_store_has_one_owner(store: _core.Store, tmp_path: Path) -> None:
     with pytest.raises(LeaseHeldError) as caught:
-        open_store(tmp_path / STORE_FILE)
+        open_store(tmp_path / STORE_FILE, 60.0)
     assert "WHATSAPP_DATA_DIR" in caught.value.remedy
 
 
@@ -161,7 +161,7 @@ def test_a_store_that_is_damaged_is_explained_and_kept(tmp_path: Path) -> None:
     shutil.copy(VECTORS / "one" / "creds.json", path)
     before = path.read_bytes()
     with pytest.raises(StartError, match=r"runner\.db is damaged"):
-        open_store(tmp_path / STORE_FILE)
+        open_store(tmp_path / STORE_FILE, 60.0)
     assert path.read_bytes() == before
 
 

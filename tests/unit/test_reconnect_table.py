@@ -48,8 +48,7 @@ PATH: Final = {
     "certificate_expired",
 }  # fmt: skip
 AT_ONCE: Final = {
-    "stream_restart_required", "stream_unanswered_stanza", "resume_failed", "nonce_exhausted",
-    "store_stalled",
+    "stream_restart_required", "stream_unanswered_stanza", "nonce_exhausted", "store_stalled",
 }  # fmt: skip
 PARK: Final = {
     "failure_locked", "failure_banned", "failure_bad_user_agent", "stream_forbidden", "stream_conflict",
@@ -59,7 +58,10 @@ PARK: Final = {
 CONFIRM: Final = {"failure_logged_out", "stream_unauthorized", "stream_device_removed"}
 LIMITED: Final = {"failure_rate_limited", "stream_rate_limited"}
 STAY: Final = {"stopped", "forced", "shutdown"}
-SINGLE: Final = {"failure_temporary_ban", "failure_client_outdated", "fd_exhausted", "logged_out_by_request"}
+SINGLE: Final = {
+    "failure_temporary_ban", "failure_client_outdated", "fd_exhausted", "logged_out_by_request",
+    "resume_failed",
+}  # fmt: skip
 NEVER_FORCED: Final = {
     "failure_logged_out", "failure_temporary_ban", "failure_locked", "failure_banned", "stream_unauthorized",
     "stream_device_removed", "stream_forbidden", "stream_conflict", "stream_conflict_other",
@@ -147,6 +149,18 @@ def test_once_at_once_then_backoff_until_stable(reason: str) -> None:
     assert isinstance(second, RetryAfter)
     stable, _ = after(reason, history, phase="online", online_s=60.0)
     assert stable == RetryNow()
+
+
+@pytest.mark.parametrize("phase", ["handshaking", "authenticating"])
+def test_a_failed_resume_is_no_attempt_whatever_happened_before(phase: str) -> None:
+    """The full handshake is the rest of the same attempt: a 515 just before it makes it no slower."""
+    _, used = after("stream_restart_required")
+    _, failing = after("failure_generic", used)
+    half_open = replace(
+        failing, breaker=failing.breaker.opened("failures", NOW, POLICY, Random(1)).attempted()
+    )
+    for history in (History(), used, failing, half_open, used.limited(NOW, POLICY)):
+        assert after("resume_failed", history, phase=phase) == (RetryNow(), history)
 
 
 def test_515_for_ever_does_not_become_a_storm() -> None:

@@ -10,7 +10,7 @@ from runner.errors import UnknownSessionError
 from runner.reconnect.policy import Policy
 from runner.session import Deadlines, State
 from runner.supervisor import commands
-from support.fake_engine import FakeEvent, FakeServer, FakeStore
+from support.fake_engine import FakeCounters, FakeEvent, FakeServer, FakeStore
 from support.world import FAST, World
 
 pytestmark = pytest.mark.usefixtures("quiet_logs")
@@ -307,6 +307,30 @@ def test_an_impossible_proxy_parks_only_its_session_and_a_new_one_frees_it() -> 
     assert world.state("b") is State.ONLINE
 
 
+def test_an_engine_without_room_is_asked_again_and_nobody_is_told_to_restart() -> None:
+    world = World(FakeStore("a", "b"), POLICY)
+    world.engine.is_full = True
+    world.run(20)
+    assert {world.state("a"), world.state("b")} <= {State.BACKOFF, State.CONNECTING}
+    assert not world.machine.incidents.open()
+    assert world.machine.row("a").history.failures == 0, "nothing was tried"
+    world.engine.is_full = False
+    world.run(5)
+    assert (world.state("a"), world.state("b")) == (State.ONLINE, State.ONLINE)
+    assert world.view("a").connection == 1, "no number was used up"
+
+
+def test_an_engine_that_stays_without_room_is_an_incident_until_it_has_some() -> None:
+    world = World(FakeStore("a"), POLICY)
+    world.engine.is_full = True
+    world.run(40)
+    assert [it.kind for it in world.machine.incidents.open()] == ["engine_full"]
+    world.engine.is_full = False
+    world.run(5)
+    assert world.state() is State.ONLINE
+    assert not world.machine.incidents.open()
+
+
 @pytest.mark.parametrize("facts", [{"phase": "closed"}, {"connection": 99}])
 def test_counters_that_show_another_connection_or_a_closed_one_prove_the_loss(
     facts: dict[str, object],
@@ -321,6 +345,33 @@ def test_counters_that_show_another_connection_or_a_closed_one_prove_the_loss(
     world.stop()
     world.run(0.2)
     assert not row.live
+
+
+def test_an_old_copy_of_the_counters_proves_no_loss() -> None:
+    """The engine's thread stands still: its last copy is of the connection before this one."""
+    world = online()
+    world.engine.never_closes.add("a")
+    world.engine.counter_overrides["a"] = {"connection": 99, "copy_age_s": 3600.0}
+    world.force()
+    world.run(Deadlines().closing_s + 1)
+    assert world.machine.row("a").live
+    assert world.attempts() == 1
+
+
+def test_ages_are_of_the_moment_at_which_the_engine_gave_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = online()
+    world.run(60)
+    look = world.engine.counters
+
+    def late() -> list[FakeCounters]:
+        world.now += 0.25  # what the call waits for a thread that stands still
+        return [replace(entry, last_pong_age_s=5.0) for entry in look()]
+
+    monkeypatch.setattr(world.engine, "counters", late)
+    world.run(10)
+    shown = world.machine.view("a")
+    assert shown is not None
+    assert shown.last_pong_at == world.unix_ms - 5000
 
 
 # -- breaker reset -------------------------------------------------------------------------------------------

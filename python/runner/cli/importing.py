@@ -123,7 +123,7 @@ def _import_offline(wanted: list[tuple[str, Path]], here: Settings, proxy: str |
     from runner.intake import Intake
 
     prepare(here.data_path)
-    store = open_store(here.data_path / STORE_FILE)
+    store = open_store(here.data_path / STORE_FILE, here.inbox_retention_s)
     try:
         return {session_id: outcome for session_id, _, outcome in Intake(store, proxy).take_over_all(wanted)}
     finally:

@@ -69,6 +69,8 @@ def _account(
     match rule.verdict:
         case Verdict.PARK:
             return Park(ending.reason), history
+        case Verdict.SAME_ATTEMPT:
+            return RetryNow(), history
         case Verdict.BANNED_UNTIL:
             expire_s = policy.ban_default_s if ending.expire_s is None else ending.expire_s
             wait_s = min(max(expire_s, 0.0), LONGEST_BAN_S)

@@ -21,6 +21,7 @@ surface (API, CLI, dashboard, logs) uses the words below.
 _VERDICT: Final = {
     Verdict.BACKOFF: "backoff",
     Verdict.AT_ONCE: "once at once, then backoff",
+    Verdict.SAME_ATTEMPT: "at once, and no attempt",
     Verdict.RATE_LIMITED: "suspended for a penalty that survives a stable connection",
     Verdict.BANNED_UNTIL: "suspended until the expiry plus jitter",
     Verdict.CONFIRM: "one delayed login confirms it, then logged_out",

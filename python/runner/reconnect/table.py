@@ -34,6 +34,8 @@ class Verdict(StrEnum):
     BACKOFF = "backoff"
     AT_ONCE = "at_once"
     """Once immediately, then like `backoff` until the next stable period."""
+    SAME_ATTEMPT = "same_attempt"
+    """Immediately, each time: what failed was a short cut, and it rests from now on."""
     RATE_LIMITED = "rate_limited"
     BANNED_UNTIL = "banned_until"
     CONFIRM = "confirm"
@@ -181,7 +183,7 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         "certificate_invalid": _path("the peer is not who it should be"),
         "certificate_expired": _path("an old certificate, or our clock is wrong"),
         "resume_failed": _us(
-            _V.AT_ONCE, "the full handshake follows at once and is the same attempt", counts=False
+            _V.SAME_ATTEMPT, "the full handshake follows at once and is the same attempt", counts=False
         ),
         "pong_deadline": _world("the socket was dead"),
         "frame_invalid": _session(_V.BACKOFF, "the two sides disagree about the stream", refuses_force=False),

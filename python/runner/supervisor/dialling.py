@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from runner.engine import engine_full_error
 from runner.reconnect.decide import Ending
 from runner.reconnect.history import Hold
 from runner.reconnect.limiter import Priority
@@ -26,6 +27,11 @@ DIALS_PER_TURN: Final = 256
 FD_LIMIT: Final = "fd_limit"
 CLOSE_STUCK: Final = "close_stuck"
 STUCK_CLOSE: Final = "the engine does not let go of a connection; restart the runner"
+ENGINE_FULL: Final = "engine_full"
+FULL_RETRY_S: Final = 1.0
+"""A million events wait to be drained; the pump takes a small part of that time for them."""
+FULL_LASTS_S: Final = 30.0
+"""From here on the pump does not keep up, and nobody gets a connection."""
 SICK_FLEET: Final = ("event_loop_lag", "engine_lag", "store_lag", "store_stalled", "disk_full", "deaf_fleet")
 """Incidents during which no session is rebuilt: what looks like one deaf session is ours."""
 
@@ -159,7 +165,7 @@ class Dialling(Ledger):
     def dial(self, row: Row, now: float) -> None:
         """Open the row's next connection."""
         session_id, number = row.session_id, row.reserved or row.connection + 1
-        row.connection, row.reserved = number, None
+        before, row.connection, row.reserved = row.connection, number, None
         row.live, row.phase, row.closing, row.online_at = True, "dialling", None, None
         row.version, row.dialled_at = self.dials.gate.version, now
         row.resumed = self.options.resume and now >= self.resume_rests_until
@@ -173,6 +179,12 @@ class Dialling(Ledger):
             self.dials.ended(session_id, "stopped", None, now)
             row.detail = str(error)[:200]
             self.park(row, "proxy_invalid")
+        except engine_full_error():
+            row.live, row.phase = False, None
+            row.connection, row.reserved = before, number  # it did not come to be
+            self.dials.ended(session_id, "stopped", None, now)
+            self.wait(row, now + FULL_RETRY_S, row.reason)
+            self._note_full(now)
         except RuntimeError as error:  # the engine still has a connection: we lost count of it
             log.error(
                 "reconnect impossible: the engine has a connection", session=session_id, error=str(error)
@@ -183,11 +195,23 @@ class Dialling(Ledger):
             row.hold = None
             self.raise_incident("stuck_close", session_id, "critical", STUCK_CLOSE)
         else:
+            if self._full_since is not None:
+                self._full_since = None
+                self.end_incident(ENGINE_FULL, "")
             if number > 1 or row.is_dropped:
                 log.info(
                     "session reconnecting", session=session_id, connection=number, attempt=row.shown_attempt
                 )
                 self.publish("session.reconnecting", row, attempt=row.shown_attempt)
+
+    def _note_full(self, now: float) -> None:
+        """The engine refuses dials because its events wait to be drained."""
+        if self._full_since is None:
+            self._full_since = now
+        if now - self._full_since >= FULL_LASTS_S:
+            lasts_s = now - self._full_since
+            text = f"the engine has had no room for a dial for {lasts_s:.0f} s: too many events wait"
+            self.raise_incident(ENGINE_FULL, "", "critical", text)
 
     def close_live(self, row: Row, closing: Closing, *, unlink: bool = False) -> None:
         """Ask the engine to close the open connection; a second wish replaces the first."""

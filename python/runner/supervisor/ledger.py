@@ -72,6 +72,7 @@ class Ledger:
         self._bucket_saved_at = float("-inf")
         self._ages: dict[str, Ages] = {}
         self._ages_at = float("-inf")
+        self._full_since: float | None = None
         self.is_stopping = False
         self.engine_stopped = False
         self.refresh_wanted = False
@@ -105,9 +106,11 @@ class Ledger:
 
     def _read_ages(self, now: float) -> None:
         self._ages_at = now
+        counters = self.engine.counters()
+        at = self._clock()  # the call waits for a thread that stands still, and the ages are of its end
         self._ages = {
-            entry.session_id: Ages(now, entry.last_data_age_s, entry.last_pong_age_s, entry.pong_rtt_s)
-            for entry in self.engine.counters()
+            entry.session_id: Ages(at, entry.last_data_age_s, entry.last_pong_age_s, entry.pong_rtt_s)
+            for entry in counters
         }
 
     def next_retry_at(self, row: Row) -> float | None:

@@ -10,8 +10,10 @@ use pyo3::prelude::*;
 use runner_engine::{OpenRequest, Proxy, Refused, StartError};
 use runner_proto::close_reason::{CloseReason, Source};
 use runner_proto::node::{Limits, decode};
+use runner_proto::session::MAX_PLAIN;
 
 create_exception!(_core, EngineClosedError, PyException);
+create_exception!(_core, EngineFullError, PyException);
 
 #[pyclass(frozen, module = "runner._core")]
 struct Engine(runner_engine::Engine);
@@ -69,6 +71,10 @@ impl Engine {
     }
 
     fn send(&self, session_id: &str, connection: u64, node: Vec<u8>) -> PyResult<()> {
+        if node.len() > MAX_PLAIN {
+            let len = node.len();
+            return Err(PyValueError::new_err(format!("node: {len} bytes, and a frame holds {MAX_PLAIN}")));
+        }
         let mut inflate = Vec::new();
         if let Err(error) = decode(&node, &mut inflate, &Limits::default()) {
             return Err(PyValueError::new_err(format!("node: {error}")));
@@ -83,7 +89,7 @@ impl Engine {
     fn counters(&self, py: Python<'_>) -> Vec<SessionCounters> {
         py.detach(|| {
             let mut rows = Vec::new();
-            self.0.counters(|row| rows.push(SessionCounters::from(row)));
+            self.0.counters(|row| rows.push(SessionCounters::new(row, self.0.now())));
             rows
         })
     }
@@ -100,7 +106,8 @@ impl Engine {
 fn refused(refused: Refused) -> PyErr {
     match refused {
         Refused::Stopped => EngineClosedError::new_err(refused.to_string()),
-        Refused::AlreadyOpen | Refused::Full => PyRuntimeError::new_err(refused.to_string()),
+        Refused::Full => EngineFullError::new_err(refused.to_string()),
+        Refused::AlreadyOpen => PyRuntimeError::new_err(refused.to_string()),
     }
 }
 
@@ -113,9 +120,13 @@ fn ignore_stopped(outcome: Result<(), Refused>) -> PyResult<()> {
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    let error = m.py().get_type::<EngineClosedError>();
-    error.setattr("__module__", "runner._core")?;
-    m.add("EngineClosedError", error)?;
+    for (name, error) in [
+        ("EngineClosedError", m.py().get_type::<EngineClosedError>()),
+        ("EngineFullError", m.py().get_type::<EngineFullError>()),
+    ] {
+        error.setattr("__module__", "runner._core")?;
+        m.add(name, error)?;
+    }
     m.add_class::<EngineConfig>()?;
     m.add_class::<Event>()?;
     m.add_class::<SessionCounters>()?;

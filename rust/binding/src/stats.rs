@@ -5,17 +5,19 @@ use runner_engine::Stats;
 use runner_proto::time::Instant;
 
 #[pyclass(frozen, module = "runner._core")]
-pub(crate) struct SessionCounters(runner_engine::SessionCounters);
-
-impl From<&runner_engine::SessionCounters> for SessionCounters {
-    fn from(row: &runner_engine::SessionCounters) -> Self {
-        Self(row.clone())
-    }
+pub(crate) struct SessionCounters {
+    row: runner_engine::SessionCounters,
+    /// When the caller got it.
+    read_at: Instant,
 }
 
 impl SessionCounters {
+    pub(crate) fn new(row: &runner_engine::SessionCounters, read_at: Instant) -> Self {
+        Self { row: row.clone(), read_at }
+    }
+
     fn age_s(&self, since: Option<Instant>) -> Option<f64> {
-        since.map(|since| (self.0.at - since).as_secs_f64())
+        since.map(|since| (self.read_at - since).as_secs_f64())
     }
 }
 
@@ -23,122 +25,137 @@ impl SessionCounters {
 impl SessionCounters {
     #[getter]
     fn session_id(&self) -> &str {
-        &self.0.session_id
+        &self.row.session_id
     }
 
     #[getter]
     fn connection(&self) -> u64 {
-        self.0.connection
+        self.row.connection
     }
 
     #[getter]
     fn phase(&self) -> &'static str {
-        self.0.phase.slug()
+        self.row.phase.slug()
+    }
+
+    #[getter]
+    fn copy_age_s(&self) -> f64 {
+        (self.read_at - self.row.at).as_secs_f64()
     }
 
     #[getter]
     fn frames_received(&self) -> u64 {
-        self.0.totals.frames_received
+        self.row.totals.frames_received
     }
 
     #[getter]
     fn frames_sent(&self) -> u64 {
-        self.0.totals.frames_sent
+        self.row.totals.frames_sent
     }
 
     #[getter]
     fn bytes_received(&self) -> u64 {
-        self.0.totals.bytes_received
+        self.row.totals.bytes_received
     }
 
     #[getter]
     fn bytes_sent(&self) -> u64 {
-        self.0.totals.bytes_sent
+        self.row.totals.bytes_sent
     }
 
     #[getter]
     fn stanzas_received(&self) -> u64 {
-        self.0.totals.stanzas_received
+        self.row.totals.stanzas_received
     }
 
     #[getter]
     fn stanzas_malformed(&self) -> u64 {
-        self.0.totals.stanzas_malformed
+        self.row.totals.stanzas_malformed
     }
 
     #[getter]
     fn messages_received(&self) -> u64 {
-        self.0.totals.messages_received
+        self.row.totals.messages_received
+    }
+
+    #[getter]
+    fn messages_undecodable(&self) -> u64 {
+        self.row.totals.messages_undecodable
     }
 
     #[getter]
     fn answers_sent(&self) -> u64 {
-        self.0.totals.answers_sent
+        self.row.totals.answers_sent
     }
 
     #[getter]
     fn pings_sent(&self) -> u64 {
-        self.0.totals.pings_sent
+        self.row.totals.pings_sent
     }
 
     #[getter]
     fn pongs_received(&self) -> u64 {
-        self.0.totals.pongs_received
+        self.row.totals.pongs_received
     }
 
     #[getter]
     fn requests_sent(&self) -> u32 {
-        self.0.totals.requests_sent
+        self.row.totals.requests_sent
     }
 
     #[getter]
     fn requests_failed(&self) -> u32 {
-        self.0.totals.requests_failed
+        self.row.totals.requests_failed
+    }
+
+    #[getter]
+    fn sends_refused(&self) -> u32 {
+        self.row.totals.sends_refused
     }
 
     #[getter]
     fn unanswered(&self) -> u32 {
-        self.0.totals.unanswered
+        self.row.totals.unanswered
     }
 
     #[getter]
     fn oldest_unanswered_age_s(&self) -> Option<f64> {
-        self.age_s(self.0.totals.oldest_unanswered)
+        self.age_s(self.row.totals.oldest_unanswered)
     }
 
     #[getter]
     fn last_data_age_s(&self) -> Option<f64> {
-        self.age_s(self.0.totals.last_data)
+        self.age_s(self.row.totals.last_data)
     }
 
     #[getter]
     fn last_pong_age_s(&self) -> Option<f64> {
-        self.age_s(self.0.totals.last_pong)
+        self.age_s(self.row.totals.last_pong)
     }
 
     #[getter]
     fn pong_rtt_s(&self) -> Option<f64> {
-        self.0.totals.pong_rtt.map(|rtt| rtt.as_secs_f64())
+        self.row.totals.pong_rtt.map(|rtt| rtt.as_secs_f64())
     }
 
     #[getter]
     fn online_age_s(&self) -> Option<f64> {
-        self.age_s(self.0.totals.online_since)
+        self.age_s(self.row.totals.online_since)
     }
 
     #[getter]
     fn response_count(&self) -> u64 {
-        self.0.totals.responses.count()
+        self.row.totals.responses.count()
     }
 
     #[getter]
     fn response_sum_s(&self) -> f64 {
-        self.0.totals.responses.sum_us() as f64 / 1e6
+        self.row.totals.responses.sum_us() as f64 / 1e6
     }
 
     #[getter]
     fn response_buckets(&self) -> Vec<u32> {
-        self.0.totals.responses.buckets().to_vec()
+        self.row.totals.responses.buckets().to_vec()
     }
 }
 

@@ -98,6 +98,42 @@ impl InboxMessage {
 }
 
 #[pyclass(frozen, module = "runner._core")]
+struct DeadLetter(store::DeadLetter);
+
+#[pymethods]
+impl DeadLetter {
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    #[getter]
+    fn session_id(&self) -> &str {
+        &self.0.session_id
+    }
+
+    #[getter]
+    fn sender(&self) -> &str {
+        &self.0.sender
+    }
+
+    #[getter]
+    fn message_id(&self) -> &str {
+        &self.0.message_id
+    }
+
+    #[getter]
+    fn frame<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.frame)
+    }
+
+    #[getter]
+    fn received_unix_ms(&self) -> u64 {
+        self.0.received_unix_ms
+    }
+}
+
+#[pyclass(frozen, module = "runner._core")]
 struct Quarantined(store::Quarantined);
 
 #[pymethods]
@@ -171,6 +207,16 @@ impl StoreHealth {
     #[getter]
     fn inbox_pending(&self) -> u64 {
         self.0.inbox_pending
+    }
+
+    #[getter]
+    fn dead_letters(&self) -> u64 {
+        self.0.dead_letters
+    }
+
+    #[getter]
+    fn dead_letters_dropped_total(&self) -> u64 {
+        self.0.dead_letters_dropped_total
     }
 }
 
@@ -263,9 +309,17 @@ impl Store {
 #[pymethods]
 impl Store {
     #[new]
-    #[pyo3(signature = (path, *, group_commit_ms = 2))]
-    fn new(py: Python<'_>, path: std::path::PathBuf, group_commit_ms: u64) -> PyResult<Self> {
-        let options = Options { group_commit: Duration::from_millis(group_commit_ms), ..Options::default() };
+    #[pyo3(signature = (path, *, group_commit_ms = 2, keep_done_s = 86400.0))]
+    fn new(
+        py: Python<'_>,
+        path: std::path::PathBuf,
+        group_commit_ms: u64,
+        keep_done_s: f64,
+    ) -> PyResult<Self> {
+        let keep_done = Duration::try_from_secs_f64(keep_done_s)
+            .map_err(|_| PyValueError::new_err(format!("keep_done_s: {keep_done_s} is not a duration")))?;
+        let group_commit = Duration::from_millis(group_commit_ms);
+        let options = Options { group_commit, keep_done, ..Options::default() };
         let (store, report) =
             py.detach(|| store::Store::open(path, options, Box::new(|| {}))).map_err(raise)?;
         Ok(Self { store, report: report.lines })
@@ -350,6 +404,16 @@ impl Store {
         py.detach(|| self.store.done(&seqs)).map_err(raise)
     }
 
+    fn take_dead_letters(&self, py: Python<'_>, after_seq: u64, n: usize) -> PyResult<Vec<DeadLetter>> {
+        let rows = py.detach(|| self.store.take_dead_letters(after_seq, n)).map_err(raise)?;
+        Ok(rows.into_iter().map(DeadLetter).collect())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn remove_dead_letters(&self, py: Python<'_>, seqs: Vec<u64>) -> PyResult<u64> {
+        py.detach(|| self.store.remove_dead_letters(&seqs)).map_err(raise)
+    }
+
     fn health(&self) -> StoreHealth {
         StoreHealth(self.store.health())
     }
@@ -371,6 +435,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("StoreError", error)?;
     m.add_class::<StoredSession>()?;
     m.add_class::<InboxMessage>()?;
+    m.add_class::<DeadLetter>()?;
     m.add_class::<Quarantined>()?;
     m.add_class::<StoreHealth>()?;
     m.add_class::<DeviceRecord>()?;

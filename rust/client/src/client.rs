@@ -46,8 +46,6 @@ pub struct Client {
     unanswered_asks: u8,
     /// Since when the store stalls.
     stalled_since: Option<Instant>,
-    /// Until then a waiting stanza is the store's doing.
-    stanza_grace: Instant,
     closed_told: bool,
 }
 
@@ -96,7 +94,6 @@ impl Client {
             probe_at: None,
             unanswered_asks: 0,
             stalled_since: None,
-            stanza_grace: now,
             closed_told: false,
         }
     }
@@ -132,6 +129,9 @@ impl Client {
                 }
                 session::Event::Success(success) => self.on_success(success, &mut io, effects),
                 session::Event::Message(message) => self.on_message(message, &io, effects),
+                session::Event::Undecodable { head, plain } => {
+                    self.on_undecodable(head, plain, &mut io, effects);
+                }
                 session::Event::Stanza(stanza) => self.on_stanza(stanza, &mut io, effects),
                 session::Event::Response { pending, is_error, .. } => {
                     self.on_response(pending, is_error, &mut io, effects);
@@ -193,7 +193,7 @@ impl Client {
     }
 
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
-    /// closes the connection all the same.
+    /// closes the connection all the same. Nor is a send that fits no frame: it is counted.
     pub fn handle_command(&mut self, command: Command, cx: &mut Cx<'_>) {
         let io = &mut io(cx);
         match command {
@@ -213,6 +213,10 @@ impl Client {
                     .with_detail("not online: the server was not told"),
                 io,
             ),
+            // Remembered, it would look like a server that does not acknowledge.
+            Command::Send { node } if !Session::fits(node.len()) => {
+                self.session.counters_mut().sends_refused += 1;
+            }
             Command::Send { node } if self.session.phase() == Phase::Online => {
                 if let Some(id) = stanza::message_id(&node) {
                     self.sends.insert(id, io.now);
@@ -227,7 +231,7 @@ impl Client {
     /// The commit with this token is durable, or did not happen.
     pub fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, cx: &mut Cx<'_>) {
         let settled = self.inbox.settle(token, outcome);
-        let Some(ack) = settled else {
+        let Some(answer) = settled else {
             self.count_unanswered();
             if outcome == Err(CommitFailed::UnknownSession) {
                 self.session.close_with(
@@ -239,9 +243,10 @@ impl Client {
             }
             return;
         };
-        self.session.send_encoded(&mut io(cx), &ack);
+        self.session.send_encoded(&mut io(cx), &answer.stanza);
         let counters = self.session.counters_mut();
-        counters.messages_received += 1;
+        counters.messages_received += u64::from(!answer.refuses);
+        counters.messages_undecodable += u64::from(answer.refuses);
         counters.answers_sent += 1;
         self.count_unanswered();
         if self.inbox.unanswered() == 0 {
@@ -273,10 +278,10 @@ impl Client {
             self.session.pause();
         } else if let Some(since) = self.stalled_since.take() {
             let paused = cx.now - since;
-            self.stanza_grace = cx.now;
             self.session.resume(cx.now, paused);
             self.backlog.postpone(paused);
             self.sends.postpone(paused);
+            self.inbox.postpone(paused, cx.now);
         }
     }
 

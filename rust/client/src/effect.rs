@@ -57,6 +57,17 @@ pub enum Write {
         /// When it was received.
         received_unix_ms: u64,
     },
+    /// An inbound message that did not decode, as it came: it is refused, and nobody sends it again.
+    DeadLetter {
+        /// The stanza's `from`.
+        sender: String,
+        /// The stanza's `id`.
+        message_id: String,
+        /// The decrypted frame, flag byte in front.
+        frame: Vec<u8>,
+        /// When it was received.
+        received_unix_ms: u64,
+    },
     /// For the next connection's intro.
     RoutingInfo(Vec<u8>),
     /// The server's certificate chain, for a resume.

@@ -1,6 +1,6 @@
 //! Inbound messages that wait to become durable before they are answered.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use runner_proto::time::Instant;
 
@@ -17,26 +17,39 @@ pub(crate) struct Inbox {
     /// next one, which begins when the store is well again.
     lost: u32,
     oldest_lost: Option<Instant>,
+    /// The same without the pauses since then.
+    oldest_lost_unpaused: Option<Instant>,
+}
+
+/// What is sent once a commit is durable.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The encoded stanza.
+    pub(crate) stanza: Vec<u8>,
+    /// It refuses the message, which is kept as a dead letter.
+    pub(crate) refuses: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
     token: u32,
     since: Instant,
-    /// The encoded answer.
-    ack: Vec<u8>,
+    /// The same without the pauses since then; what a verdict counts from.
+    unpaused_since: Instant,
+    answer: Answer,
 }
 
 impl Inbox {
-    /// A message came; its `ack` is to be sent when the commit with the returned token is durable.
-    pub(crate) fn push(&mut self, ack: Vec<u8>, now: Instant) -> u64 {
+    /// A message came; its `answer` is to be sent when the commit with the returned token is durable.
+    pub(crate) fn push(&mut self, answer: Answer, now: Instant) -> u64 {
         self.last_token = self.last_token.checked_add(1).unwrap_or(1);
-        self.waiting.push_back(Waiting { token: self.last_token, since: now, ack });
+        let token = self.last_token;
+        self.waiting.push_back(Waiting { token, since: now, unpaused_since: now, answer });
         u64::from(self.last_token)
     }
 
     /// The commit with `token` has an outcome: the answer to send, if it is durable and waited for.
-    pub(crate) fn settle(&mut self, token: u64, outcome: Result<(), CommitFailed>) -> Option<Vec<u8>> {
+    pub(crate) fn settle(&mut self, token: u64, outcome: Result<(), CommitFailed>) -> Option<Answer> {
         // Outcomes come in order, so this is the first one unless the token is not ours.
         let index = self.waiting.iter().position(|waiting| u64::from(waiting.token) == token)?;
         let waiting = self.waiting.remove(index)?;
@@ -46,9 +59,10 @@ impl Inbox {
         if outcome.is_err() {
             self.lost = self.lost.saturating_add(1);
             self.oldest_lost.get_or_insert(waiting.since);
+            self.oldest_lost_unpaused.get_or_insert(waiting.unpaused_since);
             return None;
         }
-        Some(waiting.ack)
+        Some(waiting.answer)
     }
 
     /// How many messages are unanswered.
@@ -66,6 +80,21 @@ impl Inbox {
         let waiting = self.waiting.front().map(|waiting| waiting.since);
         [self.oldest_lost, waiting].into_iter().flatten().min()
     }
+
+    /// The same, moved by the pauses since then.
+    pub(crate) fn oldest_unpaused(&self) -> Option<Instant> {
+        let waiting = self.waiting.front().map(|waiting| waiting.unpaused_since);
+        [self.oldest_lost_unpaused, waiting].into_iter().flatten().min()
+    }
+
+    /// The store stalled for `by`, until now: that much of the waiting says nothing about us.
+    pub(crate) fn postpone(&mut self, by: Duration, now: Instant) {
+        let moved = |since: Instant| (since + by).min(now);
+        for waiting in &mut self.waiting {
+            waiting.unpaused_since = moved(waiting.unpaused_since);
+        }
+        self.oldest_lost_unpaused = self.oldest_lost_unpaused.map(moved);
+    }
 }
 
 #[cfg(test)]
@@ -76,13 +105,17 @@ mod tests {
         Instant::from_micros(seconds * 1_000_000)
     }
 
+    fn ack(byte: u8) -> Answer {
+        Answer { stanza: vec![byte], refuses: false }
+    }
+
     #[test]
     fn an_answer_is_given_once_and_only_for_what_is_durable() {
         let mut inbox = Inbox::default();
-        let first = inbox.push(vec![1], at(1));
-        let second = inbox.push(vec![2], at(2));
+        let first = inbox.push(ack(1), at(1));
+        let second = inbox.push(ack(2), at(2));
         assert_eq!((inbox.unanswered(), inbox.oldest()), (2, Some(at(1))));
-        assert_eq!(inbox.settle(first, Ok(())), Some(vec![1]));
+        assert_eq!(inbox.settle(first, Ok(())), Some(ack(1)));
         assert_eq!(inbox.settle(first, Ok(())), None);
         assert_eq!(inbox.settle(77, Ok(())), None);
         assert_eq!((inbox.unanswered(), inbox.oldest()), (1, Some(at(2))));

@@ -46,6 +46,20 @@ pub(crate) fn message_ack(message: NodeRef<'_>, own: &Jid) -> Vec<u8> {
     ack
 }
 
+/// What is kept of a message that does not decode. `None` when it has no id or no sender.
+pub(crate) fn dead_letter(head: NodeRef<'_>, plain: &[u8], received_unix_ms: u64) -> Option<Write> {
+    let text = |key| head.attr(key).map(|value| value.to_string());
+    let (sender, message_id) = (text("from")?, text("id")?);
+    Some(Write::DeadLetter { sender, message_id, frame: plain.to_vec(), received_unix_ms })
+}
+
+/// The encoded refusal of a message that does not decode.
+pub(crate) fn message_nack(head: NodeRef<'_>) -> Vec<u8> {
+    let mut nack = Vec::with_capacity(96);
+    answer::write_ack(&mut Writer::new(&mut nack), head, None, Some(answer::nack::PARSING_ERROR));
+    nack
+}
+
 /// The id of an encoded `<message>`, whose acknowledgement is to be waited for; `None` for any other stanza.
 pub(crate) fn message_id(plain: &[u8]) -> Option<Box<str>> {
     let mut inflated = Vec::new();

@@ -8,6 +8,7 @@ use runner_client::{Command, CommitFailed, Probe};
 use runner_proto::{
     node::{self, Node},
     phase::Phase,
+    session::MAX_PLAIN,
     time::Instant,
 };
 use support::{
@@ -151,6 +152,28 @@ fn a_send_without_an_acknowledgement_is_deafness_after_a_minute_and_heals_with_t
 }
 
 #[test]
+fn a_send_that_fits_no_frame_is_counted_and_no_server_is_blamed() {
+    let mut world = World::online();
+    let encoded = |body: usize| {
+        let mut plain = Vec::new();
+        node::encode(&Node::new("message").attr("id", "A").bytes(vec![7; body]), &mut plain);
+        plain
+    };
+    let head = encoded(1 << 20).len() - (1 << 20);
+    let longest = encoded(MAX_PLAIN - head);
+    assert_eq!(longest.len(), MAX_PLAIN);
+    world.peer.script.acknowledges_messages = false;
+    world.command(Command::Send { node: encoded(MAX_PLAIN - head + 1) });
+    world.advance(120 * SECOND);
+    assert_eq!((world.probes(), world.peer.received_with("message").len()), (vec![], 0));
+    assert_eq!(world.client.counters().sends_refused, 1);
+    world.peer.script.acknowledges_messages = true;
+    world.command(Command::Send { node: longest });
+    assert_eq!(world.client.counters().sends_refused, 1);
+    assert_eq!(world.peer.received_with("message").len(), 1, "at the limit it is sent");
+}
+
+#[test]
 fn an_acknowledgement_of_something_else_is_none() {
     let mut world = World::online();
     world.peer.script.acknowledges_messages = false;
@@ -189,20 +212,90 @@ fn a_failed_commit_leaves_its_stanza_unanswered_on_this_connection() {
 }
 
 #[test]
-fn a_stalled_store_makes_no_stanza_deaf_and_goes_on_where_it_was() {
+fn the_stalls_of_the_store_make_no_stanza_deaf_but_they_do_not_hide_one_that_is() {
     let mut world = World::online();
     world.commits = None;
     world.push(&message("A"));
-    for _ in 0..10 {
+    for _ in 0..2 {
         world.advance(11 * SECOND);
-        world.call(|client, cx| client.handle_store_stalled(true, cx));
-        world.advance(19 * SECOND);
-        world.call(|client, cx| client.handle_store_stalled(false, cx));
+        stall(&mut world, 19 * SECOND);
     }
-    assert_eq!(world.probes(), [], "the store's doing, each time");
-    world.advance(30 * SECOND);
-    assert_eq!(world.probes(), [(Probe::StanzaUnanswered, false)]);
+    world.advance(8 * SECOND - TICK);
+    assert_eq!(world.probes(), [], "the store's doing");
+    world.advance(TICK);
+    assert_eq!(
+        world.probes(),
+        [(Probe::StanzaUnanswered, false)],
+        "30 s in which the store committed others"
+    );
     assert_eq!(world.client.phase(), Phase::Online);
+}
+
+#[test]
+fn a_stanza_that_came_late_in_the_stall_of_another_has_its_own_time() {
+    let mut world = World::online();
+    world.commits = None;
+    world.call(|client, cx| client.handle_store_stalled(true, cx));
+    world.advance(10 * SECOND);
+    world.push(&message("A")); // read before the pause was noticed
+    world.call(|client, cx| client.handle_store_stalled(false, cx));
+    world.advance(30 * SECOND - TICK);
+    assert_eq!(world.probes(), []);
+    world.advance(TICK);
+    assert_eq!(world.probes(), [(Probe::StanzaUnanswered, false)]);
+}
+
+/// A disk that stalls for a second, nine seconds apart: what comes in the stall is read after it. Ends with the
+/// connection, or after `duration`; gives the time in which reading was not paused.
+fn stalling_disk(world: &mut World, duration: Duration) -> Duration {
+    let (until, mut unpaused) = (world.now + duration, Duration::ZERO);
+    while world.now < until {
+        let begin = world.now;
+        while !world.is_closed()
+            && let Some(due) = world.client.poll_timeout().filter(|due| *due <= begin + 9 * SECOND)
+        {
+            world.now = world.now.max(due);
+            world.call(|client, cx| client.handle_timeout(cx));
+            world.exchange();
+        }
+        if world.is_closed() {
+            return unpaused + (world.now - begin);
+        }
+        world.now = begin + 9 * SECOND;
+        unpaused += 9 * SECOND;
+        world.call(|client, cx| client.handle_store_stalled(true, cx));
+        let end = world.now + SECOND;
+        while let Some(due) = world.client.poll_timeout().filter(|due| *due <= end) {
+            world.now = world.now.max(due);
+            world.call(|client, cx| client.handle_timeout(cx));
+            let bytes = std::mem::take(&mut world.out);
+            world.peer.receive(&bytes, 0);
+        }
+        world.now = end;
+        world.call(|client, cx| client.handle_store_stalled(false, cx));
+        world.exchange();
+    }
+    unpaused
+}
+
+#[test]
+fn a_disk_that_stalls_again_and_again_hides_no_dead_peer() {
+    for start in 0..20 {
+        let mut world = World::online();
+        world.advance(Duration::from_millis(1000 * start));
+        world.peer.is_dead = true;
+        let unpaused = stalling_disk(&mut world, 3600 * SECOND);
+        assert!(world.is_closed(), "never noticed");
+        assert_eq!(world.closed().reason.slug(), "pong_deadline");
+        assert!((12 * SECOND..=32 * SECOND).contains(&unpaused), "{unpaused:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_stalls_again_and_again_kills_no_live_peer() {
+    let mut world = World::online();
+    stalling_disk(&mut world, 3600 * SECOND);
+    assert_eq!((world.is_closed(), world.probes()), (false, vec![]));
 }
 
 #[test]

@@ -266,6 +266,63 @@ fn a_malformed_stanza_is_refused_when_it_can_be_addressed_and_the_connection_sta
     }
 }
 
+/// A message whose content is cut off: head and sender can be read.
+fn undecodable(body: usize) -> Vec<u8> {
+    let mut plain = Vec::new();
+    node::encode(&stanza("message").bytes(vec![1; body]), &mut plain);
+    plain.truncate(plain.len() - 1);
+    plain
+}
+
+/// Pain 2.
+#[test]
+fn a_message_that_does_not_decode_is_kept_as_it_came_before_it_is_refused() {
+    let mut world = World::online();
+    world.commits = None;
+    let plain = undecodable(100);
+    world.peer.send_plain(plain.clone());
+    world.exchange();
+    assert!(answers(&world, "X1").is_empty(), "not before it is durable");
+    assert_eq!(world.client.counters().unanswered, 1);
+    let kept = world.writes().find_map(|write| match write {
+        Write::DeadLetter { message_id, frame, .. } => Some((message_id.clone(), frame.clone())),
+        _ => None,
+    });
+    assert_eq!(kept, Some(("X1".to_owned(), plain)));
+    world.commits = Some(Ok(()));
+    world.exchange();
+    let got = answers(&world, "X1");
+    assert_eq!((got.len(), attr(got[0], "error")), (1, "487".to_owned()));
+    let counters = world.client.counters();
+    assert_eq!((counters.messages_undecodable, counters.messages_received, counters.unanswered), (1, 0, 0));
+}
+
+#[test]
+fn a_message_that_does_not_decode_stays_unanswered_when_it_cannot_be_kept() {
+    let mut world = World::online();
+    world.commits = Some(Err(CommitFailed::Store));
+    world.peer.send_plain(undecodable(100));
+    world.exchange();
+    assert!(answers(&world, "X1").is_empty());
+    assert_eq!(world.client.counters().unanswered, 1);
+}
+
+#[test]
+fn a_message_that_is_too_long_to_keep_is_refused_at_once() {
+    const MAX: usize = 1024 * 1024;
+    let head = undecodable(MAX / 2).len() - MAX / 2;
+    for (len, is_kept) in [(MAX, true), (MAX + 1, false)] {
+        let mut world = World::online();
+        let plain = undecodable(len - head);
+        assert_eq!(plain.len(), len);
+        world.peer.send_plain(plain);
+        world.exchange();
+        assert_eq!(answers(&world, "X1").len(), 1);
+        assert_eq!(world.writes().any(|write| matches!(write, Write::DeadLetter { .. })), is_kept, "{len}");
+        assert_eq!(world.client.counters().messages_undecodable, 1);
+    }
+}
+
 #[test]
 fn what_cannot_be_read_at_all_is_counted_and_the_connection_stays() {
     let mut world = World::online();

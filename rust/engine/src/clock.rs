@@ -4,7 +4,7 @@ use runner_proto::time::Instant;
 use std::time::SystemTime;
 
 /// Monotonic time for deadlines and wall time for dates.
-pub trait Clock: Send + 'static {
+pub trait Clock: Send + Sync + 'static {
     /// Microseconds since the clock was made; never goes back.
     fn now(&self) -> Instant;
     /// Unix milliseconds.
@@ -29,11 +29,7 @@ impl Clock for SystemClock {
     }
 
     fn unix_ms(&self) -> u64 {
-        unix_ms()
+        // 0 before 1970.
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
     }
-}
-
-/// The wall clock, Unix milliseconds; 0 before 1970.
-pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -35,6 +35,9 @@ pub(crate) enum Command {
     Shutdown,
     /// End the thread now.
     Halt,
+    /// Stand still until the other end of the channel is gone.
+    #[cfg(test)]
+    Stall(std::sync::mpsc::Receiver<()>),
     #[cfg(test)]
     Panic {
         session_id: Arc<str>,

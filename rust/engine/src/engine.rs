@@ -1,6 +1,6 @@
 //! The handle: what other threads may ask of the I/O thread. Nothing here waits for the network.
 
-use crate::clock::{Clock, SystemClock, unix_ms};
+use crate::clock::{Clock, SystemClock};
 use crate::command::{Command, Commands, Open};
 use crate::config::Config;
 use crate::event::Event;
@@ -11,6 +11,7 @@ use crate::stats::{Meters, SessionCounters, Stats};
 use crate::tls::TlsConfigError;
 use mio::Waker;
 use runner_proto::close_reason::CloseReason;
+use runner_proto::time::Instant;
 use runner_store::Store;
 use std::collections::HashMap;
 use std::io;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) outbox: Outbox,
     pub(crate) meters: Meters,
     pub(crate) waker: Waker,
+    /// The thread's clock, for the ages of what it left here.
+    clock: Arc<dyn Clock>,
     /// The open connection of each session that has one, so that a second `open` is refused at once.
     open: Mutex<HashMap<Arc<str>, u64>>,
     snapshot: Mutex<Snapshot>,
@@ -102,17 +105,19 @@ impl Engine {
     /// The same with a clock of the caller's; see [`poke`](Self::poke).
     pub fn start_with_clock(store: Store, config: Config, clock: impl Clock) -> Result<Self, StartError> {
         let poll = mio::Poll::new()?;
+        let clock: Arc<dyn Clock> = Arc::new(clock);
         let shared = Arc::new(Shared {
             commands: Commands::default(),
             outbox: Outbox::new(config.outbox_capacity)?,
             meters: Meters::default(),
-            waker: Waker::new(poll.registry(), Reactor::<SystemClock>::WAKE)?,
+            waker: Waker::new(poll.registry(), Reactor::WAKE)?,
+            clock: Arc::clone(&clock),
             open: Mutex::default(),
             snapshot: Mutex::default(),
             snapshot_taken: Condvar::new(),
             is_stopped: AtomicBool::new(false),
         });
-        shared.meters.heartbeat_unix_ms.store(unix_ms(), Ordering::Relaxed);
+        shared.meters.heartbeat_us.store(clock.now().as_micros(), Ordering::Relaxed);
         let reactor = Reactor::new(poll, Arc::clone(&shared), store.clone(), config, clock)?;
         let for_store = Arc::clone(&shared);
         store.set_notify(Box::new(move || for_store.wake()));
@@ -196,13 +201,19 @@ impl Engine {
         snapshot.rows.iter().for_each(&mut each);
     }
 
+    /// The thread's clock now: what the age of a [`SessionCounters`] is measured by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
     /// A snapshot of the thread; never blocks.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
             outbox_depth: self.shared.outbox.depth(),
             outbox_dropped_total: self.shared.outbox.dropped_total(),
-            ..self.shared.meters.snapshot(unix_ms())
+            ..self.shared.meters.snapshot(self.now())
         }
     }
 

@@ -18,6 +18,7 @@ use crate::in_flight::InFlight;
 use crate::link::Link;
 use crate::resolve::{Answer, Resolver, system_lookup};
 use crate::slab::{Key, Slab};
+use crate::stats::LagWindow;
 use crate::store_link::{client_device, store_write};
 use crate::timers::Timers;
 use crate::tls::{Connector, TlsConfigError};
@@ -43,8 +44,10 @@ const STORE_CHECK: Duration = Duration::from_millis(100);
 const READS_PER_TURN: usize = 64;
 /// Kernel events taken at once.
 const EVENTS_PER_TURN: usize = 1024;
+/// How often all connections are counted by phase.
+const PASS_EVERY_US: u64 = 100_000;
 
-pub(crate) struct Reactor<C> {
+pub(crate) struct Reactor {
     poll: Poll,
     shared: Arc<Shared>,
     store: Store,
@@ -52,7 +55,7 @@ pub(crate) struct Reactor<C> {
     connect_timeout: Duration,
     held_input_limit: usize,
     target: Target,
-    clock: C,
+    clock: Arc<dyn Clock>,
     connections: Slab<Connection>,
     sessions: HashMap<Arc<str>, Session>,
     timers: Timers,
@@ -70,6 +73,7 @@ pub(crate) struct Reactor<C> {
     store_failed: bool,
     /// A connection lost messages to the store, and is to close once that is well.
     has_losses: bool,
+    lag: LagWindow,
     bench: Bench,
     /// Set by `Shutdown`: when to stop waiting for farewells.
     shutdown_until: Option<Instant>,
@@ -85,7 +89,7 @@ struct Session {
     totals: Counters,
 }
 
-impl<C: Clock> Reactor<C> {
+impl Reactor {
     /// The token of the waker; no connection's, see [`Key::to_token`].
     pub(crate) const WAKE: Token = Token(usize::MAX);
 
@@ -94,7 +98,7 @@ impl<C: Clock> Reactor<C> {
         shared: Arc<Shared>,
         store: Store,
         config: Config,
-        clock: C,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsConfigError> {
         let connector = if config.endpoint.secure { Some(Connector::new(&config)?) } else { None };
         let for_resolver = Arc::clone(&shared);
@@ -120,6 +124,7 @@ impl<C: Clock> Reactor<C> {
             store_stalled: false,
             store_failed: false,
             has_losses: false,
+            lag: LagWindow::default(),
             bench: Bench::new(),
             shutdown_until: None,
             halted: false,
@@ -188,7 +193,10 @@ impl<C: Clock> Reactor<C> {
     }
 
     fn turn(&mut self, events: &Events) {
+        let latest = self.bench.now + HEARTBEAT;
         self.read_clock();
+        // A thread that stood still while no timer was due is late too.
+        self.lag.note(self.bench.now - latest);
         for event in events {
             if event.token() == Self::WAKE {
                 continue;
@@ -260,8 +268,7 @@ impl<C: Clock> Reactor<C> {
 
     fn fire_timers(&mut self) {
         while let Some((slot, at)) = self.timers.pop_due(self.bench.now) {
-            let lag = self.bench.now - at;
-            self.shared.meters.loop_lag_us.store(lag.as_micros() as u64, Ordering::Relaxed);
+            self.lag.note(self.bench.now - at);
             let Some(key) = self.connections.key_at(slot) else { continue };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             match connection.stage {
@@ -414,9 +421,9 @@ impl<C: Clock> Reactor<C> {
         let meters = &self.shared.meters;
         let (mut dialling, mut online) = (0, 0);
         // A pass over all connections is too much for every turn of a busy thread, and little ten times a second.
-        let beat = self.bench.unix_ms / 100;
-        let last_beat = meters.heartbeat_unix_ms.swap(self.bench.unix_ms, Ordering::Relaxed) / 100;
-        if last_beat != beat || self.connections.len() < 64 {
+        let now_us = self.bench.now.as_micros();
+        let last_us = meters.heartbeat_us.swap(now_us, Ordering::Relaxed);
+        if last_us / PASS_EVERY_US != now_us / PASS_EVERY_US || self.connections.len() < 64 {
             for connection in self.connections.iter() {
                 match connection.phase() {
                     Phase::Dialling | Phase::Securing => dialling += 1,
@@ -427,6 +434,8 @@ impl<C: Clock> Reactor<C> {
             meters.dialling.store(dialling, Ordering::Relaxed);
             meters.online.store(online, Ordering::Relaxed);
         }
+        let worst = self.lag.worst(self.bench.now);
+        meters.loop_lag_us.store(worst.as_micros() as u64, Ordering::Relaxed);
         meters.sessions.store(self.connections.len(), Ordering::Relaxed);
         meters.held_input_bytes.store(self.bench.held_bytes, Ordering::Relaxed);
         meters.panics_total.store(self.bench.panics_total, Ordering::Relaxed);

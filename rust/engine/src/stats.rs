@@ -16,7 +16,8 @@ pub struct Stats {
     pub dialling: usize,
     /// Of these, after `<success>`.
     pub online: usize,
-    /// How late the last timer fired.
+    /// The longest that a timer, or a turn of the loop, was late: over the last 30 to 60 s, so that a look every 30 s
+    /// misses nothing.
     pub loop_lag: Duration,
     /// Since the thread last finished a turn; about a second when there is nothing to do.
     pub heartbeat_age: Duration,
@@ -47,8 +48,8 @@ pub(crate) struct Meters {
     pub(crate) dialling: AtomicUsize,
     pub(crate) online: AtomicUsize,
     pub(crate) loop_lag_us: AtomicU64,
-    /// Of the wall clock, so that a reader needs no part in the engine's clock.
-    pub(crate) heartbeat_unix_ms: AtomicU64,
+    /// The end of the last turn, on the engine's clock.
+    pub(crate) heartbeat_us: AtomicU64,
     pub(crate) turns_total: AtomicU64,
     pub(crate) wakeups_total: AtomicU64,
     pub(crate) dials_total: AtomicU64,
@@ -59,14 +60,14 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    pub(crate) fn snapshot(&self, unix_ms: u64) -> Stats {
+    pub(crate) fn snapshot(&self, now: Instant) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             sessions: self.sessions.load(Ordering::Relaxed),
             dialling: self.dialling.load(Ordering::Relaxed),
             online: self.online.load(Ordering::Relaxed),
             loop_lag: Duration::from_micros(read(&self.loop_lag_us)),
-            heartbeat_age: Duration::from_millis(unix_ms.saturating_sub(read(&self.heartbeat_unix_ms))),
+            heartbeat_age: now - Instant::from_micros(read(&self.heartbeat_us)),
             turns_total: read(&self.turns_total),
             wakeups_total: read(&self.wakeups_total),
             dials_total: read(&self.dials_total),
@@ -76,6 +77,38 @@ impl Meters {
             held_input_bytes: self.held_input_bytes.load(Ordering::Relaxed),
             ..Stats::default()
         }
+    }
+}
+
+/// The worst lag of a while, kept by the I/O thread alone: readers come at their own times, and more than one of them.
+///
+/// It remembers two spans of [`LAG_SPAN`], the running one and the one before; a lag is seen for one to two of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LagWindow {
+    began: Instant,
+    running: Duration,
+    before: Duration,
+}
+
+/// The default of `WHATSAPP_HEALTH_CHECK_INTERVAL`: whoever looks that often sees every lag.
+const LAG_SPAN: Duration = Duration::from_secs(30);
+
+impl LagWindow {
+    /// Something was late by `lag`.
+    pub(crate) fn note(&mut self, lag: Duration) {
+        self.running = self.running.max(lag);
+    }
+
+    /// The worst lag that is remembered at `now`.
+    pub(crate) fn worst(&mut self, now: Instant) -> Duration {
+        let spans = (now - self.began).as_micros() / LAG_SPAN.as_micros();
+        if spans > 0 {
+            // What was noted since the last call is of now, however long nobody called.
+            self.before = self.running;
+            self.running = Duration::ZERO;
+            self.began = now;
+        }
+        self.running.max(self.before)
     }
 }
 
@@ -90,6 +123,46 @@ pub struct SessionCounters {
     pub phase: Phase,
     /// The totals; instants in it are of the engine's clock.
     pub totals: Counters,
-    /// When they were copied, for ages.
+    /// When they were copied. The copy may be an old one, so ages are counted from [`now`](crate::Engine::now).
     pub at: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_lag_is_seen_for_a_whole_span_at_least_and_two_at_most() {
+        let lag = Duration::from_secs(10);
+        for noted in 0..30 {
+            let mut window = LagWindow::default();
+            let mut seen = Vec::new();
+            for now in 1..200 {
+                if now == 60 + noted {
+                    window.note(lag);
+                }
+                window.note(Duration::from_millis(1));
+                if window.worst(at(now)) == lag {
+                    seen.push(now);
+                }
+            }
+            assert_eq!(seen.first(), Some(&(60 + noted)));
+            assert!((30..=60).contains(&seen.len()), "noted at {noted}: {seen:?}");
+            assert_eq!(seen.len() as u64, seen[seen.len() - 1] - seen[0] + 1, "without a gap");
+        }
+    }
+
+    #[test]
+    fn a_lag_as_long_as_the_window_is_not_lost_in_it() {
+        let mut window = LagWindow::default();
+        window.worst(at(1));
+        window.note(Duration::from_secs(500));
+        assert_eq!(window.worst(at(501)), Duration::from_secs(500));
+        assert_eq!(window.worst(at(530)), Duration::from_secs(500));
+        assert_eq!(window.worst(at(531)), Duration::ZERO);
+    }
 }

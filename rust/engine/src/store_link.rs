@@ -12,6 +12,9 @@ pub(crate) fn store_write(write: Write) -> runner_store::Write {
         Write::Inbox { chat, sender, message_id, stanza, received_unix_ms } => {
             runner_store::Write::Inbox { chat, sender, message_id, stanza, received_unix_ms }
         }
+        Write::DeadLetter { sender, message_id, frame, received_unix_ms } => {
+            runner_store::Write::DeadLetter { sender, message_id, frame, received_unix_ms }
+        }
         Write::RoutingInfo(bytes) => runner_store::Write::RoutingInfo(bytes),
         Write::ServerChain(chain) => runner_store::Write::ServerChain(ServerChain {
             raw: chain.raw,

@@ -1,4 +1,4 @@
-//! A panic in one session's code, which only a test can cause.
+//! A panic in one session's code and a thread that stands still, which only a test can cause.
 
 #[path = "../tests/it/support.rs"]
 #[allow(dead_code, reason = "the integration tests use all of it")]
@@ -8,7 +8,8 @@ use self::support::World;
 use crate::command::Command;
 use runner_proto::close_reason::CloseReason;
 use runner_proto::phase::Phase;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// Pain #20.
 /// Pain 20.
@@ -35,4 +36,70 @@ fn a_panic_ends_its_session_and_no_other() {
     while world.bench.totals("s0").stanzas_received < before + 10 {
         assert!(!world.bench.engine.is_stopped());
     }
+}
+
+/// The I/O thread stands still until the result is dropped.
+fn stall(world: &World) -> mpsc::Sender<()> {
+    let (until, stalled) = mpsc::channel();
+    world.bench.engine.push(Command::Stall(stalled)).expect("running");
+    until
+}
+
+#[test]
+fn a_stall_between_two_looks_is_seen_by_both_readers_for_half_a_minute() {
+    let world = World::plain(1);
+    world.bench.open("s0", 1);
+    world.bench.wait_online("s0", 1);
+    let until = stall(&world);
+    world.bench.advance(Duration::from_secs(31));
+    drop(until);
+    world.bench.totals("s0"); // it runs again
+    for _ in 0..210 {
+        world.bench.advance(Duration::from_millis(100)); // and the next ping is on time
+        world.bench.totals("s0");
+    }
+    for _ in 0..2 {
+        let lag = world.bench.engine.stats().loop_lag;
+        assert!(lag >= Duration::from_secs(10), "{lag:?}");
+    }
+}
+
+#[test]
+fn a_thread_that_stands_still_is_seen_whatever_the_wall_clock_says() {
+    let world = World::plain(0);
+    for wall_ahead in [Duration::ZERO, Duration::from_secs(7200), Duration::from_secs(3600)] {
+        world.bench.set_wall_ahead(wall_ahead);
+        for _ in 0..2 {
+            world.bench.engine.counters(|_| ()); // the second one is of a turn after a whole one by that clock
+        }
+        let age = world.bench.engine.stats().heartbeat_age;
+        assert!(age < Duration::from_secs(30), "{age:?} after the wall clock was set");
+        let until = stall(&world);
+        world.bench.advance(Duration::from_secs(60));
+        world.bench.set_wall_ahead(wall_ahead.saturating_sub(Duration::from_secs(1800)));
+        let age = world.bench.engine.stats().heartbeat_age;
+        assert!(age >= Duration::from_secs(60), "{age:?} while it stands still");
+        drop(until);
+    }
+}
+
+#[test]
+fn an_old_copy_of_the_counters_says_how_old_it_is() {
+    let world = World::plain(1);
+    world.bench.open("s0", 1);
+    world.bench.wait_online("s0", 1);
+    let ages = || {
+        let mut ages = Vec::new();
+        let engine = &world.bench.engine;
+        engine.counters(|row| ages.push((engine.now() - row.at, row.totals.last_data)));
+        ages[0]
+    };
+    let (age, last_data) = ages();
+    assert!(age < Duration::from_secs(30), "{age:?}");
+    let until = stall(&world);
+    world.bench.advance(Duration::from_secs(60));
+    let (age, same) = ages();
+    assert!(age >= Duration::from_secs(60), "{age:?}");
+    assert_eq!(same, last_data);
+    drop(until);
 }

@@ -21,6 +21,8 @@ pub struct Counters {
     pub stanzas_malformed: u64,
     /// Inbound messages committed and answered.
     pub messages_received: u64,
+    /// Inbound messages that did not decode and were refused: kept as dead letters unless they were too long.
+    pub messages_undecodable: u64,
     /// Terminal answers sent to inbound stanzas.
     pub answers_sent: u64,
     /// Keep-alive pings sent, second ones included.
@@ -31,6 +33,8 @@ pub struct Counters {
     pub requests_sent: u32,
     /// Requests answered with an error or not at all.
     pub requests_failed: u32,
+    /// Stanzas that somebody wanted to send and that fit no frame.
+    pub sends_refused: u32,
     /// Inbound stanzas that still wait for their terminal answer.
     pub unanswered: u32,
     /// Since when the oldest of them waits.

@@ -13,6 +13,7 @@
 //!    for `second_after` at least. Acks draw no reply, so without the second half silence alone would kill.
 //! 5. Each of these has its own timer; nothing waits for the next tick.
 //! 6. While reading is paused (the store lags), bytes may wait unread in the socket: the clock stops, pings go on.
+//!    It goes on where it stopped: one that began anew would never run out under a store that stalls often.
 //!    When the driver comes [`LATE`] after a death was due (a stopped process, a suspended machine), it proves
 //!    nothing about the peer either: the clock restarts.
 //!
@@ -113,12 +114,12 @@ impl Clock {
         }
     }
 
-    /// A ping was sent.
+    /// A ping was sent. A further one in a pause is no second one: nobody could have heard the answer to the first.
     pub const fn on_ping(&mut self, now: Instant) {
         self.on_send(now);
         if self.first_ping.is_none() {
             self.first_ping = Some(now);
-        } else {
+        } else if !self.paused {
             self.second_sent = true;
         }
     }
@@ -140,12 +141,15 @@ impl Clock {
         self.paused = true;
     }
 
-    /// Reading goes on; what was unanswered gets its full time again.
-    pub const fn resume(&mut self, now: Instant) {
-        if self.paused {
-            self.paused = false;
-            self.restart(now);
+    /// Reading goes on after a pause of `paused`; what is unanswered gets that time back.
+    pub fn resume(&mut self, now: Instant, paused: Duration) {
+        if !std::mem::replace(&mut self.paused, false) {
+            return;
         }
+        // What was sent in the pause has not waited yet.
+        let moved = |since: Instant| (since + paused).min(now);
+        self.first_send = self.first_send.map(moved);
+        self.first_ping = self.first_ping.map(moved);
     }
 
     const fn restart(&mut self, now: Instant) {
@@ -335,9 +339,73 @@ mod tests {
             }
         }
         assert!((30..=40).contains(&pings), "{pings}");
-        clock.resume(now);
+        assert!(!clock.is_silent(), "the pings of the pause prove nothing");
+        clock.resume(now, now - sent);
         assert_eq!(clock.poll_timeout(&SETTINGS), now + Duration::from_secs(6));
         assert_eq!(run(&mut clock, now + Duration::from_secs(6), entropy)[0], Action::SecondPing);
+    }
+
+    #[test]
+    fn a_pause_gives_back_its_own_time_and_no_more() {
+        let entropy = &mut Seeded(9);
+        let (mut clock, sent) = pinged(entropy);
+        let (six, pause) = (Duration::from_secs(6), Duration::from_secs(3));
+        assert_eq!(run(&mut clock, sent + six, entropy), [Action::SecondPing]);
+        clock.pause();
+        clock.resume(sent + six + pause, pause);
+        assert!(clock.is_silent(), "the second ping was sent before it");
+        let dead = sent + six + pause + six;
+        assert_eq!(run(&mut clock, just_before(dead), entropy), []);
+        assert_eq!(run(&mut clock, dead, entropy), [Action::Dead]);
+    }
+
+    #[test]
+    fn what_is_sent_in_a_pause_has_its_full_time_after_it() {
+        let entropy = &mut Seeded(10);
+        let mut clock = Clock::new(&SETTINGS, at(0.0), entropy);
+        clock.pause();
+        let sent = clock.poll_timeout(&SETTINGS);
+        assert_eq!(run(&mut clock, sent, entropy), [Action::Ping]);
+        let until = sent + Duration::from_secs(4);
+        clock.resume(until, until - at(0.0));
+        assert_eq!(clock.poll_timeout(&SETTINGS), until + Duration::from_secs(6));
+        assert_eq!(clock.dead_at(&SETTINGS), Some(until + Duration::from_secs(12)));
+    }
+
+    /// When a peer that is dead from the start is noticed under a store that stalls for `stalled` every `period`,
+    /// and how much of the time since the first ping was not paused.
+    fn detection_under_stalls(period: Duration, stalled: Duration, entropy: &mut Seeded) -> Duration {
+        let (mut clock, sent) = pinged(entropy);
+        let (mut begin, mut unpaused) = (sent, Duration::ZERO);
+        loop {
+            let pause_at = begin + (period - stalled);
+            while clock.poll_timeout(&SETTINGS) < pause_at {
+                let now = clock.poll_timeout(&SETTINGS);
+                if run(&mut clock, now, entropy).contains(&Action::Dead) {
+                    return unpaused + (now - begin);
+                }
+            }
+            unpaused += pause_at - begin;
+            clock.pause();
+            begin = pause_at + stalled;
+            while clock.poll_timeout(&SETTINGS) < begin {
+                let now = clock.poll_timeout(&SETTINGS);
+                assert_eq!(run(&mut clock, now, entropy), [Action::Ping]);
+            }
+            clock.resume(begin, stalled);
+            assert!(begin < sent + Duration::from_secs(3600), "never noticed");
+        }
+    }
+
+    #[test]
+    fn a_store_that_stalls_again_and_again_hides_no_dead_peer() {
+        for (period_ms, stalled_ms) in
+            [(10_000, 1000), (10_000, 9000), (1500, 1000), (30_000, 10), (7000, 100)]
+        {
+            let (period, stalled) = (Duration::from_millis(period_ms), Duration::from_millis(stalled_ms));
+            let unpaused = detection_under_stalls(period, stalled, &mut Seeded(period_ms));
+            assert_eq!(unpaused, SETTINGS.dead_after, "a stall of {stalled:?} every {period:?}");
+        }
     }
 
     #[test]
@@ -428,20 +496,22 @@ mod tests {
             let entropy = &mut Seeded(seed);
             let mut clock = Clock::new(&SETTINGS, at(0.0), entropy);
             let mut now = at(0.0);
-            let (mut first_send, mut first_ping, mut paused): (Option<Instant>, Option<Instant>, bool) = (None, None, false);
+            let (mut first_send, mut first_ping): (Option<Instant>, Option<Instant>) = (None, None);
+            let mut paused: Option<Instant> = None;
             let mut last_ping = now;
             'life: for op in ops {
                 match op {
                     Op::Receive => { clock.on_receive(); first_send = None; first_ping = None; }
                     Op::Send => { clock.on_send(now); first_send.get_or_insert(now); }
-                    Op::Pause => { clock.pause(); paused = true; }
+                    Op::Pause => { clock.pause(); paused.get_or_insert(now); }
                     Op::Resume => {
-                        clock.resume(now);
-                        if paused {
-                            first_send = first_send.map(|_| now);
-                            first_ping = first_ping.map(|_| now);
+                        let since = paused.take();
+                        clock.resume(now, since.map_or(Duration::ZERO, |since| now - since));
+                        if let Some(since) = since {
+                            let moved = |at: Instant| (at + (now - since)).min(now);
+                            first_send = first_send.map(moved);
+                            first_ping = first_ping.map(moved);
                         }
-                        paused = false;
                     }
                     Op::Wait(millis) => {
                         let until = now + Duration::from_millis(u64::from(millis));
@@ -452,7 +522,7 @@ mod tests {
                                 break;
                             };
                             if action == Action::Dead {
-                                prop_assert!(!paused);
+                                prop_assert!(paused.is_none());
                                 prop_assert!(now - first_send.expect("a send") >= SETTINGS.dead_after);
                                 prop_assert!(now - first_ping.expect("a ping") >= SETTINGS.second_after);
                                 break 'life;
@@ -464,7 +534,7 @@ mod tests {
                             first_ping.get_or_insert(now);
                         }
                         now = until;
-                        if let (Some(send), Some(ping), false) = (first_send, first_ping, paused) {
+                        if let (Some(send), Some(ping), false) = (first_send, first_ping, paused.is_some()) {
                             let due = (send + SETTINGS.dead_after).max(ping + SETTINGS.second_after);
                             prop_assert!(now < due, "alive after its death was due");
                         }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 
 use crate::checksum;
 use crate::record::{InboxMessage, Write};
-use crate::{StoreError, sessions};
+use crate::{StoreError, dead_letter, sessions};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -50,6 +50,9 @@ pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write])
                         .execute([connection.last_insert_rowid()])?;
                     new_rows += 1;
                 }
+            }
+            Write::DeadLetter { sender, message_id, frame, received_unix_ms } => {
+                dead_letter::keep(connection, session_id, sender, message_id, frame, *received_unix_ms)?;
             }
             Write::RoutingInfo(routing_info) => {
                 sessions::set_routing_info(connection, session_id, routing_info)?;

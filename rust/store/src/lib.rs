@@ -12,6 +12,7 @@
 //! holds it up (WAL readers see the last commit). It cannot write, so there is still one writer.
 
 mod checksum;
+mod dead_letter;
 mod error;
 mod inbox;
 mod lock;
@@ -28,11 +29,12 @@ mod store;
 mod wal;
 mod writer;
 
+pub use dead_letter::{MAX_DEAD_LETTERS, MAX_DEAD_LETTERS_OF_SESSION};
 pub use error::{DeviceError, ErrorKind, StoreError};
 pub use options::Options;
 pub use record::{
-    Batch, Completion, Credentials, Device, Health, Import, InboxMessage, OpenReport, Quarantined,
-    ServerChain, SessionRow, SignalKey, Write,
+    Batch, Completion, Credentials, DeadLetter, Device, Health, Import, InboxMessage, OpenReport,
+    Quarantined, ServerChain, SessionRow, SignalKey, Write,
 };
 pub use secret::{Secret32, SecretBytes};
 pub use store::Store;

@@ -122,6 +122,23 @@ pub struct InboxMessage {
     pub received_unix_ms: u64,
 }
 
+/// One inbound `<message>` that could not be read and was refused, kept as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Grows over all sessions; never used twice.
+    pub seq: u64,
+    /// The session that received it.
+    pub session_id: String,
+    /// The stanza's `from`.
+    pub sender: String,
+    /// The stanza's `id`.
+    pub message_id: String,
+    /// The decrypted frame, flag byte in front.
+    pub frame: Vec<u8>,
+    /// When it arrived, Unix milliseconds.
+    pub received_unix_ms: u64,
+}
+
 /// A row or file that could not be trusted and was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
@@ -152,6 +169,18 @@ pub enum Write {
         /// Unix milliseconds.
         received_unix_ms: u64,
     },
+    /// Keep a message that could not be read, as it came. One that is already kept, or for which there is no room
+    /// ([`MAX_DEAD_LETTERS`](crate::MAX_DEAD_LETTERS)), is left out and the batch still commits.
+    DeadLetter {
+        /// The stanza's `from`.
+        sender: String,
+        /// The stanza's `id`.
+        message_id: String,
+        /// The decrypted frame, flag byte in front.
+        frame: Vec<u8>,
+        /// Unix milliseconds.
+        received_unix_ms: u64,
+    },
     /// Edge-routing block for the next connection.
     RoutingInfo(Vec<u8>),
     /// The server key that a resumed handshake may use.
@@ -170,6 +199,9 @@ impl Write {
             + match self {
                 Self::Inbox { chat, sender, message_id, stanza, .. } => {
                     chat.len() + sender.len() + message_id.len() + stanza.len()
+                }
+                Self::DeadLetter { sender, message_id, frame, .. } => {
+                    sender.len() + message_id.len() + frame.len()
                 }
                 Self::RoutingInfo(bytes) => bytes.len(),
                 Self::ServerChain(chain) => chain.raw.len(),
@@ -246,6 +278,10 @@ pub struct Health {
     pub wal_bytes: u64,
     /// Messages not yet confirmed by `done`.
     pub inbox_pending: u64,
+    /// Dead letters that nobody has taken away.
+    pub dead_letters: u64,
+    /// Messages that could not be read and for which there was no room among the dead letters.
+    pub dead_letters_dropped_total: u64,
     /// How long the last transaction took, seconds.
     pub last_commit_s: f64,
 }

@@ -221,7 +221,16 @@ impl Copy<'_> {
         }
         self.keys_of_sessions(&known)?;
         self.table("archive_key", "archive_id")?;
+        if self.has_dead_letters()? {
+            self.table("dead_letter", "seq")?;
+        }
         self.inbox()
+    }
+
+    /// A file older than version 3 has no such table.
+    fn has_dead_letters(&self) -> Result<bool> {
+        let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'dead_letter'";
+        Ok(self.new.query_row(sql, [], |row| row.get(0))?)
     }
 
     fn session_ids(&self) -> Result<BTreeSet<String>> {

@@ -11,7 +11,7 @@ use crate::{ErrorKind, StoreError};
 pub(crate) const APPLICATION_ID: i32 = 0x726e_6e72;
 
 /// Version n is reached by `STEPS[n - 1]`.
-pub(crate) const STEPS: &[&str] = &[V1, V2];
+pub(crate) const STEPS: &[&str] = &[V1, V2, V3];
 
 /// `device` never changes after import: what a connection learns is in `connection_state`, so that a routing
 /// change does not rewrite keys. `inbox` outlives its session: an answered message is the consumer's. Every inbox
@@ -149,6 +149,20 @@ CREATE TABLE quarantine (
 
 /// Each import asks who holds its device; without an index, ten thousand imports read fifty million rows.
 const V2: &str = "CREATE INDEX session_jid ON session (jid);";
+
+/// Messages that could not be read and were refused, as they came. No rows of `inbox`: should the server give one
+/// again to a version that reads it, that is a message and nothing that was stored before.
+const V3: &str = "
+CREATE TABLE dead_letter (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    received_unix_ms INTEGER NOT NULL,
+    frame BLOB NOT NULL,
+    UNIQUE (session_id, sender, message_id)
+) STRICT;
+";
 
 /// Brings the file to the newest version.
 ///

@@ -35,6 +35,8 @@ pub(crate) struct Meters {
     pub(crate) checkpoints: AtomicU64,
     pub(crate) wal_bytes: AtomicU64,
     pub(crate) inbox_pending: AtomicU64,
+    pub(crate) dead_letters: AtomicU64,
+    pub(crate) dead_letters_dropped: AtomicU64,
     pub(crate) last_commit_us: AtomicU64,
     pub(crate) disk_full: AtomicBool,
     pub(crate) damaged: AtomicBool,
@@ -113,6 +115,8 @@ impl Shared {
             damaged: m.damaged.load(Ordering::Relaxed),
             wal_bytes: m.wal_bytes.load(Ordering::Relaxed),
             inbox_pending: m.inbox_pending.load(Ordering::Relaxed),
+            dead_letters: m.dead_letters.load(Ordering::Relaxed),
+            dead_letters_dropped_total: m.dead_letters_dropped.load(Ordering::Relaxed),
             last_commit_s: Duration::from_micros(m.last_commit_us.load(Ordering::Relaxed)).as_secs_f64(),
         }
     }

@@ -11,11 +11,12 @@ use rusqlite::Connection;
 use crate::lock::Lock;
 use crate::queue::{Call, Job};
 use crate::record::{
-    Batch, Completion, Device, Health, Import, InboxMessage, OpenReport, Quarantined, SessionRow, SignalKey,
+    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, SessionRow,
+    SignalKey,
 };
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::writer::Writer;
-use crate::{DeviceError, Options, StoreError, inbox, open, sessions};
+use crate::{DeviceError, Options, StoreError, dead_letter, inbox, open, sessions};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -50,6 +51,7 @@ impl Store {
         let opened = open::open(path.as_ref(), &options)?;
         let shared = Arc::new(Shared::new(&options, notify.into(), opened.reader, &opened.wal));
         shared.meters.inbox_pending.store(inbox::pending(&opened.writer)?, Ordering::Relaxed);
+        shared.meters.dead_letters.store(dead_letter::count(&opened.writer)?, Ordering::Relaxed);
         let writer = Writer::new(Arc::clone(&shared), opened.writer, options);
         let thread = thread::Builder::new()
             .name("runner-store".into())
@@ -195,6 +197,22 @@ impl Store {
         let confirmed = self.call(move |c| inbox::done(c, &seqs, now_unix_ms()))?;
         self.inner.shared.meters.inbox_pending.fetch_sub(confirmed, Ordering::Relaxed);
         Ok(confirmed)
+    }
+
+    /// The oldest dead letters after `after_seq`, at most `n`. Blocking. They stay until they are removed.
+    pub fn take_dead_letters(&self, after_seq: u64, n: usize) -> Result<Vec<DeadLetter>> {
+        self.read(|c| dead_letter::take(c, after_seq, n))
+    }
+
+    /// Removes dead letters; returns how many there were. Blocking.
+    pub fn remove_dead_letters(&self, seqs: &[u64]) -> Result<u64> {
+        let (seqs, shared) = (seqs.to_owned(), Arc::clone(&self.inner.shared));
+        self.call(move |c| {
+            let removed = dead_letter::remove(c, &seqs)?;
+            // Here, where new ones are counted too, so that neither number overtakes the other.
+            shared.meters.dead_letters.store(dead_letter::count(c)?, Ordering::Relaxed);
+            Ok(removed)
+        })
     }
 
     /// Waits until everything queued before is on disk; `false` when it took too long or failed.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::queue::{Group, Job, Latest};
-use crate::record::{Completion, Device};
+use crate::record::{Batch, Completion, Device, Write};
 use crate::shared::{Shared, lock, now_unix_ms};
-use crate::{DeviceError, ErrorKind, Options, StoreError, inbox, sessions};
+use crate::{DeviceError, ErrorKind, Options, StoreError, dead_letter, inbox, sessions};
 
 /// Between two searches for confirmed messages to remove.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -197,6 +197,7 @@ impl Writer {
                             meters.batches.fetch_add(1, Ordering::Relaxed);
                             meters.inbox_rows.fetch_add(u64::from(inbox_rows), Ordering::Relaxed);
                             meters.inbox_pending.fetch_add(u64::from(inbox_rows), Ordering::Relaxed);
+                            self.count_dead_letters(&batch);
                             Completion::Committed { token: batch.token, inbox_rows }
                         }
                         Err(error) => {
@@ -209,6 +210,24 @@ impl Writer {
         }
         completions.extend(recovered.then_some(Completion::Recovered));
         self.shared.complete(completions);
+    }
+
+    /// After the commit: which of the batch's dead letters found room.
+    fn count_dead_letters(&self, batch: &Batch) {
+        for write in &batch.writes {
+            let Write::DeadLetter { sender, message_id, .. } = write else { continue };
+            let connection = &self.connection;
+            let counted =
+                dead_letter::is_kept(connection, &batch.session_id, sender, message_id).and_then(|is_kept| {
+                    let meters = &self.shared.meters;
+                    meters.dead_letters_dropped.fetch_add(u64::from(!is_kept), Ordering::Relaxed);
+                    meters.dead_letters.store(dead_letter::count(connection)?, Ordering::Relaxed);
+                    Ok(())
+                });
+            if let Err(error) = counted {
+                self.shared.meters.on_error(&error);
+            }
+        }
     }
 
     /// Reads a device; a damaged one is quarantined before it is answered.

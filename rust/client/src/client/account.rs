@@ -9,7 +9,7 @@ use runner_proto::{
 };
 
 use super::{Client, io};
-use crate::{Cx, Effect, Event, Probe, Write, backlog, stanza};
+use crate::{Cx, Effect, Event, Probe, Write, backlog, inbox::Answer, stanza};
 
 /// Most bytes of routing info that are kept. Each connection sends them before anything else, so one that is larger
 /// than what a socket takes would shut this device out for good. Real ones have about ten.
@@ -17,6 +17,10 @@ const MAX_ROUTING_INFO: usize = 1024;
 
 /// The longest LID that is kept, in bytes; real ones have about 25.
 const MAX_LID: usize = 128;
+
+/// The longest frame that is kept as a dead letter, in bytes; media is not sent inside messages, so real ones have
+/// a few thousand.
+const MAX_DEAD_LETTER: usize = 1024 * 1024;
 
 /// The requests of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +165,30 @@ impl Client {
         self.note_backlog(message, io.now);
         let Some(row) = stanza::inbox_row(message, io.unix_ms) else { return };
         let ack = stanza::message_ack(message, &self.own_jid());
-        let token = self.inbox.push(ack, io.now);
+        let token = self.inbox.push(Answer { stanza: ack, refuses: false }, io.now);
+        self.count_unanswered();
+        effects.push(Effect::Commit { token, writes: vec![row] });
+    }
+
+    /// A message that only a later version of us may be able to read: kept, then refused.
+    pub(super) fn on_undecodable(
+        &mut self,
+        head: NodeRef<'_>,
+        plain: &[u8],
+        io: &mut Io<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.note_backlog(head, io.now);
+        let nack = stanza::message_nack(head);
+        let row = stanza::dead_letter(head, plain, io.unix_ms).filter(|_| plain.len() <= MAX_DEAD_LETTER);
+        let Some(row) = row else {
+            self.session.send_encoded(io, &nack);
+            let counters = self.session.counters_mut();
+            counters.messages_undecodable += 1;
+            counters.answers_sent += 1;
+            return;
+        };
+        let token = self.inbox.push(Answer { stanza: nack, refuses: true }, io.now);
         self.count_unanswered();
         effects.push(Effect::Commit { token, writes: vec![row] });
     }

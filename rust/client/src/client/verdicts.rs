@@ -69,11 +69,11 @@ impl Client {
         self.session.phase() == Phase::Online && self.stalled_since.is_none()
     }
 
-    /// When a waiting stanza becomes a verdict, counted from the end of the store's last stall.
+    /// When a waiting stanza becomes a verdict; the store's stalls do not count.
     pub(super) fn stanza_deadline(&self) -> Option<Instant> {
         if self.health.is_failing(Probe::StanzaUnanswered) {
             return None;
         }
-        Some(self.inbox.oldest()?.max(self.stanza_grace) + self.config.stanza_answer_timeout)
+        Some(self.inbox.oldest_unpaused()? + self.config.stanza_answer_timeout)
     }
 }

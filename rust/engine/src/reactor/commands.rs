@@ -1,7 +1,6 @@
 //! What other threads ask of the reactor.
 
 use super::{Reactor, Session};
-use crate::clock::Clock;
 use crate::command::{Command, Open};
 use crate::dial::Dial;
 use crate::driver::{Connection, Stage};
@@ -17,7 +16,7 @@ use std::time::Duration;
 /// How long farewells may take when the engine shuts down.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
-impl<C: Clock> Reactor<C> {
+impl Reactor {
     pub(super) fn on_command(&mut self, command: Command) {
         match command {
             Command::Open(open) => self.on_open(*open),
@@ -38,6 +37,8 @@ impl<C: Clock> Reactor<C> {
             }
             Command::Shutdown => self.on_shutdown(),
             Command::Halt => self.halted = true,
+            #[cfg(test)]
+            Command::Stall(until) => until.iter().for_each(drop),
             #[cfg(test)]
             Command::Panic { session_id, connection } => {
                 if let Some(key) = self.find(&session_id, connection)

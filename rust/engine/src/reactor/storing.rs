@@ -1,7 +1,6 @@
 //! The store's side of the reactor: answers to the clients, devices to the dials, and the pause when it lags.
 
 use super::Reactor;
-use crate::clock::Clock;
 use crate::driver::event_of;
 use crate::event::EventKind;
 use crate::slab::Key;
@@ -16,7 +15,7 @@ use std::time::Duration;
 /// The store lags when something waits for it longer than this; reading pauses then. Fifty times a slow disk's fsync.
 const STORE_LAGS_AFTER: Duration = Duration::from_secs(1);
 
-impl<C: Clock> Reactor<C> {
+impl Reactor {
     pub(super) fn take_completions(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
         self.store.drain_completions(&mut completions);

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Default)]
 pub(crate) struct TurnedClock {
     ahead_us: Arc<AtomicU64>,
+    /// What the administrator set the wall clock ahead.
+    wall_ahead_ms: Arc<AtomicU64>,
     system: Arc<SystemClock>,
 }
 
@@ -34,7 +36,9 @@ impl Clock for TurnedClock {
     }
 
     fn unix_ms(&self) -> u64 {
-        self.system.unix_ms() + self.ahead_us.load(Ordering::SeqCst) / 1000
+        self.system.unix_ms()
+            + self.ahead_us.load(Ordering::SeqCst) / 1000
+            + self.wall_ahead_ms.load(Ordering::SeqCst)
     }
 }
 
@@ -123,6 +127,13 @@ impl Bench {
     /// Turns the engine's clock.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.ahead_us.fetch_add(by.as_micros() as u64, Ordering::SeqCst);
+        self.engine.poke();
+    }
+
+    /// Sets the engine's wall clock, and nothing else, ahead.
+    #[allow(dead_code, reason = "only the unit tests can hold the thread still meanwhile")]
+    pub(crate) fn set_wall_ahead(&self, by: Duration) {
+        self.clock.wall_ahead_ms.store(by.as_millis() as u64, Ordering::SeqCst);
         self.engine.poke();
     }
 

@@ -26,6 +26,14 @@ pub enum Event<'e> {
     Success(NodeRef<'e>),
     /// A message. The caller owes its answer ([`answer::write_ack`]) once it is durable.
     Message(NodeRef<'e>),
+    /// A message that this decoder does not take, which says little about the message. The caller owes its refusal
+    /// ([`answer::write_ack`] with [`nack::PARSING_ERROR`]) once it is kept as it came: nobody sends it again.
+    Undecodable {
+        /// Its tag and attributes; it has an id and a sender.
+        head: NodeRef<'e>,
+        /// All of it, flag byte in front.
+        plain: &'e [u8],
+    },
     /// Any other stanza; the answer that it is owed has been written.
     Stanza(NodeRef<'e>),
     /// The answer to a request.
@@ -145,20 +153,21 @@ impl Session {
                 self.counters.stanzas_received += 1;
                 self.on_stanza(stanza, io)
             }
-            Err(_) => {
-                self.on_malformed(plain, io);
-                Event::Handled
-            }
+            Err(_) => self.on_malformed(plain, io),
         }
     }
 
     /// The noise counter is in step, so one bad stanza is no reason to end the connection; but it is still owed its
     /// answer, when as much of it can be read as that takes.
-    fn on_malformed(&mut self, plain: &[u8], io: &mut Io<'_>) {
+    fn on_malformed<'e>(&mut self, plain: &'e [u8], io: &mut Io<'_>) -> Event<'e> {
         self.counters.stanzas_malformed += 1;
-        if let Some(head) = node::decode_head(plain, &self.config.limits) {
-            self.refuse(head, nack::PARSING_ERROR, io);
+        let Some(head) = node::decode_head(plain, &self.config.limits) else { return Event::Handled };
+        let is_message = matches!(answer::expects(head.tag()), Expects::AckWhenDurable);
+        if is_message && answer::is_addressable(head) {
+            return Event::Undecodable { head, plain };
         }
+        self.refuse(head, nack::PARSING_ERROR, io);
+        Event::Handled
     }
 
     fn on_stanza<'e>(&mut self, stanza: NodeRef<'e>, io: &mut Io<'_>) -> Event<'e> {

@@ -27,7 +27,7 @@ pub use inbound::Event;
 pub use input::{Buffers, Input};
 use opening::Opening;
 pub use opening::Secured;
-pub use output::Request;
+pub use output::{MAX_PLAIN, Request};
 
 use crate::{
     close_reason::{CloseReason, Closed, Source},
@@ -226,7 +226,7 @@ impl Session {
         }
         self.requests.postpone(paused);
         if let Some(clock) = &mut self.clock {
-            clock.resume(now);
+            clock.resume(now, paused);
         }
     }
 

@@ -22,6 +22,9 @@ pub struct Request {
     pub purpose: u8,
 }
 
+/// Most bytes of a stanza, flag byte in front: the frame's limit without the headers that go in front of it.
+pub const MAX_PLAIN: usize = frame::MAX_FRAME - ws::HEADER_ROOM - frame::HEADER_LEN;
+
 /// The server itself, as a sender or receiver.
 pub(super) const SERVER: Jid = Jid::server(Server::Pn);
 
@@ -35,6 +38,12 @@ impl Session {
     /// its way or after the end, nor is a stanza above [`frame::MAX_FRAME`].
     pub fn send(&mut self, io: &mut Io<'_>, write: impl FnOnce(&mut Writer<'_>)) {
         self.send_plain(io, |out| write(&mut Writer::new(out)));
+    }
+
+    /// Whether a stanza of that many encoded bytes can be sent; a longer one never arrives anywhere.
+    #[must_use]
+    pub const fn fits(plain_len: usize) -> bool {
+        plain_len <= MAX_PLAIN
     }
 
     /// Sends one stanza that is already encoded, flag byte in front.
@@ -105,6 +114,7 @@ impl Session {
         io.out.resize(start + ROOM, 0);
         write(io.out);
         if io.out.len() - start > frame::MAX_FRAME {
+            // `fits` would have said so; of our own stanzas none comes near.
             return io.out.truncate(start);
         }
         let sealed = transport.seal(io.out, start + ROOM);

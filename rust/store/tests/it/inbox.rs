@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_store::Options;
+use runner_store::{MAX_DEAD_LETTERS, MAX_DEAD_LETTERS_OF_SESSION, Options, Write};
 
 use crate::support::{Dir, Open, batch, message};
 
@@ -75,4 +75,57 @@ fn confirmed_messages_are_removed_after_their_time_and_numbers_are_not_used_twic
     let open = Open::at(&dir);
     open.commit(batch(2, "s0", vec![message("c")])).unwrap();
     assert_eq!(open.store.take(0, 1).unwrap()[0].seq, 3);
+}
+
+fn dead_letter(id: &str) -> Write {
+    let (sender, message_id) = ("15550002222@s.whatsapp.net".to_owned(), id.to_owned());
+    Write::DeadLetter { sender, message_id, frame: vec![0, 0xf8, 9], received_unix_ms: 7 }
+}
+
+fn dead_ids(open: &Open) -> Vec<String> {
+    open.store.take_dead_letters(0, 10_000).unwrap().into_iter().map(|letter| letter.message_id).collect()
+}
+
+#[test]
+fn a_dead_letter_is_kept_once_beside_the_inbox_until_it_is_removed() {
+    let dir = Dir::new();
+    let open = Open::with_sessions(&dir, 1);
+    assert_eq!(open.commit(batch(1, "s0", vec![dead_letter("a"), message("b")])), Ok(1));
+    assert_eq!(open.commit(batch(2, "s0", vec![dead_letter("a"), dead_letter("c")])), Ok(0));
+    assert_eq!(
+        open.commit(batch(3, "s0", vec![message("a")])),
+        Ok(1),
+        "it hides no message that can be read"
+    );
+    assert_eq!(
+        (open.ids(), dead_ids(&open)),
+        (vec!["b".into(), "a".into()], vec!["a".to_owned(), "c".into()])
+    );
+    let first = open.store.take_dead_letters(0, 1).unwrap().remove(0);
+    assert_eq!((first.frame, first.received_unix_ms, &*first.session_id), (vec![0, 0xf8, 9], 7, "s0"));
+    assert_eq!(open.store.health().dead_letters, 2);
+    drop(open);
+    let open = Open::at(&dir);
+    assert_eq!(open.store.health().dead_letters, 2);
+    assert_eq!(open.store.remove_dead_letters(&[first.seq, 999, u64::MAX]), Ok(1));
+    assert_eq!(dead_ids(&open), ["c"]);
+    assert_eq!((open.store.health().dead_letters, open.store.health().dead_letters_dropped_total), (1, 0));
+}
+
+#[test]
+fn dead_letters_have_bounds_and_what_does_not_fit_is_counted_and_still_answered() {
+    let dir = Dir::new();
+    let sessions = MAX_DEAD_LETTERS / MAX_DEAD_LETTERS_OF_SESSION + 1;
+    let open = Open::with_sessions(&dir, u32::try_from(sessions).unwrap());
+    let of = |from: u64, to: u64| (from..to).map(|i| dead_letter(&i.to_string())).collect::<Vec<_>>();
+    for session in 0..sessions - 1 {
+        let id = format!("s{session}");
+        assert_eq!(open.commit(batch(1, &id, of(0, MAX_DEAD_LETTERS_OF_SESSION))), Ok(0));
+    }
+    assert_eq!(open.store.health().dead_letters_dropped_total, 0);
+    assert_eq!(open.commit(batch(2, "s0", of(0, MAX_DEAD_LETTERS_OF_SESSION + 1))), Ok(0), "one is too many");
+    assert_eq!(open.commit(batch(3, &format!("s{}", sessions - 1), of(0, 1))), Ok(0), "all are too many");
+    let health = open.store.health();
+    assert_eq!((health.dead_letters, health.dead_letters_dropped_total), (MAX_DEAD_LETTERS, 2));
+    assert_eq!(dead_ids(&open).len() as u64, MAX_DEAD_LETTERS);
 }

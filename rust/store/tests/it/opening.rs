@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use runner_store::{ErrorKind, Options, Store};
+use runner_store::{ErrorKind, Options, Store, Write};
 
 use crate::support::{Dir, Open, batch, message};
 
@@ -98,4 +98,11 @@ fn file_of_version_1_opens_with_everything_in_it() {
     assert_eq!((row.session_id.as_str(), row.policy.as_deref()), ("s0", Some("{\"desired\":\"started\"}")));
     assert_eq!(open.store.device("s0").unwrap().credentials, crate::support::credentials(0));
     assert_eq!(open.store.signal_keys("s0").unwrap().len(), 21);
+    // What version 3 brought.
+    let letter =
+        Write::DeadLetter { sender: "x".into(), message_id: "1".into(), frame: vec![0], received_unix_ms: 1 };
+    assert_eq!(open.commit(batch(1, "s0", vec![letter])), Ok(0));
+    assert_eq!(open.store.take_dead_letters(0, 9).unwrap().len(), 1);
+    let version: i64 = dir.sqlite().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 3);
 }
