@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use runner_engine::{OpenRequest, Proxy, Refused, StartError};
 use runner_proto::close_reason::{CloseReason, Source};
-use runner_proto::node::{Limits, decode};
+use runner_proto::node::{Limits, Scratch, decode};
 
 create_exception!(_core, EngineClosedError, PyException);
 
@@ -69,8 +69,8 @@ impl Engine {
     }
 
     fn send(&self, session_id: &str, connection: u64, node: Vec<u8>) -> PyResult<()> {
-        let mut inflate = Vec::new();
-        if let Err(error) = decode(&node, &mut inflate, &Limits::default()) {
+        let mut scratch = Scratch::new();
+        if let Err(error) = decode(&node, &mut scratch, &Limits::default()) {
             return Err(PyValueError::new_err(format!("node: {error}")));
         }
         self.0.send(session_id, connection, node).map_err(refused)

@@ -1,16 +1,17 @@
 //! Strings of digits, two characters to a byte. Source: docs/protocol.md, "Node".
 
+use super::tag::HEX_8;
+
 /// A packed string: the nibble alphabet `0-9 - .` or the hex alphabet `0-9 A-F`.
 ///
 /// Wire form: a tag, a byte with the number of packed bytes (0x80 added when the last one holds a single
 /// character), the bytes, high nibble first.
 #[derive(Clone, Copy)]
 pub struct Packed<'a> {
-    /// At most 127 bytes; no nibble outside the alphabet, the padding apart.
-    bytes: &'a [u8],
-    alphabet: Alphabet,
-    /// The last low nibble is padding.
-    odd: bool,
+    /// The wire form, tag in front: one slice, so that a [`Str`](super::Str) is three words without padding, which
+    /// are copied as such (a flag beside the slice cost 10 % of a visit). At most 127 bytes are packed, no nibble
+    /// is outside the alphabet, the padding apart.
+    encoded: &'a [u8],
 }
 
 /// Which characters the nibbles stand for.
@@ -29,17 +30,29 @@ const LONGEST_UNPACKED: usize = 254;
 const ODD: u8 = 0x80;
 
 impl<'a> Packed<'a> {
-    /// A packed string from its head byte and the bytes behind; none when a nibble is outside the alphabet.
+    /// Whether these bytes behind that head byte are nibbles of the alphabet, the padding apart.
+    ///
+    /// `more` begins with the same bytes: where others follow, whole words are looked at and the rest masked.
     #[inline]
-    pub(crate) fn new(alphabet: Alphabet, head: u8, bytes: &'a [u8]) -> Option<Self> {
-        let packed = Self { bytes, alphabet, odd: head & ODD != 0 };
-        packed.is_valid().then_some(packed)
+    pub(crate) fn are_nibbles(head: u8, bytes: &[u8], more: &[u8]) -> bool {
+        let Some((&last, whole)) = bytes.split_last() else { return true };
+        let last = if head & ODD != 0 { last & 0xF0 } else { last };
+        let (words, rest) = whole.as_chunks();
+        let mut bad =
+            words.iter().fold(above_11(last.into()), |bad, &word| bad | above_11(u64::from_le_bytes(word)));
+        let behind = more.get(words.len() * 8..).unwrap_or_default();
+        bad |= match behind.first_chunk() {
+            // At most seven bytes remain.
+            Some(&word) => above_11(u64::from_le_bytes(word) & !(u64::MAX << (rest.len() * 8))),
+            None => rest.iter().fold(0, |bad, &byte| bad | above_11(byte.into())),
+        };
+        bad == 0
     }
 
-    /// The same without the check, for bytes that passed it.
+    /// A packed string in its wire form, which was checked.
     #[inline]
-    pub(crate) fn trusted(alphabet: Alphabet, head: u8, bytes: &'a [u8]) -> Self {
-        Self { bytes, alphabet, odd: head & ODD != 0 }
+    pub(crate) fn new(encoded: &'a [u8]) -> Self {
+        Self { encoded }
     }
 
     /// How many packed bytes follow this head byte.
@@ -51,7 +64,8 @@ impl<'a> Packed<'a> {
     /// The number of characters.
     #[inline]
     pub fn len(&self) -> usize {
-        (self.bytes.len() * 2).saturating_sub(usize::from(self.odd))
+        let is_odd = self.encoded.get(1).is_some_and(|head| head & ODD != 0);
+        (self.bytes().len() * 2).saturating_sub(usize::from(is_odd))
     }
 
     /// Whether there is no character.
@@ -60,14 +74,15 @@ impl<'a> Packed<'a> {
         self.len() == 0
     }
 
-    pub(crate) fn alphabet(&self) -> Alphabet {
-        self.alphabet
+    /// The wire form, tag in front.
+    #[inline]
+    pub(crate) fn encoded(&self) -> &'a [u8] {
+        self.encoded
     }
 
-    /// The head byte and the bytes behind, as they were received.
-    pub(crate) fn parts(&self) -> (u8, &'a [u8]) {
-        // `bytes_behind` made the length; it fits seven bits.
-        (self.bytes.len() as u8 | if self.odd { ODD } else { 0 }, self.bytes)
+    #[inline]
+    fn bytes(&self) -> &'a [u8] {
+        self.encoded.get(2..).unwrap_or_default()
     }
 
     /// Room for any unpacked string.
@@ -80,7 +95,7 @@ impl<'a> Packed<'a> {
     #[inline]
     pub(crate) fn unpack<'b>(&self, buffer: &'b mut [u8; LONGEST_UNPACKED]) -> &'b str {
         let pairs = self.pairs();
-        for (place, &byte) in buffer.chunks_exact_mut(2).zip(self.bytes) {
+        for (place, &byte) in buffer.chunks_exact_mut(2).zip(self.bytes()) {
             place.copy_from_slice(&pairs[usize::from(byte)]);
         }
         let text = buffer.get(..self.len()).unwrap_or_default();
@@ -93,35 +108,15 @@ impl<'a> Packed<'a> {
     pub(crate) fn eq_bytes(&self, other: &[u8]) -> bool {
         let pairs = self.pairs();
         self.len() == other.len()
-            && other.chunks(2).zip(self.bytes).all(|(text, &byte)| pairs[usize::from(byte)].starts_with(text))
+            && other
+                .chunks(2)
+                .zip(self.bytes())
+                .all(|(text, &byte)| pairs[usize::from(byte)].starts_with(text))
     }
 
     #[inline]
     fn pairs(&self) -> &'static [[u8; 2]; 256] {
-        match self.alphabet {
-            Alphabet::Nibble => &NIBBLE_PAIRS,
-            Alphabet::Hex => &HEX_PAIRS,
-        }
-    }
-
-    #[inline]
-    fn is_valid(&self) -> bool {
-        if self.alphabet == Alphabet::Hex {
-            return true;
-        }
-        let (whole, last) = match self.bytes.split_last() {
-            Some((last, whole)) if self.odd => (whole, last & 0xF0),
-            _ => (self.bytes, 0),
-        };
-        let chunks = whole.chunks_exact(8);
-        let mut bad = above_11(u64::from(last));
-        for &byte in chunks.remainder() {
-            bad |= above_11(byte.into());
-        }
-        for chunk in chunks {
-            bad |= above_11(chunk.iter().fold(0, |word, &byte| (word << 8) | u64::from(byte)));
-        }
-        bad == 0
+        if self.encoded.first() == Some(&HEX_8) { &HEX_PAIRS } else { &NIBBLE_PAIRS }
     }
 }
 

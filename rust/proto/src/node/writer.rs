@@ -238,12 +238,7 @@ impl<'a> Writer<'a> {
             Str::Token("") => self.out.push(LIST_EMPTY),
             Str::Token(text) => self.string(text.as_bytes()),
             Str::Raw(bytes) => self.raw(bytes),
-            Str::Packed(packed) => {
-                let (head, bytes) = packed.parts();
-                let tag = if packed.alphabet() == Alphabet::Hex { HEX_8 } else { NIBBLE_8 };
-                self.out.extend_from_slice(&[tag, head]);
-                self.out.extend_from_slice(bytes);
-            }
+            Str::Packed(packed) => self.out.extend_from_slice(packed.encoded()),
         }
     }
 }

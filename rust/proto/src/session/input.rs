@@ -1,5 +1,7 @@
 //! Bytes on their way in, and the buffers they may need on it.
 
+use crate::node::Scratch;
+
 /// Bytes from the transport, decoded in place as the session works through them.
 #[derive(Debug, Default)]
 pub struct Input<'b> {
@@ -20,14 +22,14 @@ impl<'b> Input<'b> {
 pub struct Buffers {
     /// A frame that came in pieces.
     pub(super) joined: Vec<u8>,
-    /// A stanza that came compressed.
-    pub(super) inflated: Vec<u8>,
+    /// What decoding a stanza takes.
+    pub(super) scratch: Scratch,
 }
 
 impl Buffers {
     /// Empty buffers; they grow to the largest stanza seen.
     #[must_use]
     pub const fn new() -> Self {
-        Self { joined: Vec::new(), inflated: Vec::new() }
+        Self { joined: Vec::new(), scratch: Scratch::new() }
     }
 }
