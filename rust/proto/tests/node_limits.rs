@@ -148,6 +148,32 @@ fn the_scratch_space_serves_one_node_after_the_other() {
 }
 
 #[test]
+fn what_the_scratch_space_keeps_follows_the_node_limit() {
+    let many = encoded(&Node::new("list").children((0..60_000).map(|_| Node::new("key"))));
+    let (mut scratch, limits) = (Scratch::new(), Limits { max_nodes: 1000, ..Limits::default() });
+    assert_eq!(decode(&many, &mut scratch, &limits).unwrap_err().kind, DecodeErrorKind::TooManyNodes);
+    assert!((16_000..=32_000).contains(&scratch.capacity_bytes()), "{}", scratch.capacity_bytes());
+}
+
+#[test]
+fn a_sibling_is_found_behind_any_subtree() {
+    let key = |id: usize, depth: usize| {
+        (0..depth).fold(Node::new("key").attr("id", id.to_string()), |node, _| {
+            Node::new("list").child(Node::new("skey")).child(node).child(Node::new("value").bytes([7; 300]))
+        })
+    };
+    let node = Node::new("iq").children((0..100).map(|id| key(id, id % 17)));
+    let plain = encoded(&node);
+    let mut scratch = Scratch::new();
+    let decoded = decode(&plain, &mut scratch, &Limits::default()).unwrap();
+    for (index, (child, expected)) in decoded.children().zip(node.nodes()).enumerate() {
+        assert_eq!(child.to_node(), *expected, "{index}");
+        assert_eq!(child.encoded(), &encoded(expected)[1..], "{index}");
+    }
+    assert_eq!(decoded.children().count(), 100);
+}
+
+#[test]
 fn the_widest_lists_round_trip() {
     let widest = (0..MAX_ATTRS).fold(Node::new("iq"), |node, at| node.attr(format!("k{at}"), "v"));
     for node in [widest.clone(), widest.bytes([1])] {

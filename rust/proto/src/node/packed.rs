@@ -1,6 +1,6 @@
 //! Strings of digits, two characters to a byte. Source: docs/protocol.md, "Node".
 
-use super::tag::HEX_8;
+use super::tag::{HEX_8, NIBBLE_8};
 
 /// A packed string: the nibble alphabet `0-9 - .` or the hex alphabet `0-9 A-F`.
 ///
@@ -8,19 +8,10 @@ use super::tag::HEX_8;
 /// character), the bytes, high nibble first.
 #[derive(Clone, Copy)]
 pub struct Packed<'a> {
-    /// The wire form, tag in front: one slice, so that a [`Str`](super::Str) is three words without padding, which
-    /// are copied as such (a flag beside the slice cost 10 % of a visit). At most 127 bytes are packed, no nibble
-    /// is outside the alphabet, the padding apart.
+    /// The wire form, tag in front, so that a [`Str`](super::Str) is three words: a flag beside the slice made it
+    /// words and odd bytes, copied in overlapping pieces. At most 127 bytes are packed; no nibble is outside the
+    /// alphabet, the padding apart.
     encoded: &'a [u8],
-}
-
-/// Which characters the nibbles stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Alphabet {
-    /// `0-9 - .`
-    Nibble,
-    /// `0-9 A-F`
-    Hex,
 }
 
 /// Longest text that fits, in characters. The head byte could say 254; no encoder writes more than this.
@@ -139,48 +130,44 @@ const fn pairs(alphabet: &[u8; 16]) -> [[u8; 2]; 256] {
     pairs
 }
 
-/// The tightest alphabet that holds all of the text; none when neither does, or when it is empty or too long.
+/// Appends the text packed in the tightest alphabet that holds all of it, tag in front. False, and nothing is appended,
+/// when neither does, or when the text is empty or too long.
 #[inline]
-pub(crate) fn alphabet_of(text: &[u8]) -> Option<Alphabet> {
+pub(crate) fn pack(text: &[u8], out: &mut Vec<u8>) -> bool {
     if text.is_empty() || text.len() > LONGEST_PACKED {
-        return None;
+        return false;
     }
+    // Packed aside while it is being found out whether it can be: one look at each character.
+    let mut packed = [0; 2 + LONGEST_PACKED.div_ceil(2)];
+    let [tag, head, places @ ..] = &mut packed;
+    let (pairs, last) = text.as_chunks();
     let mut either = 0;
-    for &byte in text {
-        either |= NIBBLES[usize::from(byte)];
+    for (place, &[high, low]) in places.iter_mut().zip(pairs) {
+        let (high, low) = (NIBBLES[usize::from(high)], NIBBLES[usize::from(low)]);
+        either |= high | low;
         if either >= NEITHER {
-            return None;
+            return false;
         }
+        *place = (high << 4) | (low & 15);
     }
-    Some(if either & NOT_NIBBLE == 0 {
-        Alphabet::Nibble
-    } else if either & NOT_HEX == 0 {
-        Alphabet::Hex
-    } else {
-        return None;
-    })
-}
-
-/// Appends tag-less wire form: the head byte and the packed bytes. `alphabet_of` must have chosen the alphabet.
-#[inline]
-pub(crate) fn pack(text: &[u8], out: &mut Vec<u8>) {
-    let odd = if text.len() % 2 == 1 { ODD } else { 0 };
+    let len = text.len().div_ceil(2);
     // At most 127 characters, so at most 64 bytes.
-    out.push(text.len().div_ceil(2) as u8 | odd);
-    let pairs = text.chunks_exact(2);
-    let last = pairs.remainder().first();
-    out.extend(pairs.map(|pair| match pair {
-        &[high, low] => (nibble(high) << 4) | nibble(low),
-        _ => 0,
-    }));
-    if let Some(&last) = last {
-        out.push((nibble(last) << 4) | PADDING);
+    *head = len as u8;
+    if let ([last], Some(place)) = (last, places.get_mut(pairs.len())) {
+        let last = NIBBLES[usize::from(*last)];
+        either |= last;
+        *place = (last << 4) | PADDING;
+        *head |= ODD;
     }
-}
-
-#[inline]
-fn nibble(character: u8) -> u8 {
-    NIBBLES[usize::from(character)] & 15
+    *tag = if either & (NOT_NIBBLE | NEITHER) == 0 {
+        NIBBLE_8
+    } else if either & (NOT_HEX | NEITHER) == 0 {
+        HEX_8
+    } else {
+        return false;
+    };
+    out.extend_from_slice(packed.get(..2 + len).unwrap_or_default());
+    true
 }
 
 const PADDING: u8 = 15;
@@ -205,3 +192,44 @@ static NIBBLES: [u8; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nibble_outside_the_alphabet_is_found_wherever_it_is_and_never_behind_the_end() {
+        for len in 1..=24 {
+            // Behind the string: nothing, part of a word, whole words, all of it outside the alphabet.
+            for behind in [0, 1, 7, 8, 20] {
+                let mut bytes = vec![0x1B; len];
+                bytes.extend(vec![0xFF; behind]);
+                let check = |bytes: &[u8], head| Packed::are_nibbles(head, &bytes[..len], bytes);
+                let (even, odd) = (len as u8, len as u8 | ODD);
+                assert!(check(&bytes, even) && check(&bytes, odd), "{len} {behind}");
+                for nibble in 0..len * 2 {
+                    let mut bad = bytes.clone();
+                    bad[nibble / 2] = if nibble % 2 == 0 { 0xC1 } else { 0x1C };
+                    assert!(!check(&bad, even), "{len} {behind} {nibble}");
+                    assert_eq!(check(&bad, odd), nibble == len * 2 - 1, "{len} {behind} {nibble}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_character_of_neither_alphabet_keeps_a_text_from_being_packed() {
+        for len in 1..=LONGEST_PACKED {
+            for at in 0..len {
+                let mut text = vec![b'7'; len];
+                text[at] = b'a';
+                let mut out = vec![1];
+                assert!(!pack(&text, &mut out), "{len} {at}");
+                assert_eq!(out, [1], "{len} {at}");
+            }
+        }
+        for mixed in [&b"-A"[..], b"A-", b"7.F", b"F77."] {
+            assert!(!pack(mixed, &mut Vec::new()), "{}", mixed.escape_ascii());
+        }
+    }
+}
