@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use runner_engine::{OpenRequest, Proxy, Refused, StartError};
 use runner_proto::close_reason::{CloseReason, Source};
-use runner_proto::node::{Limits, decode};
+use runner_proto::node::{Limits, Scratch, decode};
 use runner_proto::session::MAX_PLAIN;
 
 create_exception!(_core, EngineClosedError, PyException);
@@ -75,8 +75,8 @@ impl Engine {
             let len = node.len();
             return Err(PyValueError::new_err(format!("node: {len} bytes, and a frame holds {MAX_PLAIN}")));
         }
-        let mut inflate = Vec::new();
-        if let Err(error) = decode(&node, &mut inflate, &Limits::default()) {
+        let mut scratch = Scratch::new();
+        if let Err(error) = decode(&node, &mut scratch, &Limits::default()) {
             return Err(PyValueError::new_err(format!("node: {error}")));
         }
         self.0.send(session_id, connection, node).map_err(refused)

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use runner_proto::jid::Jid;
 use runner_proto::node::{AttrValue, Content, EncodeError, Limits, MAX_DEPTH, Node, NodeContent, NodeRef};
-use runner_proto::node::{decode, encode};
+use runner_proto::node::{Scratch, decode, encode};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<WireNode>()?;
@@ -25,8 +25,8 @@ struct WireNode {
 
 #[pyfunction]
 fn decode_node(py: Python<'_>, data: &[u8]) -> PyResult<WireNode> {
-    let mut inflated = Vec::new();
-    let node = decode(data, &mut inflated, &Limits::default())
+    let mut scratch = Scratch::new();
+    let node = decode(data, &mut scratch, &Limits::default())
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     to_python(py, node)
 }

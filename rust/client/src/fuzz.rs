@@ -194,7 +194,7 @@ impl Run {
             Op::StoreRecovered => self.call(|client, cx| client.handle_store_recovered(cx)),
             Op::Send(plain) => {
                 // The binding refuses what does not decode.
-                if node::decode(plain, &mut Vec::new(), &Limits::default()).is_ok() {
+                if node::decode(plain, &mut node::Scratch::new(), &Limits::default()).is_ok() {
                     self.call(|client, cx| client.handle_command(Command::Send { node: plain.to_vec() }, cx));
                 }
             }
@@ -258,7 +258,7 @@ impl Run {
         let mut decoder = frame::FrameDecoder::new();
         while let Some(mut frame) = decoder.next(&mut stream).expect("valid frames") {
             let plain = self.server.open(&mut frame).expect("opens in order");
-            node::decode(plain, &mut Vec::new(), &Limits::default()).expect("a node");
+            node::decode(plain, &mut node::Scratch::new(), &Limits::default()).expect("a node");
         }
         assert!(decoder.is_between_frames(), "a frame is never left unfinished");
         self.stream.clear();

@@ -3,7 +3,7 @@
 use runner_proto::{
     answer,
     jid::Jid,
-    node::{self, Limits, NodeRef, Writer},
+    node::{self, Limits, NodeRef, Scratch, Writer},
 };
 
 use crate::Write;
@@ -62,8 +62,8 @@ pub(crate) fn message_nack(head: NodeRef<'_>) -> Vec<u8> {
 
 /// The id of an encoded `<message>`, whose acknowledgement is to be waited for; `None` for any other stanza.
 pub(crate) fn message_id(plain: &[u8]) -> Option<Box<str>> {
-    let mut inflated = Vec::new();
-    let stanza = node::decode(plain, &mut inflated, &Limits::default()).ok()?;
+    let mut scratch = Scratch::new();
+    let stanza = node::decode(plain, &mut scratch, &Limits::default()).ok()?;
     if stanza.tag() != "message" {
         return None;
     }

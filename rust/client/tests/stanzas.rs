@@ -96,7 +96,8 @@ fn a_message_is_committed_whole_and_answered_only_then() {
     assert_eq!(chat, "15550009999@s.whatsapp.net", "an own device wrote there");
     assert_eq!(sender, "15550002222@s.whatsapp.net");
     assert_eq!((message_id.as_str(), *received_unix_ms), ("3EB0AA", world.unix_ms()));
-    let kept = node::decode(stanza, &mut Vec::new(), &node::Limits::default()).expect("decodes").to_node();
+    let kept =
+        node::decode(stanza, &mut node::Scratch::new(), &node::Limits::default()).expect("decodes").to_node();
     assert_eq!(kept, message);
 
     world.call(|client, cx| client.on_committed(token, Ok(()), cx));

@@ -8,7 +8,7 @@
 mod vectors;
 
 use divan::{Bencher, black_box};
-use runner_proto::node::{Content, Limits, Node, NodeRef, decode, encode};
+use runner_proto::node::{Content, Limits, Node, NodeRef, Scratch, decode, encode};
 use vectors::shapes;
 use wacore_binary::marshal::{marshal_to_vec, unmarshal_ref};
 use wacore_binary::{NodeContentRef, NodeRef as ForeignRef};
@@ -22,10 +22,10 @@ fn main() {
 #[divan::bench(name = "node/decode/ours", args = SHAPES, sample_size = 20)]
 fn decode_ours(bencher: Bencher<'_, '_>, shape: &str) {
     let inputs = inputs(shape);
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     bencher.bench_local(|| {
         for plain in &inputs {
-            let _node = black_box(decode(black_box(plain), &mut inflated, &Limits::default()));
+            let _node = black_box(decode(black_box(plain), &mut scratch, &Limits::default()));
         }
     });
 }
@@ -43,10 +43,10 @@ fn decode_theirs(bencher: Bencher<'_, '_>, shape: &str) {
 #[divan::bench(name = "node/visit/ours", args = SHAPES, sample_size = 20)]
 fn visit_ours(bencher: Bencher<'_, '_>, shape: &str) {
     let inputs = inputs(shape);
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     bencher.bench_local(|| {
         for plain in &inputs {
-            if let Ok(node) = decode(black_box(plain), &mut inflated, &Limits::default()) {
+            if let Ok(node) = decode(black_box(plain), &mut scratch, &Limits::default()) {
                 visit(node);
             }
         }
@@ -67,10 +67,10 @@ fn visit_theirs(bencher: Bencher<'_, '_>, shape: &str) {
 
 #[divan::bench(name = "node/encode/ours", args = SHAPES, sample_size = 20)]
 fn encode_ours(bencher: Bencher<'_, '_>, shape: &str) {
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     let nodes: Vec<Node> = inputs(shape)
         .iter()
-        .map(|plain| decode(plain, &mut inflated, &Limits::default()).expect("a node").to_node())
+        .map(|plain| decode(plain, &mut scratch, &Limits::default()).expect("a node").to_node())
         .collect();
     let mut out = Vec::new();
     bencher.bench_local(|| {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use runner_proto::jid::{Jid, Server};
-use runner_proto::node::{AttrValue, Content, Limits, Node, NodeContent, NodeRef, decode, encode};
+use runner_proto::node::{AttrValue, Content, Limits, Node, NodeContent, NodeRef, Scratch, decode, encode};
 use wacore_binary::marshal::{marshal_ref, unmarshal_ref};
 use wacore_binary::node::ValueRef;
 use wacore_binary::{NodeContentRef, NodeRef as ForeignRef};
@@ -71,8 +71,8 @@ fn foreign_text(value: &ValueRef<'_>) -> String {
 
 /// Both read it alike, or neither does; the foreign one takes the node without flag byte.
 fn compare(plain: &[u8]) -> Result<bool, String> {
-    let mut inflated = Vec::new();
-    let ours = decode(plain, &mut inflated, &Limits::default()).map(ours);
+    let mut scratch = Scratch::new();
+    let ours = decode(plain, &mut scratch, &Limits::default()).map(ours);
     let theirs = unmarshal_ref(&plain[1..]).map(|node| theirs(&node));
     match (ours, theirs) {
         (Ok(ours), Ok(theirs)) if ours == theirs => Ok(true),
@@ -116,8 +116,8 @@ proptest! {
         encode(&with_known_servers(node), &mut plain);
         let foreign = unmarshal_ref(&plain[1..]).unwrap();
         let written = marshal_ref(&foreign).unwrap();
-        let mut inflated = Vec::new();
-        let read = decode(&written, &mut inflated, &Limits::default()).map(ours);
+        let mut scratch = Scratch::new();
+        let read = decode(&written, &mut scratch, &Limits::default()).map(ours);
         prop_assert_eq!(read, Ok(theirs(&foreign)));
     }
 }

@@ -7,7 +7,7 @@
 mod vectors;
 
 use divan::{Bencher, black_box};
-use runner_proto::node::{Content, Limits, Node, NodeRef, Writer, decode, encode};
+use runner_proto::node::{Content, Limits, Node, NodeRef, Scratch, Writer, decode, encode};
 use runner_proto::token;
 use vectors::shapes;
 
@@ -18,10 +18,10 @@ fn main() {
 #[divan::bench(name = "node/validate", args = ["ack_small", "stanzas_224", "pre_key_upload"])]
 fn validate(bencher: Bencher<'_, '_>, shape: &str) {
     let inputs = inputs(shape);
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     bencher.bench_local(|| {
         for plain in &inputs {
-            let _node = black_box(decode(black_box(plain), &mut inflated, &Limits::default()).is_ok());
+            let _node = black_box(decode(black_box(plain), &mut scratch, &Limits::default()).is_ok());
         }
     });
 }
@@ -29,10 +29,10 @@ fn validate(bencher: Bencher<'_, '_>, shape: &str) {
 #[divan::bench(name = "node/decode", args = ["ack_small", "stanzas_224", "pre_key_upload"])]
 fn decode_and_visit(bencher: Bencher<'_, '_>, shape: &str) {
     let inputs = inputs(shape);
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     bencher.bench_local(|| {
         for plain in &inputs {
-            if let Ok(node) = decode(black_box(plain), &mut inflated, &Limits::default()) {
+            if let Ok(node) = decode(black_box(plain), &mut scratch, &Limits::default()) {
                 visit(node);
             }
         }
@@ -41,10 +41,10 @@ fn decode_and_visit(bencher: Bencher<'_, '_>, shape: &str) {
 
 #[divan::bench(name = "node/encode", args = ["ack_small", "stanzas_224", "pre_key_upload"])]
 fn encode_tree(bencher: Bencher<'_, '_>, shape: &str) {
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     let nodes: Vec<Node> = inputs(shape)
         .iter()
-        .map(|plain| decode(plain, &mut inflated, &Limits::default()).expect("a node").to_node())
+        .map(|plain| decode(plain, &mut scratch, &Limits::default()).expect("a node").to_node())
         .collect();
     let mut out = Vec::new();
     bencher.bench_local(|| {
@@ -58,10 +58,10 @@ fn encode_tree(bencher: Bencher<'_, '_>, shape: &str) {
 #[divan::bench(name = "node/answer/ack_small")]
 fn answer(bencher: Bencher<'_, '_>) {
     let plain = shapes::ack_small();
-    let (mut inflated, mut out) = (Vec::new(), Vec::new());
+    let (mut scratch, mut out) = (Scratch::new(), Vec::new());
     bencher.bench_local(|| {
         out.clear();
-        let Ok(node) = decode(black_box(&plain), &mut inflated, &Limits::default()) else { return };
+        let Ok(node) = decode(black_box(&plain), &mut scratch, &Limits::default()) else { return };
         let mut writer = Writer::new(&mut out);
         writer.node("ack", 3, false);
         writer.attr("class", "receipt");

@@ -2,8 +2,9 @@
 //!
 //! A node has a tag, attributes, and content: children, bytes, or a text. Source: docs/protocol.md, "Node".
 //!
-//! * [`decode`] looks at every byte once, under [`Limits`], and gives a [`NodeRef`]: a cursor that reads parts
-//!   on demand and allocates nothing. What the first pass refused cannot turn up later, so nothing behind it fails.
+//! * [`decode`] looks at every byte once, under [`Limits`], notes in [`Scratch`] where the nodes lie, and gives a
+//!   [`NodeRef`] that reads parts on demand. What the first pass refused cannot turn up later, so nothing behind it
+//!   fails; with scratch space that was used before, nothing allocates.
 //! * [`Writer`] streams a node straight into the caller's buffer; [`encode`] does so for an owned [`Node`].
 //! * A string becomes a JID on the wire only where the caller says so ([`Writer::attr_jid`]).
 //! * Malformed UTF-8 never fails: the bytes are kept, shown lossily, and copied as they were.
@@ -16,6 +17,7 @@ mod decode;
 mod error;
 mod head;
 mod inflate;
+mod outline;
 pub(crate) mod packed;
 mod tag;
 pub(crate) mod text;
@@ -27,6 +29,7 @@ mod writer;
 pub use decode::{Limits, MAX_DEPTH, decode};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use head::decode_head;
+pub use outline::Scratch;
 pub use packed::Packed;
 pub use text::Str;
 pub use tree::{AttrValue, Node, NodeContent, encode};

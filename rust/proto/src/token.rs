@@ -28,6 +28,12 @@ pub fn single(index: u8) -> Option<&'static str> {
     }
 }
 
+/// The string of a byte up to 235, 0 being the empty one.
+#[inline]
+pub(crate) fn single_or_empty(index: u8) -> Option<&'static str> {
+    SINGLE.get(usize::from(index)).copied()
+}
+
 /// The string of a two-byte token; none when there is no such dictionary.
 #[inline]
 pub fn double(dictionary: u8, index: u8) -> Option<&'static str> {

@@ -4,10 +4,12 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use runner_proto::node::{DecodeError, DecodeErrorKind, Limits, MAX_ATTRS, MAX_DEPTH, Node, decode, encode};
+use runner_proto::node::{
+    DecodeError, DecodeErrorKind, Limits, MAX_ATTRS, MAX_DEPTH, Node, Scratch, decode, encode,
+};
 
 fn outcome(plain: &[u8], limits: &Limits) -> Result<(), DecodeErrorKind> {
-    decode(plain, &mut Vec::new(), limits).map(|_| ()).map_err(|error: DecodeError| error.kind)
+    decode(plain, &mut Scratch::new(), limits).map(|_| ()).map_err(|error: DecodeError| error.kind)
 }
 
 fn encoded(node: &Node) -> Vec<u8> {
@@ -58,9 +60,9 @@ fn a_million_levels_do_not_overflow_the_stack() {
 #[test]
 fn the_deepest_node_becomes_a_tree_on_a_small_stack() {
     let run = || {
-        let mut inflated = Vec::new();
+        let mut scratch = Scratch::new();
         let plain = nested(MAX_DEPTH);
-        let node = decode(&plain, &mut inflated, &Limits::default()).unwrap().to_node();
+        let node = decode(&plain, &mut scratch, &Limits::default()).unwrap().to_node();
         assert_eq!(encoded(&node), plain);
     };
     std::thread::Builder::new().stack_size(256 * 1024).spawn(run).unwrap().join().unwrap();
@@ -117,11 +119,11 @@ fn inflated_bytes_are_limited() {
 fn a_zip_bomb_costs_no_more_than_the_limit() {
     let bomb = deflated(&vec![0; 256 * 1024 * 1024]);
     assert!(bomb.len() < 512 * 1024);
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     let limits = Limits { max_inflated_bytes: 1 << 20, ..Limits::default() };
-    let error = decode(&bomb, &mut inflated, &limits).unwrap_err();
+    let error = decode(&bomb, &mut scratch, &limits).unwrap_err();
     assert_eq!(error.kind, DecodeErrorKind::InflatedTooLong);
-    assert!(inflated.capacity() <= 2 << 20, "{}", inflated.capacity());
+    assert!(scratch.capacity_bytes() <= 2 << 20, "{}", scratch.capacity_bytes());
 }
 
 #[test]
@@ -136,13 +138,39 @@ fn every_truncation_of_a_deflated_node_is_refused() {
 }
 
 #[test]
-fn the_inflate_buffer_serves_one_node_after_the_other() {
-    let mut inflated = vec![0xAA; 100];
+fn the_scratch_space_serves_one_node_after_the_other() {
+    let mut scratch = Scratch::new();
     for id in ["1", "3EB0", "a"] {
         let plain = deflated(&encoded(&Node::new("ack").attr("id", id))[1..]);
-        let node = decode(&plain, &mut inflated, &Limits::default()).unwrap();
+        let node = decode(&plain, &mut scratch, &Limits::default()).unwrap();
         assert!(node.attr("id").unwrap() == id);
     }
+}
+
+#[test]
+fn what_the_scratch_space_keeps_follows_the_node_limit() {
+    let many = encoded(&Node::new("list").children((0..60_000).map(|_| Node::new("key"))));
+    let (mut scratch, limits) = (Scratch::new(), Limits { max_nodes: 1000, ..Limits::default() });
+    assert_eq!(decode(&many, &mut scratch, &limits).unwrap_err().kind, DecodeErrorKind::TooManyNodes);
+    assert!((16_000..=32_000).contains(&scratch.capacity_bytes()), "{}", scratch.capacity_bytes());
+}
+
+#[test]
+fn a_sibling_is_found_behind_any_subtree() {
+    let key = |id: usize, depth: usize| {
+        (0..depth).fold(Node::new("key").attr("id", id.to_string()), |node, _| {
+            Node::new("list").child(Node::new("skey")).child(node).child(Node::new("value").bytes([7; 300]))
+        })
+    };
+    let node = Node::new("iq").children((0..100).map(|id| key(id, id % 17)));
+    let plain = encoded(&node);
+    let mut scratch = Scratch::new();
+    let decoded = decode(&plain, &mut scratch, &Limits::default()).unwrap();
+    for (index, (child, expected)) in decoded.children().zip(node.nodes()).enumerate() {
+        assert_eq!(child.to_node(), *expected, "{index}");
+        assert_eq!(child.encoded(), &encoded(expected)[1..], "{index}");
+    }
+    assert_eq!(decoded.children().count(), 100);
 }
 
 #[test]
@@ -151,12 +179,12 @@ fn the_widest_lists_round_trip() {
     for node in [widest.clone(), widest.bytes([1])] {
         assert_eq!(node.check(), Ok(()));
         let plain = encoded(&node);
-        assert_eq!(decode(&plain, &mut Vec::new(), &Limits::default()).unwrap().to_node(), node);
+        assert_eq!(decode(&plain, &mut Scratch::new(), &Limits::default()).unwrap().to_node(), node);
     }
     let children = Node::new("list").children((0..65_535).map(|_| Node::new("item")));
     assert_eq!(children.check(), Ok(()));
     let plain = encoded(&children);
-    assert_eq!(decode(&plain, &mut Vec::new(), &Limits::default()).unwrap().children().len(), 65_535);
+    assert_eq!(decode(&plain, &mut Scratch::new(), &Limits::default()).unwrap().children().len(), 65_535);
 }
 
 #[test]

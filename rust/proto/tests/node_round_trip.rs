@@ -7,7 +7,7 @@ use nodes::{any_jid, any_node};
 use proptest::prelude::*;
 use runner_proto::fuzz;
 use runner_proto::jid::Jid;
-use runner_proto::node::{Limits, Node, NodeContent, Writer, decode, encode};
+use runner_proto::node::{Limits, Node, NodeContent, Scratch, Writer, decode, encode};
 use runner_proto::token;
 
 /// What the wire makes of a node: text that has no shorter form is bytes.
@@ -34,8 +34,8 @@ proptest! {
         let mut out = before.clone();
         encode(&node, &mut out);
         prop_assert!(out.starts_with(&before), "encode appends");
-        let mut inflated = Vec::new();
-        let decoded = decode(&out[before.len()..], &mut inflated, &Limits::default()).unwrap();
+        let mut scratch = Scratch::new();
+        let decoded = decode(&out[before.len()..], &mut scratch, &Limits::default()).unwrap();
         prop_assert_eq!(decoded.encoded(), &out[before.len() + 1..]);
         prop_assert_eq!(decoded.to_node(), as_received(node));
         fuzz::node(&out[before.len()..]);
@@ -55,8 +55,8 @@ proptest! {
         writer.node("to", 1, false);
         writer.attr_jid("jid", &jid);
         prop_assert!(writer.is_complete());
-        let mut inflated = Vec::new();
-        let decoded = decode(&out, &mut inflated, &Limits::default()).unwrap();
+        let mut scratch = Scratch::new();
+        let decoded = decode(&out, &mut scratch, &Limits::default()).unwrap();
         let value = decoded.attr("jid").unwrap();
         prop_assert_eq!(value.to_jid(), Some(jid.clone()));
         prop_assert!(value == *jid.to_string());
@@ -70,8 +70,8 @@ proptest! {
         let mut writer = Writer::new(&mut out);
         writer.node("iq", 1, false);
         writer.attr_u64("t", number);
-        let mut inflated = Vec::new();
-        let decoded = decode(&out, &mut inflated, &Limits::default()).unwrap();
+        let mut scratch = Scratch::new();
+        let decoded = decode(&out, &mut scratch, &Limits::default()).unwrap();
         prop_assert_eq!(decoded.attr("t").unwrap().parse_u64(), Some(number));
         prop_assert!(decoded.attr("t").unwrap() == *number.to_string());
     }

@@ -2,7 +2,7 @@
 
 mod vectors;
 
-use runner_proto::node::{DecodeErrorKind, Limits, Node, NodeContent, NodeRef, decode, encode};
+use runner_proto::node::{DecodeErrorKind, Limits, Node, NodeContent, NodeRef, Scratch, decode, encode};
 use serde_json::Value;
 use vectors::{Vector, content_as_bytes, decode_json, to_node};
 
@@ -72,12 +72,12 @@ fn what_baileys_loses_is_kept_or_refused() {
 
 #[test]
 fn decoded_nodes_encode_to_bytes_that_decode_the_same() {
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     for vector in vectors::all() {
-        let Ok(node) = decode(&vector.bytes, &mut inflated, &Limits::default()) else { continue };
+        let Ok(node) = decode(&vector.bytes, &mut scratch, &Limits::default()) else { continue };
         let owned = node.to_node();
         let again = encoded(&owned);
-        let mut unused = Vec::new();
+        let mut unused = Scratch::new();
         let again = decode(&again, &mut unused, &Limits::default()).unwrap();
         assert_eq!(
             content_as_bytes(vectors::to_json(again)),
@@ -92,8 +92,8 @@ fn decoded_nodes_encode_to_bytes_that_decode_the_same() {
 fn copying_value_by_value_gives_the_same_bytes() {
     // Tags, keys and texts of the encoder's choosing, so only what an encoder wrote; values as they were.
     for vector in vectors::all().iter().filter(|vector| !vector.is_decode_only && !vector.is_quirk) {
-        let mut inflated = Vec::new();
-        let node = decode(&vector.bytes, &mut inflated, &Limits::default()).unwrap();
+        let mut scratch = Scratch::new();
+        let node = decode(&vector.bytes, &mut scratch, &Limits::default()).unwrap();
         let mut out = Vec::new();
         let mut writer = runner_proto::node::Writer::new(&mut out);
         copy(node, &mut writer);
@@ -140,8 +140,8 @@ fn content_lengths_around_each_prefix_round_trip() {
         let plain = encoded(&Node::new("enc").bytes(content.clone()));
         assert_eq!(plain[..4], [0, 0xF8, 2, 0x1D]);
         assert_eq!(&plain[4..4 + prefix.len()], prefix, "{len}");
-        let mut inflated = Vec::new();
-        let node = decode(&plain, &mut inflated, &Limits::default()).unwrap();
+        let mut scratch = Scratch::new();
+        let node = decode(&plain, &mut scratch, &Limits::default()).unwrap();
         assert_eq!(node.bytes(), Some(&content[..]), "{len}");
         assert_eq!(node.to_node().content, NodeContent::Bytes(content));
     }
@@ -150,22 +150,21 @@ fn content_lengths_around_each_prefix_round_trip() {
 #[test]
 fn only_twenty_bits_of_a_three_byte_length_count() {
     let plain = [0, 0xF8, 2, 0x1D, 0xFD, 0xF0, 0, 2, b'h', b'i'];
-    let mut inflated = Vec::new();
-    assert_eq!(decode(&plain, &mut inflated, &Limits::default()).unwrap().bytes(), Some(&b"hi"[..]));
+    let mut scratch = Scratch::new();
+    assert_eq!(decode(&plain, &mut scratch, &Limits::default()).unwrap().bytes(), Some(&b"hi"[..]));
 }
 
 #[test]
 fn every_truncation_of_every_vector_is_refused() {
     let mut cuts = 0;
     for vector in vectors::all().iter().filter(|vector| !vector.is_error) {
-        let mut inflated = Vec::new();
-        if decode(&vector.bytes, &mut inflated, &Limits::default()).is_err() {
+        let mut scratch = Scratch::new();
+        if decode(&vector.bytes, &mut scratch, &Limits::default()).is_err() {
             continue;
         }
         // The one optional tail: the server of an interop JID.
         for len in (0..vector.bytes.len()).step_by(if vector.bytes.len() > 4096 { 7 } else { 1 }) {
-            let error =
-                decode(&vector.bytes[..len], &mut inflated, &Limits::default()).expect_err(&vector.id);
+            let error = decode(&vector.bytes[..len], &mut scratch, &Limits::default()).expect_err(&vector.id);
             assert!(error.at <= len || vector.bytes[0] != 0, "{}: {error}", vector.id);
             cuts += 1;
         }
@@ -178,8 +177,8 @@ fn bytes_behind_the_node_are_refused() {
     for vector in vectors::all().iter().filter(|vector| !vector.is_error && vector.bytes[0] == 0) {
         let mut longer = vector.bytes.clone();
         longer.push(0);
-        let mut inflated = Vec::new();
-        if let Err(error) = decode(&longer, &mut inflated, &Limits::default()) {
+        let mut scratch = Scratch::new();
+        if let Err(error) = decode(&longer, &mut scratch, &Limits::default()) {
             assert!(error.kind == DecodeErrorKind::Trailing || vector.is_quirk, "{}: {error}", vector.id);
         } else {
             panic!("{}", vector.id);

@@ -188,8 +188,9 @@ impl Peer {
             match &mut self.stage {
                 Stage::Open(transport) => {
                     let plain = transport.open(&mut frame).expect("the client's frame opens");
-                    let stanza =
-                        node::decode(plain, &mut Vec::new(), &Limits::default()).expect("a node").to_node();
+                    let stanza = node::decode(plain, &mut node::Scratch::new(), &Limits::default())
+                        .expect("a node")
+                        .to_node();
                     self.on_stanza(stanza);
                 }
                 _ => self.on_handshake(&frame, unix_s),

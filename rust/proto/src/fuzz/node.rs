@@ -1,13 +1,13 @@
 //! Node decoder, writer, tree.
 
-use crate::node::{self, AttrValue, Content, Limits, Node, NodeContent, NodeRef, Writer};
+use crate::node::{self, AttrValue, Content, Limits, Node, NodeContent, NodeRef, Scratch, Writer};
 
 /// Any bytes: decoding them ends in a node or an error; a node survives being read, copied and encoded.
 pub fn node(data: &[u8]) {
     let limits = Limits { max_nodes: 4096, max_inflated_bytes: 1 << 18, ..Limits::default() };
-    let mut inflated = Vec::new();
+    let mut scratch = Scratch::new();
     let _head = node::decode_head(data, &limits).map(|head| head.attrs().count());
-    let Ok(stanza) = node::decode(data, &mut inflated, &limits) else { return };
+    let Ok(stanza) = node::decode(data, &mut scratch, &limits) else { return };
 
     let mut copy = Vec::new();
     let mut writer = Writer::new(&mut copy);
@@ -19,7 +19,7 @@ pub fn node(data: &[u8]) {
     node::encode(&owned, &mut encoded);
 
     for bytes in [&copy, &encoded] {
-        let mut unused = Vec::new();
+        let mut unused = Scratch::new();
         let again = node::decode(bytes, &mut unused, &limits).map(|again| again.to_node());
         assert!(again.is_ok_and(|again| shape(again) == shape(owned.clone())), "the same node again");
     }

@@ -1,15 +1,14 @@
 //! Reads the pieces of the wire form, one after the other.
 //!
 //! `check_*` decide whether the bytes are a node at all; they run once over everything. `str`, `value` and `skip`
-//! serve the lazy access of `NodeRef` afterwards: they cannot fail any more, and map an error to "nothing there".
+//! serve the lazy access of `NodeRef` afterwards: they cannot fail any more, and find nothing where they would.
 //! All of them are bounds-checked; only the alphabet of packed strings is looked at in the first pass alone.
 
 use super::error::DecodeErrorKind::{self, BadJid, BadPacked, BadTag, Truncated};
-use super::packed::{Alphabet, Packed};
+use super::packed::Packed;
 use super::tag::*;
 use super::text::Str;
 use super::value::Value;
-use super::view::{Children, Content};
 use crate::jid::{Form, JidRef, Parts, Server};
 use crate::token;
 
@@ -19,84 +18,103 @@ type Result<T> = std::result::Result<T, DecodeErrorKind>;
 #[derive(Clone, Copy)]
 struct Step {
     /// Bytes of the piece itself; 0 when two bytes do not tell.
-    own: u16,
+    own: u8,
     /// What of the second byte is a number of bytes that follow.
-    bytes: u16,
+    bytes: u8,
     /// What of the second byte is a number of pieces that follow.
-    pieces: u16,
+    pieces: u8,
 }
 
+/// Steps over what was checked.
 static STEPS: [Step; 256] = {
-    let mut steps = [Step { own: 1, bytes: 0, pieces: 0 }; 256];
-    let mut tag = SINGLE_LAST as usize + 1;
-    while tag < 256 {
-        steps[tag].own = 0;
+    let mut steps = STRINGS;
+    steps[LIST_8 as usize] = Step { own: 2, bytes: 0, pieces: 0xFF };
+    steps[NIBBLE_8 as usize] = Step { own: 2, bytes: 0x7F, pieces: 0 };
+    steps
+};
+
+/// Steps over strings that need no more than their end checked.
+static STRINGS: [Step; 256] = {
+    let mut steps = [Step { own: 0, bytes: 0, pieces: 0 }; 256];
+    let mut tag = LIST_EMPTY as usize;
+    while tag <= SINGLE_LAST as usize {
+        steps[tag].own = 1;
         tag += 1;
     }
-    tag = DICTIONARY_0 as usize;
     while tag <= DICTIONARY_3 as usize {
         steps[tag].own = 2;
         tag += 1;
     }
-    steps[LIST_8 as usize] = Step { own: 2, bytes: 0, pieces: 0xFF };
     steps[BINARY_8 as usize] = Step { own: 2, bytes: 0xFF, pieces: 0 };
-    steps[NIBBLE_8 as usize] = Step { own: 2, bytes: 0x7F, pieces: 0 };
     steps[HEX_8 as usize] = Step { own: 2, bytes: 0x7F, pieces: 0 };
     steps
 };
 
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {
-    bytes: &'a [u8],
-    /// Where the next piece begins. Never behind the end in the first pass, nor later while the bytes are what it saw.
-    at: usize,
+    /// From the next piece on.
+    rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes }
     }
 
     #[inline]
-    pub(crate) fn position(&self) -> usize {
-        self.at
+    pub(crate) fn starting(bytes: &'a [u8], at: u32) -> Self {
+        Self { rest: bytes.get(at as usize..).unwrap_or_default() }
     }
 
-    /// The bytes from the current piece on.
+    /// The bytes from the next piece on.
     #[inline]
     pub(crate) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        self.rest
+    }
+
+    /// The bytes between an earlier position and this one.
+    #[inline]
+    pub(crate) fn since(&self, earlier: Self) -> &'a [u8] {
+        let passed = earlier.rest.len().saturating_sub(self.rest.len());
+        earlier.rest.get(..passed).unwrap_or_default()
     }
 
     #[inline]
     fn u8(&mut self) -> Result<u8> {
-        let byte = *self.bytes.get(self.at).ok_or(Truncated)?;
-        self.at += 1;
+        let (&byte, rest) = self.rest.split_first().ok_or(Truncated)?;
+        self.rest = rest;
         Ok(byte)
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let bytes = *self.rest().first_chunk().ok_or(Truncated)?;
-        self.at += N;
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (&bytes, rest) = self.rest.split_first_chunk().ok_or(Truncated)?;
+        self.rest = rest;
         Ok(bytes)
     }
 
     #[inline]
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let bytes = self.rest().get(..len).ok_or(Truncated)?;
-        self.at += len;
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Truncated)?;
+        self.rest = rest;
         Ok(bytes)
     }
 
     #[inline]
     fn pass(&mut self, len: usize) -> Result<()> {
-        if len > self.bytes.len().saturating_sub(self.at) {
-            return Err(Truncated);
-        }
-        self.at += len;
+        self.rest = self.rest.get(len..).ok_or(Truncated)?;
         Ok(())
+    }
+
+    /// The first byte of the next piece, and the second one or 0: a piece of one byte can end the node.
+    #[inline]
+    fn two(&self) -> Result<(u8, u8)> {
+        match *self.rest {
+            [first, second, ..] => Ok((first, second)),
+            [first] => Ok((first, 0)),
+            [] => Err(Truncated),
+        }
     }
 
     /// The size of a list: of a node's parts, or of its children.
@@ -119,30 +137,61 @@ impl<'a> Cursor<'a> {
     /// Passes over a string.
     #[inline]
     pub(crate) fn check_str(&mut self) -> Result<()> {
-        let tag = self.u8()?;
-        self.pass_str::<true>(tag)
+        let (tag, next) = self.two()?;
+        let Step { own, bytes, .. } = STRINGS[usize::from(tag)];
+        if own == 0 {
+            return self.check_rare_str();
+        }
+        self.pass(usize::from(own) + usize::from(next & bytes))
     }
 
     /// Passes over a string and tells whether there was anything in it.
     #[inline]
     pub(crate) fn check_filled_str(&mut self) -> Result<bool> {
-        let tag = self.u8()?;
-        let start = self.at;
-        self.pass_str::<true>(tag)?;
-        let passed = self.at - start;
-        Ok(match tag {
-            LIST_EMPTY => false,
-            1..=DICTIONARY_3 => true,
-            BINARY_20 => passed > 3,
-            BINARY_32 => passed > 4,
-            _ => passed > 1,
+        let start = *self;
+        self.check_str()?;
+        Ok(match start.peek() {
+            Some(LIST_EMPTY) => false,
+            Some(1..=DICTIONARY_3) => true,
+            Some(BINARY_20) => self.since(start).len() > 4,
+            Some(BINARY_32) => self.since(start).len() > 5,
+            _ => self.since(start).len() > 2,
         })
     }
 
     /// Passes over a string or a JID.
     #[inline]
     pub(crate) fn check_value(&mut self) -> Result<()> {
-        self.pass_value::<true>()
+        let (tag, next) = self.two()?;
+        let Step { own, bytes, .. } = STRINGS[usize::from(tag)];
+        if own == 0 {
+            return self.check_rare_value();
+        }
+        self.pass(usize::from(own) + usize::from(next & bytes))
+    }
+
+    /// The values that are not in `STRINGS`.
+    fn check_rare_value(&mut self) -> Result<()> {
+        match self.peek() {
+            Some(tag @ (INTEROP_JID..=AD_JID | JID_PAIR)) => {
+                self.pass(1)?;
+                self.pass_jid::<true>(tag)
+            }
+            _ => self.check_rare_str(),
+        }
+    }
+
+    /// The strings that are not in `STRINGS`.
+    fn check_rare_str(&mut self) -> Result<()> {
+        match self.u8()? {
+            NIBBLE_8 => {
+                let head = self.u8()?;
+                let behind = self.rest;
+                let bytes = self.take(Packed::bytes_behind(head))?;
+                if Packed::are_nibbles(head, bytes, behind) { Ok(()) } else { Err(BadPacked) }
+            }
+            tag => self.pass_str(tag),
+        }
     }
 
     /// Passes over so many strings, JIDs and whole nodes that were checked.
@@ -151,129 +200,126 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn skip(&mut self, pieces: usize) {
         let mut left = pieces;
-        let mut at = self.at;
         while left > 0 {
-            let Some(&tag) = self.bytes.get(at) else { break };
-            // A piece of one byte can end the node; then the masks make nothing of what is not there.
-            let next = usize::from(self.bytes.get(at + 1).copied().unwrap_or(0));
+            let Ok((tag, next)) = self.two() else { return };
             let Step { own, bytes, pieces } = STEPS[usize::from(tag)];
             left -= 1;
             if own == 0 {
-                self.at = at;
                 let Ok(inside) = self.skip_rare(tag) else { return };
-                at = self.at;
                 left += inside;
             } else {
-                left += next & usize::from(pieces);
-                at += usize::from(own) + (next & usize::from(bytes));
+                left += usize::from(next & pieces);
+                self.rest = self.rest.get(usize::from(own) + usize::from(next & bytes)..).unwrap_or_default();
             }
         }
-        self.at = at;
     }
 
     /// The pieces that are not in `STEPS`; gives how many more they hold.
     fn skip_rare(&mut self, tag: u8) -> Result<usize> {
-        if tag == LIST_16 {
-            return self.list_size();
+        match tag {
+            LIST_16 => self.list_size(),
+            INTEROP_JID..=AD_JID | JID_PAIR => {
+                self.pass(1)?;
+                self.pass_jid::<false>(tag).map(|()| 0)
+            }
+            _ => {
+                self.pass(1)?;
+                self.pass_str(tag).map(|()| 0)
+            }
         }
-        self.pass_value::<false>().map(|()| 0)
     }
 
     /// Reads a string.
     #[inline]
-    pub(crate) fn str(&mut self) -> Result<Str<'a>> {
-        let tag = self.u8()?;
-        self.str_with(tag)
+    pub(crate) fn str(&mut self) -> Option<Str<'a>> {
+        let (&tag, rest) = self.rest.split_first()?;
+        if let Some(text) = token::single_or_empty(tag) {
+            self.rest = rest;
+            return Some(Str::Token(text));
+        }
+        self.rare_str(tag)
     }
 
     /// Reads a string or a JID.
     #[inline]
-    pub(crate) fn value(&mut self) -> Result<Value<'a>> {
-        let tag = self.u8()?;
-        match tag {
-            INTEROP_JID..=AD_JID | JID_PAIR => {
-                let start = self.at - 1;
-                self.pass_jid::<false>(tag)?;
-                Ok(Value::Jid(JidRef::new(self.bytes.get(start..self.at).ok_or(Truncated)?)))
-            }
-            _ => Ok(Value::Str(self.str_with(tag)?)),
+    pub(crate) fn value(&mut self) -> Option<Value<'a>> {
+        let (&tag, rest) = self.rest.split_first()?;
+        if let Some(text) = token::single_or_empty(tag) {
+            self.rest = rest;
+            return Some(Value::Str(Str::Token(text)));
         }
+        self.rare_value(tag)
     }
 
-    /// Reads the content of a node.
-    #[inline]
-    pub(crate) fn content(&mut self) -> Result<Content<'a>> {
-        match self.peek() {
-            Some(LIST_EMPTY | LIST_8 | LIST_16) => {
-                let left = self.list_size()?;
-                Ok(Content::Nodes(Children::new(*self, left)))
-            }
-            // The commonest in the fewest steps.
-            Some(BINARY_8) => {
-                let [_tag, len] = self.array()?;
-                Ok(Content::Bytes(self.take(len.into())?))
-            }
-            _ => Ok(match self.value()? {
-                Value::Str(Str::Raw(bytes)) => Content::Bytes(bytes),
-                text => Content::Text(text),
-            }),
+    /// The values that are more than a byte.
+    fn rare_value(&mut self, tag: u8) -> Option<Value<'a>> {
+        if !matches!(tag, INTEROP_JID..=AD_JID | JID_PAIR) {
+            return self.rare_str(tag).map(Value::Str);
         }
+        let start = *self;
+        self.skip(1);
+        Some(Value::Jid(JidRef::new(self.since(start))))
+    }
+
+    /// The strings that are more than a byte.
+    fn rare_str(&mut self, tag: u8) -> Option<Str<'a>> {
+        let (_tag, next) = self.two().ok()?;
+        Some(match tag {
+            DICTIONARY_0..=DICTIONARY_3 => {
+                self.pass(2).ok()?;
+                Str::Token(token::double(tag - DICTIONARY_0, next)?)
+            }
+            NIBBLE_8 | HEX_8 => Str::Packed(Packed::new(self.take(2 + Packed::bytes_behind(next)).ok()?)),
+            BINARY_8 => Str::Raw(self.take(2 + usize::from(next)).ok()?.get(2..)?),
+            BINARY_20 | BINARY_32 => {
+                self.pass(1).ok()?;
+                let len = self.long_length(tag).ok()?;
+                Str::Raw(self.take(len).ok()?)
+            }
+            _ => return None,
+        })
     }
 
     #[inline]
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
     }
 
     /// Reads the parts of a JID.
-    pub(crate) fn jid(&mut self) -> Result<Parts<'a>> {
-        match self.u8()? {
+    pub(crate) fn jid(&mut self) -> Option<Parts<'a>> {
+        Some(match self.u8().ok()? {
             JID_PAIR => {
                 let user = self.str()?;
-                Ok(Parts { form: Form::Pair, user, device: 0, server: self.server()? })
+                Parts { form: Form::Pair, user, device: 0, server: self.server()? }
             }
             AD_JID => {
-                let [domain, device] = self.array()?;
+                let [domain, device] = self.array().ok()?;
                 let server = Server::of_domain(domain).unwrap_or(Server::Pn);
-                Ok(Parts { form: Form::Ad { domain }, user: self.str()?, device: device.into(), server })
+                Parts { form: Form::Ad { domain }, user: self.str()?, device: device.into(), server }
             }
             MESSENGER_JID => {
                 let user = self.str()?;
-                let device = u16::from_be_bytes(self.array()?);
-                Ok(Parts { form: Form::Messenger, user, device, server: self.server()? })
+                let device = u16::from_be_bytes(self.array().ok()?);
+                Parts { form: Form::Messenger, user, device, server: self.server()? }
             }
             INTEROP_JID => {
                 let user = self.str()?;
-                let device = u16::from_be_bytes(self.array()?);
-                let integrator = u16::from_be_bytes(self.array()?);
-                Ok(Parts { form: Form::Interop { integrator }, user, device, server: Server::Interop })
+                let device = u16::from_be_bytes(self.array().ok()?);
+                let integrator = u16::from_be_bytes(self.array().ok()?);
+                Parts { form: Form::Interop { integrator }, user, device, server: Server::Interop }
             }
-            other => Err(BadTag(other)),
-        }
+            _ => return None,
+        })
     }
 
-    #[inline]
-    fn pass_value<const CHECK: bool>(&mut self) -> Result<()> {
-        let tag = self.u8()?;
-        match tag {
-            INTEROP_JID..=AD_JID | JID_PAIR => self.pass_jid::<CHECK>(tag),
-            _ => self.pass_str::<CHECK>(tag),
-        }
-    }
-
-    #[inline]
-    fn pass_str<const CHECK: bool>(&mut self, tag: u8) -> Result<()> {
+    /// Passes over a string of that tag, which was read, whatever is in it.
+    fn pass_str(&mut self, tag: u8) -> Result<()> {
         match tag {
             LIST_EMPTY..=SINGLE_LAST => Ok(()),
             DICTIONARY_0..=DICTIONARY_3 => self.pass(1),
             BINARY_8 => {
                 let len = self.u8()?.into();
                 self.pass(len)
-            }
-            NIBBLE_8 if CHECK => {
-                let head = self.u8()?;
-                let bytes = self.take(Packed::bytes_behind(head))?;
-                Packed::new(Alphabet::Nibble, head, bytes).map(|_| ()).ok_or(BadPacked)
             }
             NIBBLE_8 | HEX_8 => {
                 let len = Packed::bytes_behind(self.u8()?);
@@ -323,17 +369,21 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn pass_jid_user<const CHECK: bool>(&mut self) -> Result<()> {
-        let tag = self.u8()?;
-        if matches!(tag, INTEROP_JID..=AD_JID | JID_PAIR) {
+        if !CHECK {
+            self.skip(1);
+            return Ok(());
+        }
+        if matches!(self.peek(), Some(INTEROP_JID..=AD_JID | JID_PAIR)) {
             return Err(BadJid);
         }
-        self.pass_str::<CHECK>(tag)
+        self.check_str()
     }
 
     #[inline]
     fn pass_jid_server<const CHECK: bool>(&mut self) -> Result<()> {
         if !CHECK {
-            return self.pass_jid_user::<false>();
+            self.skip(1);
+            return Ok(());
         }
         if matches!(self.peek(), Some(INTEROP_JID..=AD_JID | JID_PAIR)) || !self.check_filled_str()? {
             return Err(BadJid);
@@ -344,46 +394,17 @@ impl<'a> Cursor<'a> {
     /// Some writers leave the server of an interop JID out. Whatever else follows belongs to the node.
     fn pass_interop_name(&mut self) {
         let mut ahead = *self;
-        if ahead.str().is_ok_and(|server| matches!(server, Str::Raw(b"interop"))) {
+        if let Some(Str::Raw(b"interop")) = ahead.str() {
             *self = ahead;
         }
     }
 
     #[inline]
-    fn str_with(&mut self, tag: u8) -> Result<Str<'a>> {
-        match tag {
-            LIST_EMPTY => Ok(Str::Token("")),
-            1..=SINGLE_LAST => Ok(Str::Token(token::single(tag).ok_or(BadTag(tag))?)),
-            DICTIONARY_0..=DICTIONARY_3 => {
-                let index = self.u8()?;
-                Ok(Str::Token(token::double(tag - DICTIONARY_0, index).ok_or(BadTag(tag))?))
-            }
-            BINARY_8 => {
-                let len = self.u8()?.into();
-                Ok(Str::Raw(self.take(len)?))
-            }
-            NIBBLE_8 => self.packed(Alphabet::Nibble),
-            HEX_8 => self.packed(Alphabet::Hex),
-            BINARY_20 | BINARY_32 => {
-                let len = self.long_length(tag)?;
-                Ok(Str::Raw(self.take(len)?))
-            }
-            other => Err(BadTag(other)),
-        }
-    }
-
-    #[inline]
-    fn packed(&mut self, alphabet: Alphabet) -> Result<Str<'a>> {
-        let head = self.u8()?;
-        Ok(Str::Packed(Packed::trusted(alphabet, head, self.take(Packed::bytes_behind(head))?)))
-    }
-
-    #[inline]
-    fn server(&mut self) -> Result<Server<Str<'a>>> {
+    fn server(&mut self) -> Option<Server<Str<'a>>> {
         // The commonest one, without a look at its name.
         if self.peek() == Some(TOKEN_S_WHATSAPP_NET) {
-            self.at += 1;
-            return Ok(Server::Pn);
+            self.pass(1).ok()?;
+            return Some(Server::Pn);
         }
         let name = self.str()?;
         let known = match name {
@@ -391,6 +412,6 @@ impl<'a> Cursor<'a> {
             Str::Raw(bytes) => Server::known(bytes),
             Str::Packed(_) => None,
         };
-        Ok(known.unwrap_or(Server::Other(name)))
+        Some(known.unwrap_or(Server::Other(name)))
     }
 }

@@ -3,6 +3,7 @@
 use super::cursor::Cursor;
 use super::error::{DecodeError, DecodeErrorKind};
 use super::inflate::inflate_into;
+use super::outline::{Place, Scratch};
 use super::view::NodeRef;
 
 /// What is accepted from a peer. Everything is finite even where the wire form is not.
@@ -44,12 +45,12 @@ const DEFLATED: u8 = 0x02;
 
 /// Decodes one node: a flag byte and the node, deflated when the flag says so.
 ///
-/// Allocates nothing, unless the node is deflated: then it is inflated into `inflate`, which is cleared first
-/// and may be used again afterwards. Errors are the peer's fault; bytes behind the node are one.
+/// Allocates nothing once the scratch space is as large as the node needs; what was in there is gone.
+/// Errors are the peer's fault; bytes behind the node are one.
 /// Source: docs/protocol.md, "Node".
 pub fn decode<'a>(
     plain: &'a [u8],
-    inflate: &'a mut Vec<u8>,
+    scratch: &'a mut Scratch,
     limits: &Limits,
 ) -> Result<NodeRef<'a>, DecodeError> {
     let fail = |kind, at| Err(DecodeError { kind, at });
@@ -59,40 +60,53 @@ pub fn decode<'a>(
     let Some((flag, data)) = plain.split_first() else {
         return fail(DecodeErrorKind::Truncated, 0);
     };
+    let Scratch { inflated, places } = scratch;
     if flag & DEFLATED == 0 {
         // The offset counts from the flag byte.
-        return validate(data, limits).map_err(|error| DecodeError { at: error.at + 1, ..error });
+        return validate(data, places, limits).map_err(|error| DecodeError { at: error.at + 1, ..error });
     }
-    if let Err(kind) = inflate_into(data, inflate, limits.max_inflated_bytes) {
+    if let Err(kind) = inflate_into(data, inflated, limits.max_inflated_bytes) {
         return fail(kind, 1);
     }
-    validate(inflate, limits)
+    validate(inflated, places, limits)
 }
 
-fn validate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<NodeRef<'a>, DecodeError> {
+fn validate<'a>(
+    bytes: &'a [u8],
+    places: &'a mut Vec<Place>,
+    limits: &Limits,
+) -> Result<NodeRef<'a>, DecodeError> {
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(DecodeError { kind: DecodeErrorKind::TooLong, at: u32::MAX as usize });
+    }
     let mut cursor = Cursor::new(bytes);
-    let checked = walk(&mut cursor, limits);
-    let at = cursor.position();
+    let checked = walk(&mut cursor, places, limits);
+    let at = bytes.len() - cursor.rest().len();
     match checked {
-        Ok(()) if cursor.rest().is_empty() => Ok(NodeRef::new(bytes)),
+        Ok(()) if cursor.rest().is_empty() => Ok(NodeRef::new(bytes, places)),
         Ok(()) => Err(DecodeError { kind: DecodeErrorKind::Trailing, at }),
         Err(kind) => Err(DecodeError { kind, at }),
     }
 }
 
-/// Walks over one node and all below it. An explicit stack: depth costs the peer's bytes and never ours.
-fn walk(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), DecodeErrorKind> {
+/// Walks over one node and all below it, and notes their places. No recursion: depth costs the peer's bytes and never
+/// ours; what is open is a list through the places themselves.
+fn walk(cursor: &mut Cursor<'_>, places: &mut Vec<Place>, limits: &Limits) -> Result<(), DecodeErrorKind> {
     let max_depth = limits.max_depth.min(MAX_DEPTH);
-    // Nodes still to come on each level above the current one.
-    let mut due = [0u16; MAX_DEPTH];
-    let mut depth = 0;
     let mut nodes_left = limits.max_nodes;
     let mut attrs_left = limits.max_attrs;
+    // The innermost node that is open, how many are, and its children still to come.
+    let (mut parent, mut depth, mut due) = (0, 0, 0);
+    // Positions fit: `validate` looked at the length.
+    let end = cursor.rest().len();
+    let position = |cursor: &Cursor<'_>| (end - cursor.rest().len()) as u32;
+    places.clear();
     if max_depth == 0 {
         return Err(DecodeErrorKind::TooDeep);
     }
     loop {
         nodes_left = nodes_left.checked_sub(1).ok_or(DecodeErrorKind::TooManyNodes)?;
+        let mut place = Place { start: position(cursor), content: 0, nodes: 1, siblings: 0 };
         let size = cursor.list_size()?;
         if size > limits.max_list {
             return Err(DecodeErrorKind::ListTooLong(size));
@@ -107,6 +121,7 @@ fn walk(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), DecodeErrorKind>
             cursor.check_value()?;
         }
         if size % 2 == 0 {
+            place.content = position(cursor);
             if cursor.at_list() {
                 let children = cursor.list_size()?;
                 if children > limits.max_list {
@@ -114,27 +129,35 @@ fn walk(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(), DecodeErrorKind>
                 }
                 if children > 0 {
                     // The root is 1 deep, so its children need room for 2.
-                    match due.get_mut(depth) {
-                        // `list_size` reads at most 16 bits.
-                        Some(level) if depth + 1 < max_depth => *level = children as u16,
-                        _ => return Err(DecodeErrorKind::TooDeep),
-                    }
                     depth += 1;
+                    if depth >= max_depth {
+                        return Err(DecodeErrorKind::TooDeep);
+                    }
+                    let index = places.len() as u32;
+                    places.push(Place { nodes: parent, siblings: due, ..place });
+                    // `list_size` reads at most 16 bits.
+                    (parent, due) = (index, children as u16);
                     continue;
                 }
             } else {
                 cursor.check_value()?;
             }
         }
+        places.push(place);
         // The node is complete, and with it every parent whose last child it was.
         loop {
-            let Some(above) = depth.checked_sub(1) else { return Ok(()) };
-            let Some(level) = due.get_mut(above) else { return Ok(()) };
-            *level -= 1;
-            if *level > 0 {
+            if depth == 0 {
+                return Ok(());
+            }
+            due -= 1;
+            if due > 0 {
                 break;
             }
-            depth = above;
+            let nodes = places.len() as u32 - parent;
+            let Some(place) = places.get_mut(parent as usize) else { return Ok(()) };
+            (parent, due) = (place.nodes, place.siblings);
+            place.nodes = nodes;
+            depth -= 1;
         }
     }
 }

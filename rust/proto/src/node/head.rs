@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use super::decode::Limits;
+use super::outline::Place;
 use super::view::NodeRef;
 
 /// The tag and the attributes of a node whose fault lies behind them, so that its sender can be answered.
@@ -23,8 +24,11 @@ pub fn decode_head<'a>(plain: &'a [u8], limits: &Limits) -> Option<NodeRef<'a>> 
         cursor.check_str().ok()?;
         cursor.check_value().ok()?;
     }
-    bytes.get(..cursor.position()).map(NodeRef::new)
+    Some(NodeRef::new(cursor.since(Cursor::new(bytes)), &ALONE))
 }
+
+/// Nothing below the head, and no content.
+static ALONE: [Place; 1] = [Place { start: 0, content: 0, nodes: 1, siblings: 0 }];
 
 #[cfg(test)]
 mod tests {

@@ -3,28 +3,38 @@
 use std::fmt;
 
 use super::cursor::Cursor;
+use super::outline::Place;
+use super::tag::*;
 use super::text::Str;
 use super::tree::{AttrValue, Node, NodeContent};
 use super::value::Value;
 use crate::jid::JidRef;
 
-/// A decoded node: a cursor into validated bytes. Copying it is free; every access reads the bytes again.
+/// A decoded node: a place in validated bytes. Copying it is free; every access reads the bytes again.
 #[derive(Clone, Copy)]
 pub struct NodeRef<'a> {
-    /// Begins with a node that `decode` has walked over without error; other nodes may follow.
+    /// The whole stanza, which `decode` has walked over without error.
     bytes: &'a [u8],
+    /// Begins with the place of this node and of all below it; others may follow.
+    places: &'a [Place],
 }
 
 impl<'a> NodeRef<'a> {
     #[inline]
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
+    pub(super) fn new(bytes: &'a [u8], places: &'a [Place]) -> Self {
+        Self { bytes, places }
+    }
+
+    /// At the beginning of the node.
+    #[inline]
+    fn cursor(&self) -> Cursor<'a> {
+        Cursor::starting(self.bytes, self.places.first().map_or(0, |place| place.start))
     }
 
     /// The tag.
     #[inline]
     pub fn tag(&self) -> Str<'a> {
-        let mut cursor = Cursor::new(self.bytes);
+        let mut cursor = self.cursor();
         let _size = cursor.list_size();
         cursor.str().unwrap_or(NOTHING)
     }
@@ -32,7 +42,7 @@ impl<'a> NodeRef<'a> {
     /// The attributes in the order of the wire. A key can come twice.
     #[inline]
     pub fn attrs(&self) -> Attrs<'a> {
-        let mut cursor = Cursor::new(self.bytes);
+        let mut cursor = self.cursor();
         let size = cursor.list_size().unwrap_or(0);
         cursor.skip(1);
         Attrs { cursor, left: size.saturating_sub(1) / 2 }
@@ -49,21 +59,36 @@ impl<'a> NodeRef<'a> {
     }
 
     /// The content.
+    #[inline]
     pub fn content(&self) -> Content<'a> {
-        let mut cursor = Cursor::new(self.bytes);
-        let size = cursor.list_size().unwrap_or(0);
-        if size == 0 || !size.is_multiple_of(2) {
+        let Some((place, below)) = self.places.split_first().filter(|(place, _)| place.content > 0) else {
             return Content::None;
+        };
+        let mut cursor = Cursor::starting(self.bytes, place.content);
+        match cursor.peek() {
+            // The commonest in the fewest steps.
+            Some(BINARY_8) => cursor
+                .array()
+                .and_then(|[_tag, len]| cursor.take(len.into()))
+                .map_or(Content::None, Content::Bytes),
+            Some(LIST_EMPTY | LIST_8 | LIST_16) => Content::Nodes(Children {
+                bytes: self.bytes,
+                places: below,
+                left: cursor.list_size().unwrap_or(0),
+            }),
+            _ => match cursor.value() {
+                Some(Value::Str(Str::Raw(bytes))) => Content::Bytes(bytes),
+                Some(text) => Content::Text(text),
+                None => Content::None,
+            },
         }
-        cursor.skip(size - 1);
-        cursor.content().unwrap_or(Content::None)
     }
 
     /// The children; none when the content is something else.
     pub fn children(&self) -> Children<'a> {
         match self.content() {
             Content::Nodes(children) => children,
-            _ => Children::new(Cursor::new(&[]), 0),
+            _ => Children { bytes: &[], places: &[], left: 0 },
         }
     }
 
@@ -82,14 +107,14 @@ impl<'a> NodeRef<'a> {
 
     /// The bytes of this node, without flag byte.
     pub fn encoded(&self) -> &'a [u8] {
-        let mut cursor = Cursor::new(self.bytes);
+        let mut cursor = self.cursor();
         cursor.skip(1);
-        self.bytes.get(..cursor.position()).unwrap_or(self.bytes)
+        cursor.since(self.cursor())
     }
 
     /// The node as an owned tree, made in one walk. Malformed UTF-8 becomes U+FFFD, except in byte contents.
     pub fn to_node(&self) -> Node {
-        build(&mut Cursor::new(self.bytes))
+        build(&mut self.cursor())
     }
 }
 
@@ -101,9 +126,7 @@ fn build(cursor: &mut Cursor<'_>) -> Node {
     let size = cursor.list_size().unwrap_or(0);
     let tag = cursor.str().unwrap_or(NOTHING).to_cow().into_owned();
     let attrs = (0..size.saturating_sub(1) / 2)
-        .map_while(|_| {
-            Some((cursor.str().ok()?.to_cow().into_owned(), AttrValue::from(cursor.value().ok()?)))
-        })
+        .map_while(|_| Some((cursor.str()?.to_cow().into_owned(), AttrValue::from(cursor.value()?))))
         .collect();
     let content = if size == 0 || size % 2 == 1 {
         NodeContent::None
@@ -112,10 +135,10 @@ fn build(cursor: &mut Cursor<'_>) -> Node {
         NodeContent::Nodes((0..children).map(|_| build(cursor)).collect())
     } else {
         match cursor.value() {
-            Ok(Value::Str(Str::Raw(bytes))) => NodeContent::Bytes(bytes.to_vec()),
-            Ok(Value::Str(text)) => NodeContent::Text(text.to_cow().into_owned()),
-            Ok(Value::Jid(jid)) => NodeContent::Jid(jid.to_jid()),
-            Err(_) => NodeContent::None,
+            Some(Value::Str(Str::Raw(bytes))) => NodeContent::Bytes(bytes.to_vec()),
+            Some(Value::Str(text)) => NodeContent::Text(text.to_cow().into_owned()),
+            Some(Value::Jid(jid)) => NodeContent::Jid(jid.to_jid()),
+            None => NodeContent::None,
         }
     };
     Node { tag, attrs, content }
@@ -158,7 +181,7 @@ impl<'a> Iterator for Attrs<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        Some((self.cursor.str().ok()?, self.cursor.value().ok()?))
+        Some((self.cursor.str()?, self.cursor.value()?))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -171,18 +194,10 @@ impl ExactSizeIterator for Attrs<'_> {}
 /// The children of a node.
 #[derive(Clone, Copy)]
 pub struct Children<'a> {
-    cursor: Cursor<'a>,
+    bytes: &'a [u8],
+    /// Begins with the place of the next child.
+    places: &'a [Place],
     left: usize,
-    /// The cursor is still at the child that was handed out last. Passing over it waits until the next one is asked
-    /// for: so the last one's end is never looked for, and an only child costs nothing.
-    is_inside: bool,
-}
-
-impl<'a> Children<'a> {
-    #[inline]
-    pub(super) fn new(cursor: Cursor<'a>, left: usize) -> Self {
-        Self { cursor, left, is_inside: false }
-    }
 }
 
 impl<'a> Iterator for Children<'a> {
@@ -191,10 +206,10 @@ impl<'a> Iterator for Children<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        if std::mem::replace(&mut self.is_inside, true) {
-            self.cursor.skip(1);
-        }
-        Some(NodeRef { bytes: self.cursor.rest() })
+        let child = NodeRef { bytes: self.bytes, places: self.places };
+        let nodes = self.places.first()?.nodes as usize;
+        self.places = self.places.get(nodes..).unwrap_or_default();
+        Some(child)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

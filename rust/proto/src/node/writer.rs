@@ -3,7 +3,7 @@
 //! Strings take the shortest form: one-byte token, two-byte token, nibbles (`0-9 - .`), hex (`0-9 A-F`), raw.
 //! That is the order of every other client (docs/protocol.md, "Node"), so equal nodes give equal bytes.
 
-use super::packed::{Alphabet, LONGEST_PACKED, alphabet_of, pack};
+use super::packed::{LONGEST_PACKED, pack};
 use super::tag::*;
 use super::text::Str;
 use super::value::Value;
@@ -149,18 +149,9 @@ impl<'a> Writer<'a> {
             Some(Token::Double(dictionary, index)) => {
                 self.out.extend_from_slice(&[DICTIONARY_0 + dictionary, index]);
             }
-            None => self.string_without_token(text),
+            None if pack(text, self.out) => {}
+            None => self.raw(text),
         }
-    }
-
-    #[inline]
-    fn string_without_token(&mut self, text: &[u8]) {
-        match alphabet_of(text) {
-            None => return self.raw(text),
-            Some(Alphabet::Nibble) => self.out.push(NIBBLE_8),
-            Some(Alphabet::Hex) => self.out.push(HEX_8),
-        }
-        pack(text, self.out);
     }
 
     #[inline]
@@ -238,12 +229,7 @@ impl<'a> Writer<'a> {
             Str::Token("") => self.out.push(LIST_EMPTY),
             Str::Token(text) => self.string(text.as_bytes()),
             Str::Raw(bytes) => self.raw(bytes),
-            Str::Packed(packed) => {
-                let (head, bytes) = packed.parts();
-                let tag = if packed.alphabet() == Alphabet::Hex { HEX_8 } else { NIBBLE_8 };
-                self.out.extend_from_slice(&[tag, head]);
-                self.out.extend_from_slice(bytes);
-            }
+            Str::Packed(packed) => self.out.extend_from_slice(packed.encoded()),
         }
     }
 }

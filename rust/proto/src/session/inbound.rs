@@ -9,7 +9,7 @@ use crate::{
     frame::Frame,
     iq::Pending,
     jid::Jid,
-    node::{self, NodeRef, Value},
+    node::{self, NodeRef, Scratch, Value},
     noise::{NoiseError, Pattern},
     phase::Phase,
     ws::{self, Message},
@@ -122,7 +122,7 @@ impl Session {
             Channel::Open { transport, pattern } => (transport, *pattern),
             Channel::Gone => return Event::Handled,
         };
-        let Buffers { joined, inflated } = buffers;
+        let Buffers { joined, scratch } = buffers;
         let opened = match frame {
             Frame::Whole(bytes) => transport.open(bytes),
             Frame::Joined(bytes) => {
@@ -131,7 +131,7 @@ impl Session {
             }
         };
         match opened {
-            Ok(plain) => self.on_plain(plain, inflated, io),
+            Ok(plain) => self.on_plain(plain, scratch, io),
             Err(error) => {
                 let reason = match error {
                     NoiseError::NonceExhausted => CloseReason::NonceExhausted,
@@ -147,8 +147,8 @@ impl Session {
     }
 
     /// One decrypted frame: flag byte and node.
-    fn on_plain<'e>(&mut self, plain: &'e [u8], inflated: &'e mut Vec<u8>, io: &mut Io<'_>) -> Event<'e> {
-        match node::decode(plain, inflated, &self.config.limits) {
+    fn on_plain<'e>(&mut self, plain: &'e [u8], scratch: &'e mut Scratch, io: &mut Io<'_>) -> Event<'e> {
+        match node::decode(plain, scratch, &self.config.limits) {
             Ok(stanza) => {
                 self.counters.stanzas_received += 1;
                 self.on_stanza(stanza, io)

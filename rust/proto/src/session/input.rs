@@ -1,5 +1,7 @@
 //! Bytes on their way in, and the buffers they may need on it.
 
+use crate::node::Scratch;
+
 /// Bytes from the transport, decoded in place as the session works through them.
 #[derive(Debug, Default)]
 pub struct Input<'b> {
@@ -20,30 +22,31 @@ impl<'b> Input<'b> {
 pub struct Buffers {
     /// A frame that came in pieces.
     pub(super) joined: Vec<u8>,
-    /// A stanza that came compressed.
-    pub(super) inflated: Vec<u8>,
+    /// What decoding a stanza takes.
+    pub(super) scratch: Scratch,
 }
 
 impl Buffers {
     /// Empty buffers; they grow with the stanzas until they are [trimmed](Self::trim).
     #[must_use]
     pub const fn new() -> Self {
-        Self { joined: Vec::new(), inflated: Vec::new() }
+        Self { joined: Vec::new(), scratch: Scratch::new() }
     }
 
     /// Gives back what a large stanza made them grow to; costs nothing after small ones.
     pub fn trim(&mut self) {
-        for buffer in [&mut self.joined, &mut self.inflated] {
-            if buffer.capacity() > MAX_KEPT {
-                *buffer = Vec::new();
-            }
+        if self.joined.capacity() > MAX_KEPT {
+            self.joined = Vec::new();
+        }
+        if self.scratch.capacity_bytes() > MAX_KEPT {
+            self.scratch = Scratch::new();
         }
     }
 
     /// Bytes of heap that they hold.
     #[must_use]
     pub const fn reserved_bytes(&self) -> usize {
-        self.joined.capacity() + self.inflated.capacity()
+        self.joined.capacity() + self.scratch.capacity_bytes()
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod shapes;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use runner_proto::jid::Jid;
-use runner_proto::node::{AttrValue, Content, Limits, Node, NodeContent, NodeRef, decode};
+use runner_proto::node::{AttrValue, Content, Limits, Node, NodeContent, NodeRef, Scratch, decode};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
@@ -101,8 +101,8 @@ pub(crate) fn to_json(node: NodeRef<'_>) -> Value {
 
 /// Decodes with default limits, or says why not.
 pub(crate) fn decode_json(plain: &[u8]) -> Result<Value, String> {
-    let mut inflated = Vec::new();
-    decode(plain, &mut inflated, &Limits::default()).map(to_json).map_err(|error| error.to_string())
+    let mut scratch = Scratch::new();
+    decode(plain, &mut scratch, &Limits::default()).map(to_json).map_err(|error| error.to_string())
 }
 
 /// The same with every content as bytes: the wire has one form for both, and encoders choose.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runner_proto::node::{Content, Limits, Node, NodeRef, decode};
+use runner_proto::node::{Content, Limits, Node, NodeRef, Scratch, decode};
 use serde_json::{Map, json};
 
 use super::journal::Sent;
@@ -38,8 +38,8 @@ const EMPTY_RESULTS: &[&str] = &[
 
 /// Decodes a plaintext that this server encoded.
 pub(super) fn decode_own(plain: &[u8]) -> Option<Node> {
-    let mut inflate = Vec::new();
-    decode(plain, &mut inflate, &Limits::default()).ok().map(|node| node.to_node())
+    let mut scratch = Scratch::new();
+    decode(plain, &mut scratch, &Limits::default()).ok().map(|node| node.to_node())
 }
 
 impl Peer {
@@ -51,15 +51,15 @@ impl Peer {
     ) -> Result<(), String> {
         let Some(transport) = &mut self.transport else { return Ok(()) };
         let plain = transport.open(frame).map_err(|error| error.to_string())?;
-        let mut inflate = std::mem::take(&mut world.inflate);
-        let handled = match decode(plain, &mut inflate, &Limits::default()) {
+        let mut scratch = std::mem::take(&mut world.scratch);
+        let handled = match decode(plain, &mut scratch, &Limits::default()) {
             Ok(node) => {
                 self.handle_stanza(node, world, cx);
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
         };
-        world.inflate = inflate;
+        world.scratch = scratch;
         handled
     }
 

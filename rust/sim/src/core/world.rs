@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use runner_proto::entropy::Entropy;
+use runner_proto::node::Scratch;
 use runner_proto::noise::KeyPair;
 use runner_proto::time::Instant;
 use serde_json::{Map, Value};
@@ -125,9 +126,10 @@ pub struct World {
     pub(super) sent: Ring<Sent>,
     pub(super) refusing: Option<Refusing>,
     pub(super) orders: VecDeque<(ConnectionId, Order)>,
-    /// Scratch space: a plaintext being built, and the inflated form of one being read.
+    /// A plaintext being built.
     pub(super) plain: Vec<u8>,
-    pub(super) inflate: Vec<u8>,
+    /// What reading one takes.
+    pub(super) scratch: Scratch,
     /// Number of the last stanza id made here.
     pub(super) last_stanza: u64,
     rules: Vec<LoginRule>,
@@ -166,7 +168,7 @@ impl World {
             refusing: None,
             orders: VecDeque::new(),
             plain: Vec::new(),
-            inflate: Vec::new(),
+            scratch: Scratch::new(),
             last_stanza: 0,
             rules: Vec::new(),
             chain: None,
