@@ -488,6 +488,26 @@ class WireNode:
     @property
     def content(self) -> list[WireNode] | bytes | str | None: ...
 
+@final
+class NoiseTransport:
+    """The cipher of the frames after a Noise handshake, both directions. Never blocks.
+
+    Source: docs/protocol.md, "Noise".
+    """
+
+    def __new__(cls, send_key: bytes, receive_key: bytes) -> NoiseTransport:
+        """A channel at its start. Errors: ValueError for a key that has not 32 bytes."""
+    def seal(self, plain: bytes) -> bytes:
+        """The payload of the next frame out, 16 bytes longer.
+
+        Errors: ValueError when its nonces are used up.
+        """
+    def open(self, frame: bytes) -> bytes:
+        """What is in the next frame in.
+
+        Errors: ValueError when it is not the next one that the peer sealed; the channel is of no further use.
+        """
+
 def decode_node(data: bytes) -> WireNode:
     """Decode one node, flag byte in front. Errors: ValueError with the kind and the offset."""
 

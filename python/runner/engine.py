@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from runner.errors import EngineFailedError, ImportRefusedError, LeaseHeldError, StartError
+from runner.errors import (
+    EngineFailedError,
+    ImportRefusedError,
+    LeaseHeldError,
+    StartError,
+    StoreFailedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -193,6 +199,20 @@ def import_devices(
     for place, refusal in zip(places, refusals, strict=True):
         outcomes[place] = None if refusal is None else _refused(*refusal)
     return outcomes
+
+
+def delete_device(store: Store, session_id: str) -> None:
+    """Move a session's credentials to the archive. Blocking.
+
+    Raises:
+        StoreFailedError: the store could not; nothing was changed.
+    """
+    from runner import _core
+
+    try:
+        store.delete(session_id)
+    except _core.StoreError as error:
+        raise StoreFailedError(f"session {session_id!r} stays: {error.args[-1]}") from error
 
 
 def _refused(slug: str, message: str) -> ImportRefusedError:

@@ -86,6 +86,8 @@ class FakeServer:
     closes_after_s: float | None = None
     """Closes every connection that long after its login."""
     resume_fails: bool = False
+    logout_answer: int | None = None
+    """Anything but None: logouts are not confirmed, and this is the code that came instead."""
 
 
 @dataclass(slots=True)
@@ -179,7 +181,15 @@ class FakeEngine:
         self._end_later(session_id, connection, self.close_s, reason, current.phase)
 
     def logout(self, session_id: str, connection: int) -> None:
-        self.close(session_id, connection, "logged_out_by_request")
+        if self.server.logout_answer is None:
+            return self.close(session_id, connection, "logged_out_by_request")
+        self.closes.append((self.clock(), session_id, connection, "logged_out_by_request"))
+        return self._later(self.close_s, lambda: self._unconfirmed(session_id, connection))
+
+    def _unconfirmed(self, session_id: str, connection: int) -> None:
+        current = self._live(session_id, connection)
+        if current is not None:
+            self._end(session_id, connection, "logout_unconfirmed", "closing", self.server.logout_answer)
 
     def forget(self, session_id: str) -> None:
         assert session_id not in self._connections, "forgotten while it is open"

@@ -40,6 +40,7 @@ from runner.errors import (
     MisuseError,
     RefusedError,
     RunnerError,
+    StoreFailedError,
     UnknownSessionError,
 )
 from runner.proxy import ProxyWrongError, checked_proxy
@@ -418,4 +419,6 @@ def as_admin_error(error: RunnerError) -> AdminError:
         status = 422
     elif isinstance(error, MisuseError):
         status = 409
+    elif isinstance(error, StoreFailedError):
+        status = 503
     return AdminError(status, error.slug, str(error), error.remedy, reason)

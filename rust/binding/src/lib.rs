@@ -7,6 +7,7 @@ mod config;
 mod engine;
 mod event;
 mod facts;
+mod noise;
 mod sim;
 mod stats;
 mod store;
@@ -22,5 +23,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     engine::register(m)?;
     sim::register(m)?;
     store::register(m)?;
+    noise::register(m)?;
     wire::register(m)
 }
