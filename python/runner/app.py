@@ -26,6 +26,7 @@ from runner import config, embedded
 from runner.admin import tokens
 from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
 from runner.client_version import read_version
+from runner.counters import CounterTable
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
@@ -235,6 +236,7 @@ class Process:
     async def run(self) -> None:
         """Keep everything running until a signal, then stop in order."""
         self._stopping = trio.Event()
+        self._counters = CounterTable(self._engine.columns)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
@@ -258,10 +260,10 @@ class Process:
             self._engine.shutdown()
 
     def _make_metrics(self) -> Metrics:
-        metrics = Metrics(
-            _Sources(self._engine, self._store), self._states, bucket_bounds_s=response_buckets_s()
-        )
-        metrics.monitoring = self.settings.performance_monitoring
+        sources = _Sources(self._engine, self._store, self._counters)
+        metrics = Metrics(sources, self._states, bucket_bounds_s=response_buckets_s())
+        metrics.monitor(self.settings.performance_monitoring)
+        metrics.footprint.start = metrics.mark()
         return metrics
 
     def _make_supervisor(self) -> Supervisor:
@@ -276,7 +278,7 @@ class Process:
             deadlines=Deadlines(connecting_s=longest_dial_s(settings)),
         )
         return Supervisor(
-            WatchedEngine(self._engine, self._metrics.observe),
+            WatchedEngine(self._engine, self._counters, self._metrics.observe),
             self._store,
             policy_of(settings),
             options,
@@ -287,9 +289,7 @@ class Process:
         return await trio.to_thread.run_sync(read_version, self.settings, abandon_on_cancel=True)
 
     def _states(self) -> Mapping[str, int]:
-        return Counter(
-            row.state.value for row in self._supervisor.machine.rows.values() if not row.is_removed
-        )
+        return Counter(state for _, state in self._supervisor.states())
 
     async def _housekeep(self) -> None:
         while True:
@@ -332,7 +332,7 @@ class Process:
         self._supervisor.set_policy(policy_of(self.settings))
         if "WHATSAPP_CLIENT_VERSION" in changed:
             self._supervisor.set_version(parse_version(self.settings.client_version))
-        self._metrics.monitoring = self.settings.performance_monitoring
+        self._metrics.monitor(self.settings.performance_monitoring)
         self._health.interval_s = self.settings.health_check_interval_s
         if self._admin is not None:
             self._admin.reload(self.settings, self._tokens)
@@ -342,10 +342,13 @@ class Process:
 
     async def _serve_admin(self) -> None:
         # Importing the web framework takes most of a second; on a thread it does not stop the dials.
+        footprint = self._metrics.footprint
+        footprint.loading = self._metrics.mark()
         self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
         admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
         gc.collect()
         gc.freeze()  # what is here now stays: no collection looks at it again
+        footprint.loaded = self._metrics.mark()
         await admin.server.serve(self._listeners, self._stopping)
 
     def _make_admin(self) -> Admin:
@@ -385,7 +388,7 @@ class Process:
 class _Sources:
     """Engine and store, as `Metrics` reads them."""
 
-    def __init__(self, engine: _core.Engine, store: _core.Store) -> None:
-        self.counters = engine.counters
+    def __init__(self, engine: _core.Engine, store: _core.Store, counters: CounterTable) -> None:
+        self.counters = counters
         self.stats = engine.stats
         self.store_health = store.health

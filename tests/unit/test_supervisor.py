@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from runner.counters import PHASE_CLOSED
 from runner.errors import UnknownSessionError
 from runner.reconnect.policy import Policy
 from runner.session import Deadlines, State
@@ -307,7 +308,7 @@ def test_an_impossible_proxy_parks_only_its_session_and_a_new_one_frees_it() -> 
     assert world.state("b") is State.ONLINE
 
 
-@pytest.mark.parametrize("facts", [{"phase": "closed"}, {"connection": 99}])
+@pytest.mark.parametrize("facts", [{"phase": PHASE_CLOSED}, {"connection": 99}])
 def test_counters_that_show_another_connection_or_a_closed_one_prove_the_loss(
     facts: dict[str, object],
 ) -> None:

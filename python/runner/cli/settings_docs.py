@@ -52,7 +52,9 @@ def readme_table() -> str:
     for name, (_, row) in rows().items():
         file = f"; or `{PREFIX}{name}_FILE`" if row.secret else ""
         lines.append(f"| `{PREFIX}{name}`{file} | {_default(row)} | {row.what} |")
-    lines.append(f"| `{PREFIX}CONFIG` | `$WHATSAPP_DATA_DIR/runner.toml` | TOML file with the same settings |")
+    lines.append(
+        f"| `{PREFIX}CONFIG` | `$WHATSAPP_DATA_DIR/runner.toml` | TOML file with the same settings |"
+    )
     return "\n".join([*lines, README_END])
 
 

@@ -23,7 +23,7 @@ from runner.supervisor.machine import Machine
 from runner.supervisor.row import redact_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from runner.engine import Engine, Store
     from runner.reconnect.incidents import Incident
@@ -77,6 +77,10 @@ class Supervisor:
     def rows(self) -> Iterable[SessionView]:
         """Every session as it is now."""
         return self.machine.views()
+
+    def states(self) -> Iterator[tuple[str, State]]:
+        """Every session with its state: for those who need no more of it."""
+        return ((row.session_id, row.state) for row in list(self.machine.rows.values()) if not row.is_removed)
 
     def view(self, session_id: str) -> SessionView | None:
         """One session as it is now, or None."""

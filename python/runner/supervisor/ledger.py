@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from runner.counters import known
 from runner.errors import UnknownSessionError
 from runner.reconnect.dials import Dials
 from runner.reconnect.fleet import LogoutGuard, MassDrop
@@ -66,8 +67,6 @@ class Ledger:
         self._offset_s = wall() - now
         self._looked_at_clock = now
         self._bucket_saved_at = float("-inf")
-        self._ages: dict[str, Ages] = {}
-        self._ages_at = float("-inf")
         self.is_stopping = False
         self.engine_stopped = False
         self.refresh_wanted = False
@@ -91,16 +90,21 @@ class Ledger:
         return (self._show(row, now, unix_ms) for row in list(self.rows.values()) if not row.is_removed)
 
     def _show(self, row: Row, now: float, unix_ms: int) -> SessionView:
-        if now - self._ages_at >= AGES_KEPT_S:
-            self._read_ages(now)
-        return show(row, now, unix_ms, self._ages.get(row.session_id), self.next_retry_at(row))
+        self.engine.counters.refresh_within(AGES_KEPT_S)
+        return show(row, now, unix_ms, self._ages(row), self.next_retry_at(row))
 
-    def _read_ages(self, now: float) -> None:
-        self._ages_at = now
-        self._ages = {
-            entry.session_id: Ages(now, entry.last_data_age_s, entry.last_pong_age_s, entry.pong_rtt_s)
-            for entry in self.engine.counters()
-        }
+    def _ages(self, row: Row) -> Ages | None:
+        """By the latest reading, however old."""
+        table = self.engine.counters
+        if (place := table.rows.get(row.session_id)) is None:
+            return None
+        reading = table.now
+        return Ages(
+            reading.at,
+            known(reading.last_data_ages_s[place]),
+            known(reading.last_pong_ages_s[place]),
+            known(reading.pong_rtts_s[place]),
+        )
 
     def next_retry_at(self, row: Row) -> float | None:
         if row.state is State.BACKOFF and self.dials.is_held(row.session_id):
@@ -166,7 +170,7 @@ class Ledger:
         """Tell the subscribers, if there are any."""
         if self.feed.is_heard:
             now, unix_ms = self._clock(), self.unix_ms()
-            view = show(row, now, unix_ms, self._ages.get(row.session_id), self.next_retry_at(row))
+            view = show(row, now, unix_ms, self._ages(row), self.next_retry_at(row))
             self.feed.publish(StatusEvent(name, row.session_id, unix_ms, view, data))
 
     def raise_incident(self, kind: str, key: str, severity: str, text: str) -> None:

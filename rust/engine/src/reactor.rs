@@ -17,6 +17,7 @@ use crate::event::EventKind;
 use crate::in_flight::InFlight;
 use crate::link::Link;
 use crate::resolve::{Answer, Resolver, system_lookup};
+use crate::rows::{Place, Rows};
 use crate::slab::{Key, Slab};
 use crate::store_link::{client_device, store_write};
 use crate::timers::Timers;
@@ -54,6 +55,8 @@ pub(crate) struct Reactor<C> {
     clock: C,
     connections: Slab<Connection>,
     sessions: HashMap<Arc<str>, Session>,
+    /// Where they stand in columns of counters.
+    rows: Rows,
     timers: Timers,
     resolver: Resolver,
     /// Who waits for which name.
@@ -76,6 +79,7 @@ pub(crate) struct Reactor<C> {
 /// What is remembered of a session over its connections.
 struct Session {
     connection: u64,
+    place: Place,
     /// Its connection, while there is one.
     key: Option<Key>,
     /// Up to the end of the last connection.
@@ -106,6 +110,7 @@ impl<C: Clock> Reactor<C> {
             clock,
             connections: Slab::default(),
             sessions: HashMap::new(),
+            rows: Rows::default(),
             timers: Timers::default(),
             resolver,
             resolving: HashMap::new(),
