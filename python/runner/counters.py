@@ -124,7 +124,7 @@ class CounterTable:
         self._owners: list[str | None] = []
         self.rows: dict[str, int] = {}
         self.begun_at = array("d")
-        self.now = Reading(_Nothing(), float("-inf"))
+        self.now = nothing_counted(float("-inf"))
 
     def refresh(self) -> Reading:
         """Copy the columns anew. Waits for the I/O thread as `_core.Engine.columns` does."""
@@ -157,6 +157,11 @@ class CounterTable:
 def known(value: float) -> float | None:
     """A value of a column in which not-a-number stands for none."""
     return value if value == value else None
+
+
+def nothing_counted(at: float) -> Reading:
+    """What there is before the first session."""
+    return Reading(_Nothing(), at)
 
 
 class _Nothing:

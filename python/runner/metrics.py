@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from runner.counters import known
+from runner.counters import known, nothing_counted
 from runner.footprint import Footprint, Mark
 from runner.history import History
 from runner.machine import Machine
@@ -98,7 +98,7 @@ class Metrics:
         self._cpu_s: tuple[float, float] | None = None
         self._live: tuple[float, dict[str, object]] | None = None
         # At the start every counter is 0, so the windows can begin before the first sample.
-        self._sessions.keep(self._table.now)
+        self._sessions.keep(nothing_counted(self.started_at))
         self._fleet.keep(Point(self.started_at))
 
     # -- what is counted
