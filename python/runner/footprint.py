@@ -21,15 +21,18 @@ class Mark(NamedTuple):
     connections: int
 
 
+_UNKNOWN: Final = Mark(0, 0)
+
+
 @dataclass(slots=True)
 class Footprint:
     """The two marks, taken by the process as it starts."""
 
-    start: Mark = Mark(0, 0)
+    start: Mark = _UNKNOWN
     """Before the first dial."""
-    loading: Mark = Mark(0, 0)
+    loading: Mark = _UNKNOWN
     """As the loading of the admin API began."""
-    loaded: Mark = Mark(0, 0)
+    loaded: Mark = _UNKNOWN
     """As it ended."""
 
     def per_session(self, now: Mark) -> float | None:

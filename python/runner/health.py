@@ -116,7 +116,7 @@ INCIDENTS: Final = ("event_loop_lag", "engine_lag", "store_lag", DISK_FULL, "dea
 
 
 def judge(fleet: FleetFacts, sessions: Iterable[SessionFacts], limits: Limits, *, well: int = 0) -> Judgement:
-    """What is wrong and what follows. Pure. `well` more sessions are open and give no cause to look closer."""
+    """What is wrong and what follows. Pure. `well` more sessions are open and need no closer look."""
     incidents = dict(_fleet_incidents(fleet, limits))
     findings: list[Finding] = []
     deaf: list[Finding] = []

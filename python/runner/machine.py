@@ -44,8 +44,8 @@ class ProcessUse:
 class Machine:
     """Reads the numbers; a few small files of /proc and /sys at each call, well under a millisecond.
 
-    Of the cgroups that this process is in, the one with the tightest limit counts: a service of its own without
-    a limit may stand in a slice that has one. cgroup v2 is tried first, then v1, then the host.
+    Of the cgroups that this process is in, the one with the tightest limit counts: a service without a limit
+    may stand in a slice that has one. cgroup v2 is tried first, then v1, then the host.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:

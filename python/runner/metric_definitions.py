@@ -1,7 +1,7 @@
 """Every number that an operator sees: its names, its unit, its window, and what exactly it counts. One table.
 
-The API, `GET /metrics` (HELP and TYPE), the history, docs/metrics.md and the Grafana board take their names and
-words from here; `tools/generate_docs.py --check` fails when one of them says anything else.
+The API, `GET /metrics` (HELP and TYPE), the history, docs/metrics.md and the Grafana board take their names
+and words from here; `tools/generate_docs.py --check` fails when one of them says anything else.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def _per_session() -> list[Definition]:
             "messagesProcessed",
             "messages",
             _EVER,
-            "inbound messages committed to the store and answered; until decryption exists that is all there "
-            "is to process",
+            "inbound messages committed to the store and answered; until decryption exists, all there is to "
+            "process",
         ),
         row("messagesPerMinute", "messages/min", "60 s", "the gain of messagesProcessed"),
         row(
@@ -97,8 +97,8 @@ def _per_session() -> list[Definition]:
             "errorCount",
             "errors",
             _EVER,
-            "connections lost or not made, requests without a good answer, stanzas that do not parse; what an "
-            "operator asked for is no error",
+            "connections lost or not made, requests without a good answer, stanzas that do not parse; what "
+            "an operator asked for is no error",
         ),
         row("reconnectCount", "logins", _EVER, "logins after the first"),
     ]
@@ -110,8 +110,8 @@ def _system() -> list[Definition]:
             json="totalMemory",
             prometheus="memory_total_bytes",
             unit="bytes",
-            what="memory that may be used: the limit of the cgroup if it has one, else the host's; memoryScope "
-            "says which",
+            what="memory that may be used: the limit of the cgroup if it has one, else the host's; "
+            "memoryScope says which",
             section=SYSTEM,
             panel="Memory",
             fold=mean,
@@ -130,8 +130,8 @@ def _system() -> list[Definition]:
             prometheus="cpu_ratio",
             unit="0 to 1",
             window="since the last sample",
-            what="share of the CPU in use: of the cgroup's quota if it has one, else of all cores of the host; "
-            "cpuScope says which",
+            what="share of the CPU in use: of the cgroup's quota if it has one, else of all cores of the "
+            "host; cpuScope says which",
             section=SYSTEM,
             panel="CPU",
             fold=mean,

@@ -39,39 +39,38 @@ _HEAD: Final = """# Metrics
 
 Generated from `runner.metric_definitions` by `tools/generate_docs.py`; do not edit.
 
-Counted from facts of the engine, sampled every 10 s. `GET /performance-metrics` has all that has a JSON name (`?session=ID` for single
-sessions, repeatable or with commas), `GET /metrics` all that has a Prometheus name, `WS /ws?events=system.metrics` the system's every 10 s
-and at once, `GET /api/metrics/history` the last 24 hours. "null" means that there is nothing to say, never 0.
+Counted from facts of the engine, sampled every 10 s. `GET /performance-metrics` has all that has a JSON name
+(`?session=ID` for single sessions, repeatable or with commas), `GET /metrics` all that has a Prometheus name,
+`WS /ws?events=system.metrics` the system's at once and every 10 s, `GET /api/metrics/history` the last 24
+hours. Null means that there is nothing to say, never 0.
 
-With `WHATSAPP_PERFORMANCE_MONITORING=false` nothing is sampled and no history kept: what has a window is null, what counts goes on
-counting, and a WebSocket that waits for `system.metrics` is told once (`metrics.paused`). Turned on again, the windows begin anew.
+With `WHATSAPP_PERFORMANCE_MONITORING=false` nothing is sampled and no history kept: what has a window is
+null, what counts goes on counting, and a WebSocket that waits for `system.metrics` is told once
+(`metrics.paused`). Turned on again, the windows begin anew.
 """
 
-_PROMETHEUS: Final = """
-## Prometheus
+_PROMETHEUS: Final = """## Prometheus
 
-Base units; labels are bounded: `state`, `outcome`, `reason` (close reasons). Series of single sessions are off unless
-`WHATSAPP_METRICS_SESSIONS` says `top` (the 20 worst: by state, then by errors) or `all`; never more than
-`WHATSAPP_METRICS_SESSION_LIMIT` sessions, the worst ones when there are more. The label is the session's id; an id with seven
-digits in a row could be a phone number and is shown as a digest (`id-…`).
+Base units; labels are bounded: `state`, `outcome`, `reason` (close reasons). Series of single sessions are
+off unless `WHATSAPP_METRICS_SESSIONS` says `top` (the 20 worst: by state, then by errors) or `all`; never
+more than `WHATSAPP_METRICS_SESSION_LIMIT` sessions, the worst ones when there are more. The label is the
+session's id; an id with seven digits in a row could be a phone number and is shown as a digest (`id-…`).
 
-Ready to use, and made from the same table: [the Grafana board](grafana/runner.json), [the rules](prometheus/runner.rules.yml).
+Ready to use, and made from the same table: [the Grafana board](grafana/runner.json),
+[the rules](prometheus/runner.rules.yml).
 """
+
+_TABLE: Final = ["| name | Prometheus | unit | window | definition |", "| --- | --- | --- | --- | --- |"]
 
 
 def document() -> str:
     """docs/metrics.md."""
     lines = [_HEAD]
     for section, title in SECTIONS.items():
-        lines += [
-            f"## {title}",
-            "",
-            "| name | Prometheus | unit | window | definition |",
-            "| --- | --- | --- | --- | --- |",
-        ]
+        lines += [f"## {title}", "", *_TABLE]
         lines += [_row(it) for it in DEFINITIONS if it.section == section]
         lines.append("")
-    lines += [_PROMETHEUS.strip(), "", *_history(), *_memory()]
+    lines += [_PROMETHEUS, *_history(), *_memory()]
     return "\n".join(lines)
 
 
@@ -92,11 +91,13 @@ def _history() -> list[str]:
     return [
         "## History",
         "",
-        f"In memory: {kept}; {history_bytes():,} bytes in all, taken at the start and never more. A coarser point is the mean of",
-        "the finer ones, of `loopLagMs` and `storeOldestAgeMs` the highest. A restart begins anew.",
+        f"In memory: {kept}; {history_bytes():,} bytes in all, taken at the start and never more.",
+        "A coarser point is the mean of the finer ones, of `loopLagMs` and `storeOldestAgeMs` the highest.",
+        "A restart begins anew.",
         "",
-        "`GET /api/metrics/history` lists the names; `?metric=NAME[,NAME]&since=MS&until=MS&points=N` gives them (the last hour when",
-        "`since` is missing; the finest series that reaches back so far, thinned out to `points`, at most 1000).",
+        "`GET /api/metrics/history` lists the names; `?metric=NAME[,NAME]&since=MS&until=MS&points=N` gives",
+        "them: the last hour when `since` is missing; the finest series that reaches back so far, thinned",
+        "out to `points` (at most 1000).",
         "",
         "Names: " + ", ".join(f"`{name}`" for name in HISTORY) + ".",
         "",
@@ -111,10 +112,11 @@ def _memory() -> list[str]:
     return [
         "## What it costs",
         "",
-        "A session costs 133 bytes for the latest reading and 376 for the windows: readings of whole columns, not objects",
-        "(`runner.windows`). Percentiles of a session come from its 24 buckets, of which five minutes are kept to the minute in 16 bits",
-        "each; when one bucket had more than 65,535 answers within the window they do not add up and the percentiles are null. Percentiles",
-        "are linear within a bucket, as PromQL's `histogram_quantile` makes them.",
+        "A session costs 133 bytes for the latest reading and 376 for the windows: columns, not objects",
+        "(`runner.windows`). Percentiles of a session come from its 24 buckets, of which five minutes are",
+        "kept to the minute in 16 bits each; when one bucket had more than 65,535 answers within the window",
+        "they do not add up and the percentiles are null. They are linear within a bucket, as PromQL's",
+        "`histogram_quantile` makes them.",
         "",
     ]
 

@@ -1,9 +1,9 @@
 """`GET /metrics`: the numbers as Prometheus text. Names, types and help come from `metric_definitions`.
 
 Labels are bounded: states, close reasons, outcomes. Series of single sessions are opt-in
-(`WHATSAPP_METRICS_SESSIONS`) and capped (`WHATSAPP_METRICS_SESSION_LIMIT`); their label is the session's id, and
-of an id that could be a phone number a digest. The text is made in pieces, so that ten thousand sessions stop
-nobody else.
+(`WHATSAPP_METRICS_SESSIONS`) and capped (`WHATSAPP_METRICS_SESSION_LIMIT`); their label is the session's id,
+and of an id that could be a phone number a digest. The text is made in pieces, so that ten thousand sessions
+stop nobody else.
 """
 
 from __future__ import annotations

@@ -183,6 +183,7 @@ class RunnerProcess(Process):
         directory: Path,
         server: ReferenceServer | SimulatorProcess,
         settings: dict[str, str] | None = None,
+        module: str = "runner",
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.socket = Path(tempfile.mkdtemp(prefix="runner-")) / "admin.sock"
@@ -191,7 +192,7 @@ class RunnerProcess(Process):
         )
         env.update(settings or {})
         self.env = env
-        super().__init__([sys.executable, "-m", "runner"], env, directory / "runner.log")
+        super().__init__([sys.executable, "-m", module], env, directory / "runner.log")
 
     def request(
         self, method: str, path: str, body: object = None, timeout_s: float = 10.0

@@ -45,7 +45,13 @@ def test_memory_and_cpu_are_those_of_the_cgroup_with_a_limit(root: Path) -> None
 def test_of_several_limits_the_tightest_counts(root: Path) -> None:
     member_of(root, "0::/slice/service")
     group = root / "sys/fs/cgroup/slice"
-    write(group, memory__max=1_000_000, memory__current=900_000, cpu__max="50000 100000", cpu__stat="usage_usec 0")
+    write(
+        group,
+        memory__max=1_000_000,
+        memory__current=900_000,
+        cpu__max="50000 100000",
+        cpu__stat="usage_usec 0",
+    )
     write(group / "service", memory__max=9_000_000, memory__current=1, cpu__max="400000 100000")
     machine = Machine(root)
     assert machine.memory().total == 1_000_000
@@ -73,7 +79,7 @@ def test_the_old_cgroup_interface_is_read_too(root: Path, own: str) -> None:
         memory__stat="total_inactive_file 100000",
     )
     cpu = root / "sys/fs/cgroup/cpu"
-    write(cpu, **{"cpu__cfs_quota_us": 200_000, "cpu__cfs_period_us": 100_000, "cpuacct__usage": 0})
+    write(cpu, cpu__cfs_quota_us=200_000, cpu__cfs_period_us=100_000, cpuacct__usage=0)
     machine = Machine(root)
     memory = machine.memory()
     assert (memory.total, memory.used, memory.scope) == (1_000_000, 300_000, "cgroup")
@@ -83,7 +89,9 @@ def test_the_old_cgroup_interface_is_read_too(root: Path, own: str) -> None:
 
 
 def test_the_old_interface_on_a_host_is_read_in_our_own_group(root: Path) -> None:
-    member_of(root, "7:memory:/system.slice/runner", "4:cpu:/system.slice/runner", "3:cpuacct:/system.slice/runner")
+    member_of(
+        root, "7:memory:/system.slice/runner", "4:cpu:/system.slice/runner", "3:cpuacct:/system.slice/runner"
+    )
     top = root / "sys/fs/cgroup"
     write(top / "memory", memory__limit_in_bytes=9223372036854771712, memory__usage_in_bytes=5)
     own = top / "memory/system.slice/runner"

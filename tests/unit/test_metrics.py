@@ -32,9 +32,7 @@ class Facts:
     def stats(self) -> Any:  # noqa: ANN401 - a namespace
         zero = dict.fromkeys(("dialling", "online", "outbox_depth", "outbox_dropped_total"), 0)
         more = dict.fromkeys(("dials_total", "tls_resumed_total", "panics_total", "turns_total"), 0)
-        return SimpleNamespace(
-            sessions=self.connections, loop_lag_s=0.0, heartbeat_age_s=0.0, **zero, **more
-        )
+        return SimpleNamespace(sessions=self.connections, loop_lag_s=0.0, heartbeat_age_s=0.0, **zero, **more)
 
     def store_health(self) -> Any:  # noqa: ANN401 - a namespace
         names = ("queued", "commits_total", "batches_total", "failed_total", "wal_bytes", "inbox_pending")

@@ -119,6 +119,7 @@ def application(backend: Backend, access: Access) -> Guard:
     _add_brief(app, backend)
     _add_sessions(app, backend)
     _add_commands(app, backend)
+    _add_metrics(app, backend)
     _add_system(app, backend)
 
     @app.websocket("/ws")
@@ -322,24 +323,7 @@ def _add_commands(app: FastAPI, backend: Backend) -> None:
         return await answer(session_id)
 
 
-def _add_system(app: FastAPI, backend: Backend) -> None:
-    @app.get(
-        "/health", responses={503: {"description": "not ready"}}, summary="live and ready, with every check"
-    )
-    async def health() -> Json:
-        report = backend.health()
-        return Json(report, 200 if report.live and report.ready else 503)
-
-    @app.get("/health/live", responses={503: {"description": "restart it"}}, summary="worth keeping")
-    async def live() -> Json:
-        report = backend.health()
-        return Json({"live": report.live}, 200 if report.live else 503)
-
-    @app.get("/health/ready", responses={503: {"description": "not ready"}}, summary="able to work")
-    async def ready() -> Json:
-        report = backend.health()
-        return Json({"ready": report.ready}, 200 if report.ready else 503)
-
+def _add_metrics(app: FastAPI, backend: Backend) -> None:
     @app.get("/metrics", summary="Prometheus text")
     async def metrics() -> Response:
         await backend.numbers.refresh()
@@ -370,6 +354,25 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
             series |= backend.numbers.past([name], since, until, points)
             await trio.lowlevel.checkpoint()
         return Json({"resolutions": [_resolution(it) for it in RESOLUTIONS], "series": series})
+
+
+def _add_system(app: FastAPI, backend: Backend) -> None:
+    @app.get(
+        "/health", responses={503: {"description": "not ready"}}, summary="live and ready, with every check"
+    )
+    async def health() -> Json:
+        report = backend.health()
+        return Json(report, 200 if report.live and report.ready else 503)
+
+    @app.get("/health/live", responses={503: {"description": "restart it"}}, summary="worth keeping")
+    async def live() -> Json:
+        report = backend.health()
+        return Json({"live": report.live}, 200 if report.live else 503)
+
+    @app.get("/health/ready", responses={503: {"description": "not ready"}}, summary="able to work")
+    async def ready() -> Json:
+        report = backend.health()
+        return Json({"ready": report.ready}, 200 if report.ready else 503)
 
     @app.get("/api/system", summary="the system metrics, the build and the settings in force")
     async def system() -> Json:

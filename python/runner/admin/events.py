@@ -3,9 +3,9 @@
 `?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
 is `session.status`): the supervisor's events (`session.*`, `incident.*`), `system.metrics` (at once and then
 with each sample), and of sessions that are named `session.metrics`. While `WHATSAPP_PERFORMANCE_MONITORING`
-is off there are no samples, and whoever waits for some is told so once (`metrics.paused`). Each message is one envelope; its id is a ULID, so a receiver can sort and
-de-duplicate. A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows
-anybody else.
+is off there are no samples, and whoever waits for some is told so once (`metrics.paused`). Each message is
+one envelope; its id is a ULID, so a receiver can sort and de-duplicate. A receiver that is too slow loses
+events and is told how many (`stream.lost`); it never slows anybody else.
 """
 
 from __future__ import annotations
