@@ -14,7 +14,7 @@ from runner.metric_definitions import PROMETHEUS
 from runner.prometheus import TOP, Choice, pieces, session_label
 from runner.session import State
 from support.columns import Counted
-from unit.test_metrics import Bench
+from support.numbers import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,7 @@ def busy(bench: Bench) -> None:
     bench.samples()
 
 
+@pytest.mark.pain(25)
 def test_labels_are_bounded_and_never_sessions_unless_asked_for(bench: Bench) -> None:
     busy(bench)
     shown = text(bench, states={"15550001111": State.ONLINE})
@@ -91,6 +92,7 @@ def test_a_sessions_series_say_what_its_metrics_say(bench: Bench) -> None:
         assert line in lines, line
 
 
+@pytest.mark.pain(25)
 def test_the_worst_are_shown_and_never_more_than_the_limit(bench: Bench) -> None:
     states = {f"s{number}": State.ONLINE for number in range(1200)}
     states |= {"banned": State.PARKED, "late": State.BACKOFF}
@@ -115,6 +117,7 @@ def test_other_ids_stand_as_they_are_with_what_the_format_wants_escaped() -> Non
     assert session_label('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
 
 
+@pytest.mark.pain(25)
 def test_a_large_fleet_is_written_in_small_pieces(bench: Bench) -> None:
     states = {f"s{number}": State.ONLINE for number in range(3000)}
     bench.samples()
