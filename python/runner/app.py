@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -236,7 +235,7 @@ class Process:
     async def run(self) -> None:
         """Keep everything running until a signal, then stop in order."""
         self._stopping = trio.Event()
-        self._counters = CounterTable(self._engine.columns)
+        self._counters = CounterTable(self._engine.columns, aside=trio.to_thread.run_sync)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
@@ -289,7 +288,7 @@ class Process:
         return await trio.to_thread.run_sync(read_version, self.settings, abandon_on_cancel=True)
 
     def _states(self) -> Mapping[str, int]:
-        return Counter(state for _, state in self._supervisor.states())
+        return self._supervisor.state_counts()
 
     async def _housekeep(self) -> None:
         while True:

@@ -12,8 +12,10 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Final, Protocol
 
+import trio
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 PHASE_CLOSED: Final = 7
 """In the column of phases: the place of `closed` in `_core.phases()`."""
@@ -118,9 +120,17 @@ class Reading:
 class CounterTable:
     """The latest reading, and whose row is which. One for the process: the names are kept once."""
 
-    def __init__(self, read: Callable[[], Columns], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Columns],
+        clock: Callable[[], float] = time.monotonic,
+        aside: Callable[[Callable[[], Columns]], Awaitable[Columns]] | None = None,
+    ) -> None:
+        """`aside` runs a blocking call on another thread; without one it runs where it is called."""
         self._read = read
         self._clock = clock
+        self._aside = aside
+        self._reading = trio.Lock()
         self._owners: list[str | None] = []
         self.rows: dict[str, int] = {}
         self.begun_at = array("d")
@@ -128,11 +138,24 @@ class CounterTable:
 
     def refresh(self) -> Reading:
         """Copy the columns anew. Waits for the I/O thread as `_core.Engine.columns` does."""
-        columns = self._read()
+        return self._take(self._read())
+
+    def _take(self, columns: Columns) -> Reading:
         before, self.now = self.now, Reading(columns, self._clock())
         if self.now.changes != before.changes:
             self._follow(columns, before.births)
         return self.now
+
+    async def refresh_aside(self, age_s: float = 0.0) -> Reading:
+        """The same for whoever can wait: of ten thousand sessions the copy takes milliseconds, in which
+        others have their turn. With `age_s` a reading that is no older will do."""
+        async with self._reading:
+            asked_at = self._clock()
+            if asked_at - self.now.at < age_s:
+                return self.now
+            columns = self._read() if self._aside is None else await self._aside(self._read)
+            # Somebody who could not wait has read in the meantime: that one is newer.
+            return self.now if self.now.at > asked_at else self._take(columns)
 
     def refresh_within(self, age_s: float) -> Reading:
         """The latest reading, copied anew if it is older than that."""

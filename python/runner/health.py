@@ -22,7 +22,7 @@ from runner.counters import known
 from runner.session import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from runner.counters import Reading
     from runner.supervisor import Supervisor
@@ -36,6 +36,8 @@ DEAF_PROBES: Final = frozenset(
 """Failing probes that a new connection can mend."""
 TICK_S: Final = 1.0
 DISK_FULL: Final = "disk_full"
+FRESH_S: Final = 1.0
+"""A look takes a reading of the counters that is no older."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +189,27 @@ class Report:
     looks_total: int = 0
 
 
+def _not_well(
+    rows: Iterable[Row], reading: Reading, place_of: Callable[[str], int | None], limits: Limits
+) -> list[Row]:
+    """The rows in which a closer look could find anything: of ten thousand a handful, and it costs ten times
+    as much. The others are online, answer their pings, and nothing is being done about them."""
+    online, connections = State.ONLINE, reading.connections
+    pong_ages_s, overdue_s = reading.last_pong_ages_s, limits.pong_overdue_s
+    return [
+        row
+        for row in rows
+        if row.state is not online
+        or row.closing is not None
+        or row.failing
+        or row.online_at is None
+        or (place := place_of(row.session_id)) is None
+        or connections[place] != row.connection
+        # Without a pong the age is not a number, which is not below anything.
+        or not pong_ages_s[place] <= overdue_s
+    ]
+
+
 class Health:
     """The loop around `judge`."""
 
@@ -209,6 +232,7 @@ class Health:
             now = trio.current_time()
             self._lag_s = max(self._lag_s, now - min(wanted, look_at))
             if now >= look_at:
+                await self._supervisor.machine.engine.counters.refresh_aside()
                 self.look()
                 self._lag_s = 0.0
                 look_at = now + self.interval_s
@@ -225,15 +249,11 @@ class Health:
             disk_full=store.disk_full,
         )
         table = machine.engine.counters
-        reading, rows = table.refresh(), table.rows
-        now = machine.now()
-        facts, well = [], 0
-        for row in machine.rows.values():
-            place = rows.get(row.session_id)
-            if not fleet.disk_full and self._is_well(row, reading, place):
-                well += 1
-            else:
-                facts.append(self._facts(row, reading, place, now))
+        reading, place_of = table.refresh_within(FRESH_S), table.rows.get
+        now, rows = machine.now(), list(machine.rows.values())
+        closer = rows if fleet.disk_full else _not_well(rows, reading, place_of, self._limits)
+        facts = [self._facts(row, reading, place_of(row.session_id), now) for row in closer]
+        well = len(rows) - len(closer)
         judgement = judge(fleet, facts, self._limits, well=well)
         for kind in INCIDENTS:
             if kind in judgement.incidents:
@@ -247,19 +267,6 @@ class Health:
         looks = self.report.looks_total + 1
         self.report = Report(fleet, judgement.deaf, judgement.open, rebuilt, looks)
         return self.report
-
-    def _is_well(self, row: Row, reading: Reading, place: int | None) -> bool:
-        """Whether the closer look could find nothing: true of nearly all, and it costs a tenth."""
-        return (
-            row.state is State.ONLINE
-            and row.closing is None
-            and not row.failing
-            and row.online_at is not None
-            and place is not None
-            and reading.connections[place] == row.connection
-            # Not a number, when there was no pong yet, is not below anything.
-            and reading.last_pong_ages_s[place] <= self._limits.pong_overdue_s
-        )
 
     def _facts(self, row: Row, reading: Reading, place: int | None, now: float) -> SessionFacts:
         is_open = row.state in (State.ONLINE, State.DEGRADED) and row.closing is None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from runner._core import EngineStats, StoreHealth
-    from runner.counters import CounterTable
+    from runner.counters import CounterTable, Reading
     from runner.engine import EngineEvent
     from runner.machine import ProcessUse
 
@@ -166,16 +166,19 @@ class Metrics:
             self.loop_lag_s = trio.current_time() - due
             due = max(due + SAMPLE_S, trio.current_time())
             if self._monitoring:
-                self.sample()
+                await self._table.refresh_aside()
+            if self._monitoring:
+                self._keep(self._table.now)
 
     async def refresh(self) -> None:
         """Bring the numbers up to date when they are older than a second."""
-        self._table.refresh_within(FRESH_S)
-        await trio.lowlevel.checkpoint()
+        await self._table.refresh_aside(FRESH_S)
 
     def sample(self) -> None:
         """One reading, kept as one point of the windows and of the history."""
-        reading = self._table.refresh()
+        self._keep(self._table.refresh())
+
+    def _keep(self, reading: Reading) -> None:
         self._cpu = self.machine.cpu_ratio()
         self._sessions.keep(reading)
         point = self._point(reading.at)

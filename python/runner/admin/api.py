@@ -160,6 +160,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         "/reconnection-status", summary="what each session's reconnecting is doing, and when it tries next"
     )
     async def reconnection_status(request: Request) -> Streamed:
+        await backend.numbers.refresh()
         page = page_of(request)
         return listing(backend.fleet(), _rows(backend, page), page, _status_row)
 
@@ -198,11 +199,13 @@ def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
 def _add_sessions(app: FastAPI, backend: Backend) -> None:
     @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=_PAGED)
     async def sessions(request: Request) -> Streamed:
+        await backend.numbers.refresh()
         page = page_of(request)
         return listing({}, _rows(backend, page), page, _status_row)
 
     @app.get("/api/sessions/{session_id}", responses=_NOT_FOUND, summary="one session")
     async def session(session_id: str) -> Json:
+        await backend.numbers.refresh()
         return Json(_status_row(_view(backend, session_id)))
 
     @app.get("/api/sessions/{session_id}/metrics", responses=_NOT_FOUND, summary="the metrics of one session")
@@ -377,11 +380,12 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
     @app.get("/api/system", summary="the system metrics, the build and the settings in force")
     async def system() -> Json:
         await backend.numbers.refresh()
+        numbers = {"system": backend.numbers.system(), **backend.numbers.details()}
+        await trio.lowlevel.checkpoint()
         return Json(
             {
                 "version": backend.version(),
-                "system": backend.numbers.system(),
-                **backend.numbers.details(),
+                **numbers,
                 "fleet": backend.fleet(),
                 "settings": backend.settings(),
             }

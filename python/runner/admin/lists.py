@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from runner.session import SessionView
 
-ROWS_A_CHUNK: Final = 100
+ROWS_A_CHUNK: Final = 50
 DEFAULT_LIMIT: Final = 1000
 MOST_LIMIT: Final = 100_000
 
@@ -116,6 +116,7 @@ async def _encode(
 ) -> AsyncIterator[bytes]:
     opening = msgspec.json.encode(head)[:-1]
     yield opening + (b"," if len(opening) > 1 else b"") + b'"sessions":['
+    await trio.lowlevel.checkpoint()
     total = matched = written = 0
     remaining = iter(views)
     while chunk := list(islice(remaining, ROWS_A_CHUNK)):

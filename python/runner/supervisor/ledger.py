@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-AGES_KEPT_S: Final = 1.0
-"""Counters are copied out for all sessions at once; views within this time share one copy."""
+AGES_KEPT_S: Final = 2.0
+"""Views share one reading of the counters for this long. Longer than the admin API keeps its own: its lists
+have refreshed it aside, and never wait for one here."""
 CLOCK_STEP_S: Final = 2.0
 CLOCK_LOOK_S: Final = 10.0
 
