@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pains
 
+from runner import metric_docs
 from runner.admin import api
 from runner.cli import settings_docs
 from runner.reconnect import docs as states_docs
@@ -32,6 +33,10 @@ def openapi() -> str:
 PAGES: dict[Path, Callable[[], str]] = {
     pains.PAGE: pains.render,
     ROOT / "docs" / "openapi.json": openapi,
+    ROOT / "docs" / "metrics.md": metric_docs.document,
+    ROOT / "docs" / "grafana" / "runner.json": metric_docs.board,
+    # The alert engine's own table belongs in here: `metric_docs.rules(alerts)`.
+    ROOT / "docs" / "prometheus" / "runner.rules.yml": metric_docs.rules,
     ROOT / "docs" / "settings.md": settings_docs.document,
     ROOT / "docs" / "states.md": states_docs.document,
     ROOT / "docs" / "tuning.md": tuning_docs.document,
@@ -50,6 +55,7 @@ def main(check: bool) -> int:
             print(f"out of date: {path.relative_to(ROOT)} (run: make docs)", file=sys.stderr)
             stale += 1
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
             print(f"wrote {path.relative_to(ROOT)}")
     return stale

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ import trio
 from runner import config, embedded
 from runner.admin import tokens
 from runner.client_version import read_version
+from runner.counters import CounterTable
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
@@ -252,6 +252,7 @@ class Process:
         self._stopping = trio.Event()
         self._open_files = raise_own_limits(self.settings.worker_threads)
         self._admin_ended = trio.Event()
+        self._counters = CounterTable(self._engine.columns, aside=trio.to_thread.run_sync)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
@@ -298,13 +299,15 @@ class Process:
             self._engine.shutdown()
 
     def _make_metrics(self) -> Metrics:
+        sources = _Sources(self._engine, self._store, self._counters)
         metrics = Metrics(
-            _Sources(self._engine, self._store),
+            sources,
             self._states,
             session_faults=lambda: self._supervisor.machine.faults_total,
             bucket_bounds_s=response_buckets_s(),
         )
-        metrics.monitoring = self.settings.performance_monitoring
+        metrics.monitor(self.settings.performance_monitoring)
+        metrics.footprint.start = metrics.mark()
         return metrics
 
     def _make_supervisor(self) -> Supervisor:
@@ -319,7 +322,7 @@ class Process:
             deadlines=Deadlines(connecting_s=longest_dial_s(settings)),
         )
         return Supervisor(
-            WatchedEngine(self._engine, self._metrics.observe),
+            WatchedEngine(self._engine, self._counters, self._metrics.observe),
             self._store,
             policy_of(settings),
             options,
@@ -329,10 +332,8 @@ class Process:
     async def _read_version(self) -> tuple[int, int, int] | None:
         return await trio.to_thread.run_sync(read_version, self.settings, abandon_on_cancel=True)
 
-    def _states(self) -> Counter[str]:
-        return Counter(
-            row.state.value for row in self._supervisor.machine.rows.values() if not row.is_removed
-        )
+    def _states(self) -> Mapping[str, int]:
+        return self._supervisor.state_counts()
 
     async def _housekeep(self) -> None:
         while True:
@@ -392,7 +393,7 @@ class Process:
         self._supervisor.set_policy(policy_of(self.settings))
         if "WHATSAPP_CLIENT_VERSION" in changed:
             self._supervisor.set_version(parse_version(self.settings.client_version))
-        self._metrics.monitoring = self.settings.performance_monitoring
+        self._metrics.monitor(self.settings.performance_monitoring)
         self._health.interval_s = self.settings.health_check_interval_s
         if self._admin is not None:
             self._admin.reload(self.settings, self._tokens)
@@ -403,9 +404,12 @@ class Process:
     async def _serve_admin(self) -> None:
         try:
             # Importing the web framework takes most of a second; on a thread it does not stop the dials.
+            footprint = self._metrics.footprint
+            footprint.loading = self._metrics.mark()
             self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
             admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
             frozen = freeze()
+            footprint.loaded = self._metrics.mark()
             logger().info(
                 "process tuned",
                 open_files=self._open_files,
@@ -424,7 +428,7 @@ class Process:
 
     def _status(self) -> str:
         states = self._states()
-        return f"{states['online']} of {states.total()} sessions online"
+        return f"{states.get('online', 0)} of {sum(states.values())} sessions online"
 
     def _make_admin(self) -> Admin:
         from runner.admin.assembly import Admin
@@ -465,7 +469,7 @@ class Process:
 class _Sources:
     """Engine and store, as `Metrics` reads them."""
 
-    def __init__(self, engine: _core.Engine, store: _core.Store) -> None:
-        self.counters = engine.counters
+    def __init__(self, engine: _core.Engine, store: _core.Store, counters: CounterTable) -> None:
+        self.counters = counters
         self.stats = engine.stats
         self.store_health = store.health

@@ -189,7 +189,21 @@ class Settings:
 
     performance_monitoring: bool = flag(
         default=True,
-        what="sample metrics and keep their history; the endpoints answer either way",
+        what="sample metrics and keep windows and history; the endpoints answer either way",
+        reloadable=True,
+    )
+    metrics_sessions: str = choice(
+        "off",
+        ("off", "top", "all"),
+        "series of single sessions in /metrics: none, the 20 worst, or all up to the limit",
+        reloadable=True,
+    )
+    metrics_session_limit: int = count(
+        1000,
+        "most sessions with series of their own in /metrics; the worst when there are more",
+        low=1,
+        high=100_000,
+        unit="sessions",
         reloadable=True,
     )
     health_check_interval_s: float = duration(

@@ -298,10 +298,57 @@ async def test_health_says_ready_by_its_status(fleet: FakeFleet) -> None:
         assert (await client.get("/health/ready")).status_code == 503
 
 
+async def test_named_sessions_only_are_shown_when_some_are_named(client: httpx2.AsyncClient) -> None:
+    for path in ("/performance-metrics", "/api/sessions", "/reconnection-status"):
+        body = (await client.get(f"{path}?session=shop,none&session=desk-1&session=shop")).json()
+        assert [row["id"] for row in body["sessions"]] == ["shop", "desk-1"]
+        assert (body["matched"], body["next"]) == (2, None)
+
+
+async def test_the_history_lists_its_names_and_gives_what_is_asked_for(client: httpx2.AsyncClient) -> None:
+    names = (await client.get("/api/metrics/history")).json()["metrics"]
+    assert {"cpuUsage", "loopLagMs", "sessions.online"} <= {it["name"] for it in names}
+    assert all(it["unit"] and it["description"] for it in names)
+    answer = await client.get(
+        "/api/metrics/history?metric=cpuUsage,openFds&since=1795694594472&until=5&points=7"
+    )
+    assert answer.json() == {
+        "resolutions": [
+            {"stepS": 10, "spanS": 3600},
+            {"stepS": 60, "spanS": 21600},
+            {"stepS": 300, "spanS": 86400},
+        ],
+        "series": {
+            name: {"stepS": 10, "at": [1795694594472, 5], "values": [7, None]}
+            for name in ("cpuUsage", "openFds")
+        },
+    }
+    assert (await client.get("/api/metrics/history?metric=cpuUsage")).json()["series"]["cpuUsage"]["at"] == [
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("metric=nope,cpuUsage", "nope"),
+        ("metric=cpuUsage&since=-1", "since"),
+        ("metric=cpuUsage&points=x", "points"),
+    ],
+)
+async def test_a_wrong_question_to_the_history_is_explained(
+    client: httpx2.AsyncClient, query: str, named: str
+) -> None:
+    answer = await client.get(f"/api/metrics/history?{query}")
+    assert (answer.status_code, answer.json()["error"]) == (422, "parameter_wrong")
+    assert named in answer.json()["message"]
+
+
 async def test_prometheus_text_has_its_type(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert answer.text.startswith("runner_sessions")
+    assert answer.text == 'runner_sessions{state="online"} 1\nrunner_up 1\n'
 
 
 async def test_log_lines_are_given_as_json_lines(client: httpx2.AsyncClient, backend: Backend) -> None:

@@ -395,15 +395,36 @@ async def test_a_websocket_gets_metrics_when_it_asks(tmp_path: Path) -> None:
         await subscribed(running)
         numbers = running.backend.numbers
         assert isinstance(numbers, FakeNumbers)
+        for _ in range(2):  # at once, and again with the next sample
+            first, second = await receiver.message(), await receiver.message()
+            assert (first["event"], first["payload"]["states"]["online"]) == ("system.metrics", 3)
+            assert (second["event"], second["session"], second["payload"]["connectionUptime"]) == (
+                "session.metrics",
+                "desk-1",
+                3.5,
+            )
+            await trio.testing.wait_all_tasks_blocked()
+            numbers.sampled.set()
+
+
+async def test_whoever_waits_for_metrics_is_told_once_that_none_will_come(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        numbers = running.backend.numbers
+        assert isinstance(numbers, FakeNumbers)
+        numbers.monitoring = False
+        receiver = Receiver(stream)
+        await receiver.connect("/ws?events=system.metrics")
+        told = await receiver.message()
+        assert told["event"] == "metrics.paused"
+        assert "WHATSAPP_PERFORMANCE_MONITORING" in told["payload"]["reason"]
+        numbers.monitoring = True
         await trio.testing.wait_all_tasks_blocked()
         numbers.sampled.set()
-        first, second = await receiver.message(), await receiver.message()
-        assert (first["event"], first["payload"]["activeConnections"]) == ("system.metrics", 1)
-        assert (second["event"], second["session"], second["payload"]["connectionUptime"]) == (
-            "session.metrics",
-            "desk-1",
-            3.5,
-        )
+        assert (await receiver.message())["event"] == "system.metrics"
+        numbers.monitoring = False
+        await trio.testing.wait_all_tasks_blocked()
+        numbers.sampled.set()
+        assert (await receiver.message())["event"] == "metrics.paused"
 
 
 async def test_a_slow_websocket_is_told_what_it_lost(tmp_path: Path) -> None:

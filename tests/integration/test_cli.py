@@ -218,7 +218,11 @@ def test_a_new_process_that_never_answers_is_told(served: Served, monkeypatch: p
 def test_metrics_as_table_json_and_text(served: Served) -> None:
     assert "desk-1" in run("metrics").stdout
     assert said(run("metrics", "--json"))["system"]["cpuUsage"] == 0.1
-    assert run("metrics", "--prometheus").stdout == 'runner_sessions{state="online"} 1\n'
+    lines = run("metrics", "--prometheus").stdout.splitlines()
+    assert lines == [
+        'runner_sessions{state="online"} 1',
+        "runner_up 1",
+    ]
 
 
 def test_logs_are_printed_for_people_and_for_programs(served: Served) -> None:

@@ -12,15 +12,19 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
 
+from runner.counters import PHASE_CLOSED, CounterTable
 from runner.engine import engine_full_error
+from support.columns import Counted, FakeColumns, FakeCounting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+PHASES = ["dialling", "securing", "upgrading", "handshaking", "authenticating", "online", "closing", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +42,6 @@ class FakeEvent:
     healthy: bool | None = None
     handshake: str | None = None
     duration_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FakeCounters:
-    session_id: str
-    connection: int
-    phase: str
-    copy_age_s: float = 0.0
-    pings_sent: int = 10
-    pongs_received: int = 10
-    last_data_age_s: float | None = None
-    last_pong_age_s: float | None = None
-    pong_rtt_s: float | None = None
-    online_age_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -126,6 +116,8 @@ class FakeEngine:
         self.close_s = 0.02
         self.fake_stats = FakeStats()
         self.counter_overrides: dict[str, dict[str, object]] = {}
+        self.counting = FakeCounting()
+        self.counters = CounterTable(self.columns, clock)
         self.is_down = False
         self.is_full = False
         """Events wait undrained: every dial is refused."""
@@ -194,23 +186,25 @@ class FakeEngine:
     def forget(self, session_id: str) -> None:
         assert session_id not in self._connections, "forgotten while it is open"
         self.forgotten.append(session_id)
+        self.counting.forget(session_id)
 
-    def counters(self) -> list[FakeCounters]:
-        return [self._counters(session_id, it) for session_id, it in self._connections.items()]
+    def columns(self) -> FakeColumns:
+        for session_id in self.counting.places:
+            if session_id not in self._connections:
+                self.counting.of(session_id).phase = PHASE_CLOSED
+        for session_id, it in self._connections.items():
+            self.counting.put(session_id, self._counted(session_id, it))
+        return self.counting.read()
 
-    def _counters(self, session_id: str, connection: _Connection) -> FakeCounters:
-        now = self.clock()
-        values: dict[str, object] = {"session_id": session_id, "connection": connection.number}
-        values["phase"] = connection.phase
+    def _counted(self, session_id: str, connection: _Connection) -> Counted:
+        phase = PHASES.index(connection.phase)
+        counted = Counted(connection=connection.number, phase=phase)
         if connection.online_at is not None:
-            age_s = now - connection.online_at
-            values |= {
-                "online_age_s": age_s,
-                "last_pong_age_s": min(age_s, 5.0),
-                "last_data_age_s": min(age_s, 5.0),
-            }
-            values["pong_rtt_s"] = 0.04
-        return FakeCounters(**{**values, **self.counter_overrides.get(session_id, {})})  # type: ignore[arg-type]
+            age_s = self.clock() - connection.online_at
+            counted.online_age_s = age_s
+            counted.last_pong_age_s = counted.last_data_age_s = min(age_s, 5.0)
+            counted.pong_rtt_s = 0.04
+        return replace(counted, **self.counter_overrides.get(session_id, {}))  # type: ignore[arg-type]
 
     def stats(self) -> FakeStats:
         return self.fake_stats

@@ -131,8 +131,22 @@ class FakeNumbers:
     def __init__(self) -> None:
         self.sampled = trio.Event()
 
+        self.monitoring = True
+        self.failed = 0
+
     async def refresh(self) -> None:
         return
+
+    def live(self) -> dict[str, object]:
+        return {**self.system(), "states": {"online": 3, "parked": 1}}
+
+    def past(
+        self, names: Iterable[str], since_ms: int | None, until_ms: int | None, points: int
+    ) -> dict[str, object]:
+        return {name: {"stepS": 10, "at": [since_ms, until_ms], "values": [points, None]} for name in names}
+
+    def handler_failed(self) -> None:
+        self.failed += 1
 
     def system(self) -> dict[str, object]:
         return {"totalMemory": 1, "usedMemory": 1, "cpuUsage": 0.1, "activeConnections": 1, "errorRate": None}
@@ -143,6 +157,9 @@ class FakeNumbers:
             "messagesProcessed": 0,
             "messagesPerMinute": 0,
             "averageResponseTime": 12.5,
+            "responseTimeP50": 10.0,
+            "responseTimeP95": 20.0,
+            "responseTimeP99": 20.0,
             "errorCount": 0,
             "reconnectCount": 0,
         }
@@ -187,7 +204,7 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
             live=True, ready=healthy, checks=(Check("store", healthy),), process=process()
         ),
         create=create,
-        prometheus=lambda: b'runner_sessions{state="online"} 1\n',
+        prometheus=lambda: iter([b'runner_sessions{state="online"} 1\n', b"", b"runner_up 1\n"]),
         logs=LogBuffer(100),
         version=lambda: {"version": "0.1.0"},
         fleet=lambda: {"states": {"online": len(fleet.views)}},

@@ -184,6 +184,7 @@ class RunnerProcess(Process):
         server: ReferenceServer | SimulatorProcess,
         settings: dict[str, str] | None = None,
         code: str | None = None,
+        module: str = "runner",
     ) -> None:
         """`code` runs instead of `python -m runner`: it patches something and calls the runner's main."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,7 @@ class RunnerProcess(Process):
         )
         env.update(settings or {})
         self.env = env
-        command = ["-m", "runner"] if code is None else ["-c", code]
+        command = ["-m", module] if code is None else ["-c", code]
         super().__init__([sys.executable, *command], env, directory / "runner.log")
 
     def request(

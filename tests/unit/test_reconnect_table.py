@@ -331,7 +331,7 @@ def test_zero_retries_means_no_limit() -> None:
 
 @pytest.mark.pain(6)
 @pytest.mark.parametrize(
-    "reason", ["failure_service_unavailable", "connection_reset", "store_stalled", "tcp_timeout"]
+    "reason", ["failure_service_unavailable", "connection_reset", "rebuilt", "tcp_timeout"]
 )
 def test_at_the_most_retries_the_delay_doubles_up_to_an_hour_with_the_breaker_closed(reason: str) -> None:
     """None of these opens the session's breaker, so only the delay can slow the session down."""

@@ -23,7 +23,7 @@ from runner.tune.subject import look
 from runner.version import build
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from runner import _core
     from runner.admin.tokens import Tokens
@@ -67,7 +67,7 @@ class Admin:
             numbers=metrics,
             health=health,
             create=self._create,
-            prometheus=partial(prometheus.text, metrics),
+            prometheus=self._prometheus,
             logs=logs,
             version=lambda: version,
             fleet=self._fleet,
@@ -81,6 +81,11 @@ class Admin:
     def reload(self, settings: Settings, tokens: Tokens) -> None:
         """Settings changed."""
         self.access.tokens, self.access.hosts = tokens, _hosts(settings)
+
+    def _prometheus(self) -> Iterator[bytes]:
+        now = self._settings()
+        choice = prometheus.Choice(now.metrics_sessions, now.metrics_session_limit)
+        return prometheus.pieces(self._metrics, choice, self._supervisor.states)
 
     def _fleet(self) -> Mapping[str, object]:
         return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     import trio
 
@@ -44,11 +44,24 @@ class Numbers(Protocol):
     async def refresh(self) -> None:
         """Bring the numbers up to date when nothing samples them by itself."""
 
+    @property
+    def monitoring(self) -> bool: ...
     def system(self) -> dict[str, object]: ...
     def session(self, session_id: str) -> dict[str, object]: ...
     def details(self) -> dict[str, object]: ...
+    def live(self) -> dict[str, object]:
+        """The payload of the event `system.metrics`."""
+
+    def past(
+        self, names: Iterable[str], since_ms: int | None, until_ms: int | None, points: int
+    ) -> dict[str, object]:
+        """Series of the history, by name; the names are known."""
+
+    def handler_failed(self) -> None:
+        """Count a request that ended in a bug of ours."""
+
     async def next_sample(self) -> None:
-        """Wait for the next sample."""
+        """Wait for the next sample, or for monitoring to be turned off."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -110,7 +123,8 @@ class Backend:
     health: Callable[[], HealthReport]
     create: Callable[[Sequence[NewSession]], Awaitable[list[Created | RunnerError]]]
     """What became of each, in their order; one that is refused costs only itself."""
-    prometheus: Callable[[], bytes]
+    prometheus: Callable[[], Iterator[bytes]]
+    """The text of `/metrics`, in pieces between which others may have a turn; some are empty."""
     logs: LogBuffer
     version: Callable[[], Mapping[str, object]]
     fleet: Callable[[], Mapping[str, object]]

@@ -1,10 +1,11 @@
 """`WS /ws`: what changes, as it changes.
 
 `?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
-is `session.status`): the supervisor's events (`session.*`, `incident.*`), `system.metrics`, and of sessions
-that are named `session.metrics`. Each message is one envelope; its id is a ULID, so a receiver can sort and
-de-duplicate. A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows
-anybody else.
+is `session.status`): the supervisor's events (`session.*`, `incident.*`), `system.metrics` (at once and then
+with each sample), and of sessions that are named `session.metrics`. While `WHATSAPP_PERFORMANCE_MONITORING`
+is off there are no samples, and whoever waits for some is told so once (`metrics.paused`). Each message is
+one envelope; its id is a ULID, so a receiver can sort and de-duplicate. A receiver that is too slow loses
+events and is told how many (`stream.lost`); it never slows anybody else.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 STATUS: Final = "session.status"
 GOING_AWAY: Final = 1001
+_PAUSED: Final = {
+    "reason": "WHATSAPP_PERFORMANCE_MONITORING is false",
+    "remedy": "set it to true and send SIGHUP",
+}
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -130,14 +135,17 @@ async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, ver
     named = sorted(
         wanted.sessions - {"*"}
     )  # of all sessions at once the metrics are a list: ask the API for it
+    await backend.numbers.refresh()
     while True:
-        await backend.numbers.next_sample()
+        if not backend.numbers.monitoring:
+            await socket.send_text(envelope("metrics.paused", None, _PAUSED, version).decode())
+            await backend.numbers.next_sample()
+            continue
         if wanted.has("system.metrics", None):
-            await socket.send_text(
-                envelope("system.metrics", None, backend.numbers.system(), version).decode()
-            )
+            await socket.send_text(envelope("system.metrics", None, backend.numbers.live(), version).decode())
         if wanted.has("session.metrics", None):
             for session in named:
                 if backend.sessions.view(session) is not None:
                     payload = backend.numbers.session(session)
                     await socket.send_text(envelope("session.metrics", session, payload, version).decode())
+        await backend.numbers.next_sample()

@@ -176,13 +176,13 @@ def metrics(answer: Mapping[str, Any]) -> None:
     for name in ("ID", "STATE", "UPTIME", "MESSAGES", "PER MIN", "RESPONSE", "ERRORS", "RECONNECTS"):
         table.add_column(name, justify="left" if name in {"ID", "STATE"} else "right", no_wrap=True)
     for row in answer["sessions"]:
-        response = row["averageResponseTime"]
+        response, per_minute = row["averageResponseTime"], row["messagesPerMinute"]
         table.add_row(
             escape(row["id"]),
             _state(row["state"]),
             duration(row["connectionUptime"]),
             str(row["messagesProcessed"]),
-            f"{row['messagesPerMinute']:g}",
+            "-" if per_minute is None else f"{per_minute:g}",
             milliseconds(response),
             str(row["errorCount"]),
             str(row["reconnectCount"]),

@@ -7,6 +7,7 @@ only change the plan, and asynchronous where they wait for the engine or the sto
 from __future__ import annotations
 
 import time
+from collections import Counter
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -24,7 +25,7 @@ from runner.supervisor.machine import Machine
 from runner.supervisor.row import redact_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from runner.engine import Engine, Store
     from runner.reconnect.incidents import Incident
@@ -80,6 +81,14 @@ class Supervisor:
     def rows(self) -> Iterable[SessionView]:
         """Every session as it is now."""
         return self.machine.views()
+
+    def states(self) -> Iterator[tuple[str, State]]:
+        """Every session with its state: for those who need no more of it."""
+        return ((row.session_id, row.state) for row in list(self.machine.rows.values()) if not row.is_removed)
+
+    def state_counts(self) -> Mapping[str, int]:
+        """How many sessions are in each state."""
+        return Counter(row.state for row in self.machine.rows.values() if not row.is_removed)
 
     def view(self, session_id: str) -> SessionView | None:
         """One session as it is now, or None."""

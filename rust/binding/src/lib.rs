@@ -3,6 +3,7 @@
 //! What the module offers is documented in `python/runner/_core.pyi` and nowhere else.
 
 mod build_info;
+mod columns;
 mod config;
 mod engine;
 mod event;
