@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.counters import PHASE_CLOSED
+from runner.counters import PHASE_CLOSED, CounterTable
 from runner.errors import UnknownSessionError
 from runner.reconnect.policy import Policy
 from runner.session import Deadlines, State
 from runner.supervisor import commands
-from support.columns import FakeColumns
 from support.fake_engine import FakeEvent, FakeServer, FakeStore
 from support.world import FAST, World
+
+if TYPE_CHECKING:
+    from support.columns import FakeColumns
 
 pytestmark = pytest.mark.usefixtures("quiet_logs")
 POLICY = Policy()
