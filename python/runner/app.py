@@ -25,7 +25,12 @@ import trio
 from runner import config, embedded
 from runner.admin import tokens
 from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
+from runner.alerts.channels import Channels
+from runner.alerts.loop import Alerts
+from runner.alerts.mail import Mail, notifier
+from runner.alerts.readings import Readings
 from runner.client_version import read_version
+from runner.config_kinds import split_list
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
@@ -37,6 +42,7 @@ from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
+from runner.version import build
 from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
@@ -85,6 +91,7 @@ def _run(
 ) -> int:
     listeners = _listen(settings, stack)
     known_tokens = load_tokens(settings)
+    notify = notifier(split_list(settings.alert_apprise_urls))
     store_dir, adjust = settings.data_path, _as_it_is
     if simulated is not None:
         store_dir = settings.data_path / "simulator"
@@ -102,7 +109,7 @@ def _run(
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
     engine = open_engine(store, **engine_config(settings))
-    process = Process(settings, environ, store, engine, logs, listeners, known_tokens, adjust)
+    process = Process(settings, environ, store, engine, logs, listeners, known_tokens, adjust, notify)
     try:
         trio.run(process.run)
     except BaseExceptionGroup as group:
@@ -219,6 +226,7 @@ class Process:
         listeners: list[socket.socket],
         known_tokens: tokens.Tokens,
         adjust: Callable[[Settings], Settings],
+        notify: Callable[[str, str, str], bool] | None = None,
     ) -> None:
         """`adjust` is what `--simulator` makes of the operator's settings, at start and at every reload."""
         self.settings = settings
@@ -229,6 +237,7 @@ class Process:
         self._listeners = listeners
         self._tokens = known_tokens
         self._adjust = adjust
+        self._notify = notify
         self._has_stopped = False
         self._admin: Admin | None = None
 
@@ -238,11 +247,13 @@ class Process:
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
+        self._alerts = self._make_alerts()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey_signals)
             await nursery.start(self._supervisor.run)
             nursery.start_soon(self._metrics.run)
             nursery.start_soon(self._health.run)
+            nursery.start_soon(self._alerts.run)
             nursery.start_soon(self._housekeep)
             nursery.start_soon(self._serve_admin)
             logger().info("runner started", endpoint=self.settings.endpoint_host, pid=os.getpid())
@@ -251,6 +262,7 @@ class Process:
             self._has_stopped = clean
             logger().info("runner stopped", clean=clean)
             nursery.cancel_scope.cancel()
+        self._channels.close()
 
     def end_engine(self) -> None:
         """After Trio: ask the engine to end if it was not asked before."""
@@ -266,6 +278,26 @@ class Process:
         )
         metrics.monitoring = self.settings.performance_monitoring
         return metrics
+
+    def _make_alerts(self) -> Alerts:
+        machine = self._supervisor.machine
+        mail = None if self._notify is None else Mail(self._notify)
+        version = str(build().get("version", ""))
+        self._channels = Channels(
+            self.settings, self._metrics, machine.store.put_meta, machine.unix_ms, version, mail
+        )
+        readings = Readings(
+            self._metrics,
+            machine,
+            self.settings.data_path,
+            lambda: self._logs.exceptions.total,
+            lambda: self._channels.undelivered_total,
+        )
+        alerts = Alerts(machine, readings, self._channels, self.settings)
+        meta = self._store.meta()
+        alerts.restore(meta)
+        self._channels.restore(meta)
+        return alerts
 
     def _make_supervisor(self) -> Supervisor:
         settings = self.settings
@@ -337,6 +369,8 @@ class Process:
             self._supervisor.set_version(parse_version(self.settings.client_version))
         self._metrics.monitoring = self.settings.performance_monitoring
         self._health.interval_s = self.settings.health_check_interval_s
+        self._alerts.reload(self.settings)
+        self._channels.reload()
         if self._admin is not None:
             self._admin.reload(self.settings, self._tokens)
         log.info("settings reloaded", changed=changed, need_restart=waiting)
@@ -363,6 +397,7 @@ class Process:
             self._logs.buffer,
             self._report,
             self._stopping,
+            self._alerts,
         )
 
     def _report(self) -> HealthReport:

@@ -85,6 +85,10 @@ class Machine:
         anon = _field(self._root / "proc/self/status", "RssAnon:") * 1024
         return ProcessUse(rss, anon, _open_fds(self._root), threading.active_count(), cpu.user + cpu.system)
 
+    def open_fds(self) -> int:
+        """File descriptors of this process."""
+        return _open_fds(self._root)
+
     def _limited(self, file: str) -> Path | None:
         """The innermost cgroup (v2) at or above ours that sets a limit in `file`."""
         top = self._root / "sys/fs/cgroup"

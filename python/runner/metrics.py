@@ -162,6 +162,8 @@ class Metrics:
         self.buckets: list[int] = [0] * (len(self.bucket_bounds_s) + 1)
         self.dials: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        """Open connections that were lost, by reason."""
         self.reconnects_total = 0
         self.active_connections = 0
         self.oldest_unanswered_s = 0.0
@@ -199,6 +201,8 @@ class Metrics:
         self._row(event.session_id).errors += 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
+        elif event.phase == "online":
+            self.drops[reason] += 1
 
     def forget(self, session_id: str) -> None:
         """A session was removed: give its place to the next one. What it counted stays in the totals.
@@ -315,6 +319,14 @@ class Metrics:
         all_then, failed_then = self._operations[0] if self._operations else (0.0, 0.0)
         done = all_now - all_then
         return None if done < FEWEST_OPERATIONS else (failed_now - failed_then) / done
+
+    def cpu(self) -> tuple[float, str]:
+        """Share of the CPU in use at the last sample, and its scope."""
+        return self._cpu
+
+    def responses(self) -> tuple[float, float]:
+        """Answered round trips of the whole fleet since the start: how many, and their seconds together."""
+        return self.totals[_RESPONSES], self.totals[_RESPONSE_S]
 
     def session(self, session_id: str) -> dict[str, object]:
         """The six metrics of one session."""

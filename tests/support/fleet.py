@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
-from runner.errors import ImportRefusedError, RefusedError, UnknownSessionError
+from runner.errors import AdminError, ImportRefusedError, RefusedError, UnknownSessionError
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
@@ -149,6 +149,49 @@ class FakeNumbers:
         self.sampled = trio.Event()
 
 
+class FakeAlerts:
+    """A desk with one alert and no engine behind it."""
+
+    def __init__(self) -> None:
+        self.called: list[tuple[object, ...]] = []
+
+    def _known(self, wanted: str, known: str) -> None:
+        if wanted != known:
+            raise AdminError(404, "unknown_alert", f"no alert {wanted!r} is active")
+
+    def active(self) -> dict[str, object]:
+        return {"active": [{"id": "al_1"}], "counts": {}, "silences": self.silences()}
+
+    def history(self, limit: int, before: str | None) -> dict[str, object]:
+        self.called.append(("history", limit, before))
+        return {"alerts": [], "next": None}
+
+    def definitions(self) -> dict[str, object]:
+        return {"definitions": []}
+
+    def acknowledge(self, alert_id: str, by: str, note: str | None) -> dict[str, object]:
+        self._known(alert_id, "al_1")
+        self.called.append(("ack", alert_id, by, note))
+        return {"id": alert_id, "acknowledgedBy": by}
+
+    def resolve(self, alert_id: str) -> dict[str, object]:
+        self._known(alert_id, "al_1")
+        self.called.append(("resolve", alert_id))
+        return {"id": alert_id}
+
+    def silences(self) -> list[dict[str, object]]:
+        return []
+
+    def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]:
+        self.called.append(("silence", alert, about, minutes, note))
+        return {"id": "sil_1"}
+
+    def unsilence(self, silence_id: str) -> dict[str, object]:
+        self._known(silence_id, "sil_1")
+        self.called.append(("unsilence", silence_id))
+        return {"id": silence_id}
+
+
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def create(wish: NewSession) -> Created:
         session_id = wish.id
@@ -170,4 +213,5 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         version=lambda: {"version": "0.1.0"},
         fleet=lambda: {"states": {"online": len(fleet.views)}},
         stopping=trio.Event(),
+        alerts=FakeAlerts(),
     )

@@ -18,9 +18,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from runner.admin import events
+from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, NewSession
 from runner.admin.guard import Access, Guard, error_body, sees_detail
-from runner.admin.lists import Streamed, listing, page_of
+from runner.admin.lists import Json, Streamed, listing, page_of
 from runner.errors import (
     AdminError,
     ImportRefusedError,
@@ -79,15 +80,6 @@ def _operation_id(route: APIRoute) -> str:
     return words.strip("_")
 
 
-class Json(Response):
-    """An answer encoded by msgspec."""
-
-    media_type = "application/json"
-
-    def render(self, content: object) -> bytes:
-        return msgspec.json.encode(content)
-
-
 def application(backend: Backend, access: Access) -> Guard:
     """The application behind its door."""
     version = str(backend.version().get("version", ""))
@@ -107,6 +99,7 @@ def application(backend: Backend, access: Access) -> Guard:
     _add_sessions(app, backend)
     _add_commands(app, backend)
     _add_system(app, backend)
+    add_alerts(app, backend)
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.admin.tokens import Tokens
+    from runner.alerts.loop import Alerts
     from runner.config import Settings
     from runner.logs import LogBuffer
     from runner.metrics import Metrics
@@ -43,6 +44,7 @@ class Admin:
         logs: LogBuffer,
         health: Callable[[], HealthReport],
         stopping: trio.Event,
+        alerts: Alerts,
     ) -> None:
         now = settings()
         self._settings = settings
@@ -66,6 +68,7 @@ class Admin:
             version=lambda: version,
             fleet=self._fleet,
             stopping=stopping,
+            alerts=alerts,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(application(backend, self.access), connections=now.admin_connections)

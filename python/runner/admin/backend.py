@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 
@@ -44,6 +44,36 @@ class Numbers(Protocol):
     def details(self) -> dict[str, object]: ...
     async def next_sample(self) -> None:
         """Wait for the next sample."""
+
+
+class AlertDesk(Protocol):
+    """The alerts as `runner.alerts.loop` keeps them; answers are JSON. Errors: AdminError."""
+
+    def active(self) -> dict[str, object]: ...
+    def history(self, limit: int, before: str | None) -> dict[str, object]: ...
+    def definitions(self) -> dict[str, object]: ...
+    def acknowledge(self, alert_id: str, by: str, note: str | None) -> dict[str, object]: ...
+    def resolve(self, alert_id: str) -> dict[str, object]: ...
+    def silences(self) -> list[dict[str, object]]: ...
+    def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]: ...
+    def unsilence(self, silence_id: str) -> dict[str, object]: ...
+
+
+class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/alerts/{id}/ack`."""
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "operator"
+    note: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+
+
+class NewSilence(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/alerts/silences`."""
+
+    alert: str
+    minutes: Annotated[float, msgspec.Meta(gt=0, le=60 * 24 * 365)] = 60
+    about: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    """A glob over what alerts are about; None: whatever."""
+    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -102,5 +132,6 @@ class Backend:
     fleet: Callable[[], Mapping[str, object]]
     """What concerns many sessions at once: incidents, the limiter's queue, sessions by state."""
     stopping: trio.Event
+    alerts: AlertDesk
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""

@@ -73,7 +73,8 @@ def needed_scope(method: str, path: str) -> str:
     is_create = path.rstrip("/") == "/api/sessions"
     is_change = method == "PUT" and path.startswith("/api/sessions/")
     is_command = method == "POST" and not is_create and not path.endswith("/logout")
-    return OPERATE if is_command or is_change else ADMIN
+    is_silence_over = method == "DELETE" and path.startswith("/api/alerts/silences/")
+    return OPERATE if is_command or is_change or is_silence_over else ADMIN
 
 
 def sees_detail(scope: Scope) -> bool:

@@ -10,6 +10,7 @@ import click
 
 from runner import config
 from runner.cli import fleet
+from runner.cli.alerting import alerts
 from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
 from runner.cli.options import as_json, ends_well, settings, show_json
@@ -165,5 +166,5 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, import_):
+for _command in (*fleet.COMMANDS, alerts, import_):
     cli.add_command(_command)
