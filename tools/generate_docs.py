@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pains
 
+from runner.alerts import docs as alert_docs
 from runner.cli import settings_docs
 from runner.reconnect import docs as states_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+OPERATING = ROOT / "docs" / "operating.md"
 
 
 def readme() -> str:
@@ -20,10 +22,16 @@ def readme() -> str:
     return f"{before}{settings_docs.readme_table()}{after}"
 
 
+def operating() -> str:
+    """The page for operators with its alerts replaced."""
+    return alert_docs.inserted(OPERATING.read_text())
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     pains.PAGE: pains.render,
     ROOT / "docs" / "settings.md": settings_docs.document,
     ROOT / "docs" / "states.md": states_docs.document,
+    OPERATING: operating,
     README: readme,
 }
 

@@ -320,9 +320,10 @@ class Metrics:
         done = all_now - all_then
         return None if done < FEWEST_OPERATIONS else (failed_now - failed_then) / done
 
-    def cpu(self) -> tuple[float, str]:
-        """Share of the CPU in use at the last sample, and its scope."""
-        return self._cpu
+    def cpu(self) -> tuple[float | None, str]:
+        """Share of the CPU in use at the last sample, None before the first, and its scope."""
+        ratio, scope = self._cpu
+        return (ratio if self._operations else None), scope
 
     def responses(self) -> tuple[float, float]:
         """Answered round trips of the whole fleet since the start: how many, and their seconds together."""

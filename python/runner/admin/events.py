@@ -2,9 +2,9 @@
 
 `?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
 is `session.status`): the supervisor's events (`session.*`, `incident.*`), `alert.*`, `system.metrics`, and of
-sessions that are named `session.metrics`. Each message is one envelope; its id is a ULID, so a receiver can sort and
-de-duplicate. A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows
-anybody else.
+sessions that are named `session.metrics`. Each message is one envelope; its id is a ULID, so a receiver can
+sort and de-duplicate. A receiver that is too slow loses events and is told how many (`stream.lost`); it never
+slows anybody else.
 """
 
 from __future__ import annotations
