@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runner.alerts.channels import Channels
     from runner.alerts.readings import Readings
     from runner.config import Settings
+    from runner.reconnect.incidents import Incident
     from runner.supervisor.machine import Machine
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Alerts:
         self._state = State()
         self._grouped: set[str] = set()
         self._unknown: set[str] = set()
+        self._looked_at_ms = machine.unix_ms()
         self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
@@ -89,6 +91,7 @@ class Alerts:
             *self._census.observations(self._recheck, now_ms),
             *self._windows.observations(self._readings.read(), machine.now()),
         ]
+        self._looked_at_ms = now_ms
         self._state, told = self._engine.step(self._state, observations, now_ms)
         self._tell(told)
 
@@ -104,7 +107,7 @@ class Alerts:
     def _incidents(self) -> Iterator[Observation]:
         """The incidents of supervisor and health; above a few of one kind, as one."""
         by_kind: dict[str, list[Observation]] = {}
-        for it in self._machine.incidents.open():
+        for it in (*self._machine.incidents.open(), *self._short_ones()):
             if it.kind in INCIDENT_RULES:
                 by_kind.setdefault(it.kind, []).append(
                     Observation(it.kind, it.key, it.text, since_ms=it.opened_at)
@@ -123,6 +126,15 @@ class Alerts:
                 )
             else:
                 yield from found
+
+    def _short_ones(self) -> Iterator[Incident]:
+        """What began and ended between two looks: told as well, and over at the next look."""
+        incidents = self._machine.incidents
+        for it in reversed(incidents.closed()):
+            if it.closed_at is None or it.closed_at < self._looked_at_ms:
+                return
+            if it.opened_at >= self._looked_at_ms and not incidents.is_open(it.kind, it.key):
+                yield it
 
     def _tell(self, told: list[Transition]) -> None:
         for it in told:
