@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 GROUP_ABOVE: Final = 3
 SETTLE_MS: Final = 3000
 """What begins within this time of each other is counted together before single sessions are told."""
+LEAST_SETTLE_MS: Final = 1500
+"""Two looks, however impatient the operator."""
 NAMED: Final = 3
 RIPEN_A_LOOK: Final = 500
 """Sessions read again in one look and group: a fleet that falls at once takes a few looks."""
@@ -122,7 +124,8 @@ class Census:
             about = "" if explained_by is None else f"explained by {explained_by}"
             yield Observation(slug, about, text, float(len(group.ripe)), since, explained_by)
             return
-        settled_ms = 1000 * self._rules[slug].for_s * self.patience + SETTLE_MS * self.patience
+        settle_ms = max(SETTLE_MS * self.patience, LEAST_SETTLE_MS)
+        settled_ms = 1000 * self._rules[slug].for_s * self.patience + settle_ms
         for session_id, (since, why) in group.ripe.items():
             if not 0 <= now_ms - since < settled_ms:
                 yield Observation(slug, session_id, why, None, since, explained_by)
