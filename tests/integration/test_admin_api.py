@@ -16,7 +16,7 @@ from runner.admin.guard import PEER, Access
 from runner.admin.peer import Peer
 from runner.admin.tokens import parse
 from runner.session import State
-from support.fleet import FakeAlerts, FakeFleet, a_backend, a_view
+from support.fleet import AN_ALERT, FakeAlerts, FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -443,7 +443,7 @@ async def test_alerts_are_shown_acknowledged_resolved_and_silenced(
 ) -> None:
     desk = backend.alerts
     assert isinstance(desk, FakeAlerts)
-    assert (await client.get("/api/alerts")).json()["active"] == [{"id": "al_1"}]
+    assert (await client.get("/api/alerts")).json()["active"] == [AN_ALERT]
     assert (await client.get("/api/alerts/definitions")).json() == {"definitions": []}
     assert (await client.get("/api/alerts/silences")).json() == {"silences": []}
     assert (await client.get("/api/alerts/history?limit=7&before=al_0")).status_code == 200
@@ -453,7 +453,7 @@ async def test_alerts_are_shown_acknowledged_resolved_and_silenced(
     assert answer.json()["acknowledgedBy"] == "ana"
     assert (await client.post("/api/alerts/al_1/resolve")).status_code == 200
     answer = await client.post("/api/alerts/silences", json={"alert": "*", "about": "shop-*", "minutes": 5})
-    assert (answer.status_code, answer.json()) == (201, {"id": "sil_1"})
+    assert (answer.status_code, answer.json()) == (201, {"id": "sil_1", "alert": "*"})
     assert (await client.delete("/api/alerts/silences/sil_1")).status_code == 200
     assert desk.called == [
         ("history", 7, "al_0"),

@@ -149,6 +149,21 @@ class FakeNumbers:
         self.sampled = trio.Event()
 
 
+AN_ALERT = {
+    "id": "al_1",
+    "alert": "disk_full",
+    "severity": "critical",
+    "about": None,
+    "since": 1_700_000_000_000,
+    "text": "as injected",
+    "resolvedAt": None,
+    "suppressedBy": None,
+    "silencedUntil": None,
+    "acknowledgedAt": None,
+    "acknowledgedBy": None,
+}
+
+
 class FakeAlerts:
     """A desk with one alert and no engine behind it."""
 
@@ -160,7 +175,7 @@ class FakeAlerts:
             raise AdminError(404, "unknown_alert", f"no alert {wanted!r} is active")
 
     def active(self) -> dict[str, object]:
-        return {"active": [{"id": "al_1"}], "counts": {}, "silences": self.silences()}
+        return {"active": [AN_ALERT], "counts": {}, "silences": self.silences()}
 
     def history(self, limit: int, before: str | None) -> dict[str, object]:
         self.called.append(("history", limit, before))
@@ -172,19 +187,19 @@ class FakeAlerts:
     def acknowledge(self, alert_id: str, by: str, note: str | None) -> dict[str, object]:
         self._known(alert_id, "al_1")
         self.called.append(("ack", alert_id, by, note))
-        return {"id": alert_id, "acknowledgedBy": by}
+        return {"id": alert_id, "alert": "disk_full", "acknowledgedBy": by}
 
     def resolve(self, alert_id: str) -> dict[str, object]:
         self._known(alert_id, "al_1")
         self.called.append(("resolve", alert_id))
-        return {"id": alert_id}
+        return {"id": alert_id, "alert": "disk_full"}
 
     def silences(self) -> list[dict[str, object]]:
         return []
 
     def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]:
         self.called.append(("silence", alert, about, minutes, note))
-        return {"id": "sil_1"}
+        return {"id": "sil_1", "alert": alert}
 
     def unsilence(self, silence_id: str) -> dict[str, object]:
         self._known(silence_id, "sil_1")

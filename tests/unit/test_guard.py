@@ -148,6 +148,10 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
         ("POST", "/api/sessions", "admin"),
         ("POST", "/api/sessions/", "admin"),
         ("DELETE", "/api/sessions/x", "admin"),
+        ("POST", "/api/alerts/al_1/ack", "operate"),
+        ("POST", "/api/alerts/silences", "operate"),
+        ("DELETE", "/api/alerts/silences/sil_1", "operate"),
+        ("DELETE", "/api/alerts/al_1", "admin"),
         ("PUT", "/whatever", "admin"),
     ],
 )
