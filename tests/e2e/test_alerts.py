@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from support.pair import Pair
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60), pytest.mark.pain(25)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 N = 12
 SECRET = "a-secret-of-the-webhook"
@@ -105,6 +105,7 @@ def assert_one_alert(w: Watched, expected: list[tuple[str, str | None]], inject:
     w.p.runner.wait_ready(N, 20.0)
 
 
+@pytest.mark.pain(25)
 def test_an_account_that_is_thrown_out_again_and_again(watched: Watched) -> None:
     def inject() -> None:
         w = watched
@@ -120,6 +121,7 @@ def test_an_account_that_is_thrown_out_again_and_again(watched: Watched) -> None
     assert_one_alert(watched, [("breaker_open", THREE)], inject)
 
 
+@pytest.mark.pain(25)
 def test_a_ban_with_an_end(watched: Watched) -> None:
     def inject() -> None:
         w = watched
@@ -134,6 +136,7 @@ def test_a_ban_with_an_end(watched: Watched) -> None:
     assert_one_alert(watched, [("session_penalised", ONE)], inject)
 
 
+@pytest.mark.pain(25)
 def test_a_device_that_was_unlinked(watched: Watched) -> None:
     def inject() -> None:
         w = watched
@@ -148,6 +151,7 @@ def test_a_device_that_was_unlinked(watched: Watched) -> None:
     assert_one_alert(watched, [("session_logged_out", TWO)], inject)
 
 
+@pytest.mark.pain(25)
 def test_a_session_that_was_replaced(watched: Watched) -> None:
     def inject() -> None:
         w = watched
@@ -158,6 +162,7 @@ def test_a_session_that_was_replaced(watched: Watched) -> None:
     assert_one_alert(watched, [("session_parked", ONE)], inject)
 
 
+@pytest.mark.pain(25)
 def test_four_at_once_are_one_alert(watched: Watched) -> None:
     def inject() -> None:
         w = watched
@@ -175,12 +180,14 @@ def test_four_at_once_are_one_alert(watched: Watched) -> None:
     assert_one_alert(watched, [("session_penalised", None)], inject)
 
 
+@pytest.mark.pain(25)
 def test_connections_that_fall_silent(watched: Watched) -> None:
     assert_one_alert(
         watched, [("dead_sockets", None)], lambda: faults.zombies(watched.p, 3, "socket", 5.0) and None
     )
 
 
+@pytest.mark.pain(25)
 def test_a_fleet_that_is_dropped(watched: Watched) -> None:
     def inject() -> None:
         watched.p.control.post("/drop-all")
@@ -189,6 +196,7 @@ def test_a_fleet_that_is_dropped(watched: Watched) -> None:
     assert_one_alert(watched, [("connection_drops", None)], inject)
 
 
+@pytest.mark.pain(25)
 def test_an_outage_hides_the_drops_that_it_caused(watched: Watched) -> None:
     def inject() -> None:
         w = watched
@@ -202,6 +210,7 @@ def test_an_outage_hides_the_drops_that_it_caused(watched: Watched) -> None:
     assert_one_alert(watched, [("path_outage", path)], inject)
 
 
+@pytest.mark.pain(25)
 def test_a_client_version_that_is_refused(watched: Watched) -> None:
     assert_one_alert(
         watched,
@@ -210,6 +219,7 @@ def test_a_client_version_that_is_refused(watched: Watched) -> None:
     )
 
 
+@pytest.mark.pain(25)
 def test_thresholds_crossed_by_settings_acknowledged_and_mended(tmp_path: Path) -> None:
     """Memory and response time above thresholds that SIGHUP lowers and raises, over a restart in between."""
     low, high = "memory_threshold = 0.001\nresponse_time_threshold = 1\n", "memory_threshold = 1\n"

@@ -92,7 +92,7 @@ def test_a_session_must_be_away_for_its_time_and_short_absences_do_not_add_up() 
 def test_what_an_outage_holds_is_shown_with_it() -> None:
     fleet = Fleet()
     fleet.put(0, HELD, *many(1000))
-    for at in (120, 121, 122):
+    for at in range(120, 126):
         found = fleet.look(at)
     assert [(it.about, it.explained_by, it.value) for it in found] == [
         ("explained by path_outage", "path_outage", 1000.0)

@@ -123,6 +123,7 @@ async def test_an_incident_between_two_looks_is_told_too() -> None:
     assert desk.told() == [("firing", "path_outage", "a path"), ("resolved", "path_outage", "a path")]
 
 
+@pytest.mark.pain(25)
 async def test_a_path_outage_hides_its_thousand_sessions() -> None:
     server = FakeServer()
     desk = await a_desk(1000, server=server)

@@ -23,7 +23,7 @@ SETTLE_MS: Final = 3000
 LEAST_SETTLE_MS: Final = 1500
 """Two looks, however impatient the operator."""
 NAMED: Final = 3
-RIPEN_A_LOOK: Final = 500
+RIPEN_A_LOOK: Final = 200
 """Sessions read again in one look and group: a fleet that falls at once takes a few looks."""
 
 
