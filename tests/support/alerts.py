@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import wsproto
 from wsproto.events import CloseConnection, Ping, Request, TextMessage
+from wsproto.utilities import LocalProtocolError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +88,10 @@ class Listener:
         self._socket.sendall(self._protocol.send(event))
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError, LocalProtocolError):  # the runner ended, or was killed
+            self._listen()
+
+    def _listen(self) -> None:
         text = ""
         while data := self._socket.recv(65536):
             self._protocol.receive_data(data)
