@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from runner.alerts.engine import Transition, What
 from runner.alerts.facts import Facts
@@ -224,3 +225,18 @@ async def test_alerts_reach_the_feed_with_the_session_they_are_about() -> None:
     events = [channel.receive_nowait() for _ in range(2)]
     assert [(it.name, it.session_id) for it in events] == [("incident.opened", ""), ("alert.firing", "s0001")]
     assert events[1].data["alert"] == "stuck_close"
+
+
+async def test_a_bug_in_a_look_ends_neither_the_loop_nor_the_runner(autojump_clock: object) -> None:
+    desk = Desk(World(FakeStore("a")))
+    looks = 0
+
+    def read() -> Facts:
+        nonlocal looks
+        looks += 1
+        raise ZeroDivisionError("a bug of ours")
+
+    desk.readings.read = read  # type: ignore[method-assign]
+    with trio.move_on_after(5.5):
+        await desk.alerts.run()
+    assert looks == 5

@@ -74,8 +74,12 @@ class Alerts:
             nursery.start_soon(self._channels.run)
             while True:
                 await trio.sleep(LOOK_S)
-                if not self._machine.is_stopping:  # what ends now was asked to
+                if self._machine.is_stopping:  # what ends now was asked to
+                    continue
+                try:
                     await self.look()
+                except Exception:  # a bug here must not cost ten thousand connections
+                    log.exception("alerts: a look failed")
 
     async def look(self) -> None:
         """One look at everything, and what follows from it."""
