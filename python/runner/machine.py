@@ -90,6 +90,10 @@ class Machine:
         anon = _field(self._root / "proc/self/status", "RssAnon:") * 1024
         return ProcessUse(rss, anon, _open_fds(self._root), threading.active_count(), cpu.user + cpu.system)
 
+    def open_fds(self) -> int:
+        """File descriptors of this process."""
+        return _open_fds(self._root)
+
     def _tightest(self, controller: str, file: str, limit: Callable[[Path], float | None]) -> Path | None:
         """Of the cgroups at or above ours, the one whose `file` sets the lowest limit. "" is cgroup v2."""
         found: tuple[float, Path] | None = None

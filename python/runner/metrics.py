@@ -85,6 +85,8 @@ class Metrics:
         self.history = History({name: it.fold for name, it in HISTORY.items() if it.fold is not None})
         self.dials: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        """Open connections that were lost, by reason."""
         self.reconnects_total = 0
         self.handler_exceptions_total = 0
         self.loop_lag_s = 0.0
@@ -124,6 +126,8 @@ class Metrics:
         self._told_of(event.session_id).errors += 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
+        elif event.phase == "online":
+            self.drops[reason] += 1
 
     def _told_of(self, session_id: str) -> Told:
         told = self._told.get(session_id)
@@ -290,6 +294,15 @@ class Metrics:
     def response_times(self) -> ResponseTimes:
         """Of all sessions, over the last 5 min."""
         return self._fleet.response_times(self._point(self._table.now.at))
+
+    def cpu(self) -> tuple[float | None, str]:
+        """Share of the CPU in use at the last sample, None before the first, and its scope."""
+        ratio, scope = self._cpu
+        return (None if self._fleet.oldest() is None else ratio), scope
+
+    def responses(self) -> tuple[float, float]:
+        """Answered round trips of the whole fleet since the start: how many, and their seconds together."""
+        return self.totals["response_count"], self.totals["response_sum_s"]
 
     def average_response_time_ms(self) -> float | None:
         """The mean of the same."""

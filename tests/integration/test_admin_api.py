@@ -18,7 +18,7 @@ from runner.admin.guard import PEER, Access
 from runner.admin.peer import Peer
 from runner.admin.tokens import parse
 from runner.session import State
-from support.fleet import FakeFleet, a_backend, a_view
+from support.fleet import AN_ALERT, FakeAlerts, FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -554,3 +554,53 @@ async def test_the_doctor_gives_the_findings_of_tune(client: httpx2.AsyncClient)
     assert (await client.get("/api/system/doctor")).json()["sessions"] == 3
     for wrong in ("0", "-1", "many", "1000001"):
         assert (await client.get(f"/api/system/doctor?sessions={wrong}")).status_code == 422
+
+
+async def test_alerts_are_shown_acknowledged_resolved_and_silenced(
+    client: httpx2.AsyncClient, backend: Backend
+) -> None:
+    desk = backend.alerts
+    assert isinstance(desk, FakeAlerts)
+    assert (await client.get("/api/alerts")).json()["active"] == [AN_ALERT]
+    assert (await client.get("/api/alerts/definitions")).json() == {"definitions": []}
+    assert (await client.get("/api/alerts/silences")).json() == {"silences": []}
+    assert (await client.get("/api/alerts/history?limit=7&before=al_0")).status_code == 200
+    answer = await client.post("/api/alerts/al_1/ack")
+    assert (answer.status_code, answer.json()["acknowledgedBy"]) == (200, "operator")
+    answer = await client.post("/api/alerts/al_1/ack", json={"by": "ana", "note": "on it"})
+    assert answer.json()["acknowledgedBy"] == "ana"
+    assert (await client.post("/api/alerts/al_1/resolve")).status_code == 200
+    answer = await client.post("/api/alerts/silences", json={"alert": "*", "about": "shop-*", "minutes": 5})
+    assert (answer.status_code, answer.json()) == (201, {"id": "sil_1", "alert": "*"})
+    assert (await client.delete("/api/alerts/silences/sil_1")).status_code == 200
+    assert desk.called == [
+        ("history", 7, "al_0"),
+        ("ack", "al_1", "operator", None),
+        ("ack", "al_1", "ana", "on it"),
+        ("resolve", "al_1"),
+        ("silence", "*", "shop-*", 5.0, ""),
+        ("unsilence", "sil_1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/api/alerts/al_2/ack", None, 404),
+        ("POST", "/api/alerts/al_2/resolve", None, 404),
+        ("DELETE", "/api/alerts/silences/sil_2", None, 404),
+        ("GET", "/api/alerts/history?limit=0", None, 422),
+        ("POST", "/api/alerts/al_1/ack", "[", 422),
+        ("POST", "/api/alerts/al_1/ack", '{"who":"ana"}', 422),
+        ("POST", "/api/alerts/silences", "", 422),
+        ("POST", "/api/alerts/silences", '{"alert":"*","minutes":0}', 422),
+        ("POST", "/api/alerts/silences", '{"alert":"*","minutes":1e99}', 422),
+        ("POST", "/api/alerts/silences", '{"alert":"*","about":7}', 422),
+    ],
+)
+async def test_alerts_refuse_what_is_wrong(
+    client: httpx2.AsyncClient, method: str, path: str, body: str | None, status: int
+) -> None:
+    answer = await client.request(method, path, content=body)
+    assert answer.status_code == status
+    assert answer.json().keys() >= {"error", "message"}

@@ -49,6 +49,7 @@ class FakeStats:
     loop_lag_s: float = 0.0
     heartbeat_age_s: float = 0.0
     outbox_dropped_total: int = 0
+    panics_total: int = 0
     store_stalled: bool = False
 
 

@@ -11,7 +11,13 @@ import trio
 from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
 from runner.baileys_errors import CredentialsMissingError
 from runner.config import Settings
-from runner.errors import ImportRefusedError, RefusedError, RunnerError, UnknownSessionError
+from runner.errors import (
+    AdminError,
+    ImportRefusedError,
+    RefusedError,
+    RunnerError,
+    UnknownSessionError,
+)
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
@@ -172,6 +178,64 @@ class FakeNumbers:
         self.sampled = trio.Event()
 
 
+AN_ALERT = {
+    "id": "al_1",
+    "alert": "disk_full",
+    "severity": "critical",
+    "about": None,
+    "since": 1_700_000_000_000,
+    "text": "as injected",
+    "resolvedAt": None,
+    "suppressedBy": None,
+    "silencedUntil": None,
+    "acknowledgedAt": None,
+    "acknowledgedBy": None,
+}
+
+
+class FakeAlerts:
+    """A desk with one alert and no engine behind it."""
+
+    def __init__(self) -> None:
+        self.called: list[tuple[object, ...]] = []
+
+    def _known(self, wanted: str, known: str) -> None:
+        if wanted != known:
+            raise AdminError(404, "unknown_alert", f"no alert {wanted!r} is active")
+
+    def active(self) -> dict[str, object]:
+        return {"active": [AN_ALERT], "counts": {}, "silences": self.silences()}
+
+    def history(self, limit: int, before: str | None) -> dict[str, object]:
+        self.called.append(("history", limit, before))
+        return {"alerts": [], "next": None}
+
+    def definitions(self) -> dict[str, object]:
+        return {"definitions": []}
+
+    def acknowledge(self, alert_id: str, by: str, note: str | None) -> dict[str, object]:
+        self._known(alert_id, "al_1")
+        self.called.append(("ack", alert_id, by, note))
+        return {"id": alert_id, "alert": "disk_full", "acknowledgedBy": by}
+
+    def resolve(self, alert_id: str) -> dict[str, object]:
+        self._known(alert_id, "al_1")
+        self.called.append(("resolve", alert_id))
+        return {"id": alert_id, "alert": "disk_full"}
+
+    def silences(self) -> list[dict[str, object]]:
+        return []
+
+    def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]:
+        self.called.append(("silence", alert, about, minutes, note))
+        return {"id": "sil_1", "alert": alert}
+
+    def unsilence(self, silence_id: str) -> dict[str, object]:
+        self._known(silence_id, "sil_1")
+        self.called.append(("unsilence", silence_id))
+        return {"id": silence_id}
+
+
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def create(wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
         return [create_one(wish) for wish in wishes]
@@ -211,4 +275,5 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         doctor=diagnose,
         stopping=trio.Event(),
         restart=restart,
+        alerts=FakeAlerts(),
     )

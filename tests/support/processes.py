@@ -283,7 +283,7 @@ def import_all(parent: Path, env: dict[str, str]) -> subprocess.CompletedProcess
     """`python -m runner import --all PARENT` with a runner's settings; fails with what it said."""
     done = subprocess.run(
         [sys.executable, "-m", "runner", "import", "--all", str(parent), "--json"],
-        env=env,
+        env={**os.environ, **env},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -16,12 +16,12 @@ import trio
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 
 from runner.admin import events
+from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
 from runner.admin.guard import Access, Guard, error_body, sees_detail
-from runner.admin.lists import Page, Streamed, listing, page_of, whole, words
+from runner.admin.lists import Json, Page, Streamed, listing, page_of, whole, words
 from runner.admin.schemas import (
     CHANGED_SESSION,
     CONFLICT,
@@ -77,15 +77,6 @@ def _operation_id(route: APIRoute) -> str:
     return words.strip("_")
 
 
-class Json(JSONResponse):
-    """An answer encoded by msgspec."""
-
-    media_type = "application/json"
-
-    def render(self, content: object) -> bytes:
-        return msgspec.json.encode(content)
-
-
 def application(backend: Backend, access: Access) -> Guard:
     """The application behind its door."""
     app = _routes(backend, str(backend.version().get("version", "")))
@@ -123,6 +114,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_commands(app, backend)
     _add_metrics(app, backend)
     _add_system(app, backend)
+    add_alerts(app, backend)
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:

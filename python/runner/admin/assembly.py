@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.admin.tokens import Tokens
+    from runner.alerts.loop import Alerts
     from runner.baileys import BaileysDevice
     from runner.config import Settings
     from runner.logs import LogBuffer
@@ -49,6 +50,7 @@ class Admin:
         health: Callable[[], HealthReport],
         stopping: trio.Event,
         restart: Callable[[], Awaitable[None]],
+        alerts: Alerts,
     ) -> None:
         now = settings()
         self._settings = settings
@@ -74,6 +76,7 @@ class Admin:
             doctor=Doctor(self._diagnose).answer,
             stopping=stopping,
             restart=restart,
+            alerts=alerts,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(application(backend, self.access), connections=now.admin_connections)

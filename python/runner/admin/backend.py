@@ -64,6 +64,36 @@ class Numbers(Protocol):
         """Wait for the next sample, or for monitoring to be turned off."""
 
 
+class AlertDesk(Protocol):
+    """The alerts as `runner.alerts.loop` keeps them; answers are JSON. Errors: AdminError."""
+
+    def active(self) -> dict[str, object]: ...
+    def history(self, limit: int, before: str | None) -> dict[str, object]: ...
+    def definitions(self) -> dict[str, object]: ...
+    def acknowledge(self, alert_id: str, by: str, note: str | None) -> dict[str, object]: ...
+    def resolve(self, alert_id: str) -> dict[str, object]: ...
+    def silences(self) -> list[dict[str, object]]: ...
+    def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]: ...
+    def unsilence(self, silence_id: str) -> dict[str, object]: ...
+
+
+class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/alerts/{id}/ack`."""
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "operator"
+    note: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+
+
+class NewSilence(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/alerts/silences`."""
+
+    alert: str
+    minutes: Annotated[float, msgspec.Meta(gt=0, le=60 * 24 * 365)] = 60
+    about: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    """A glob over what alerts are about; None: whatever."""
+    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
 class Check(msgspec.Struct, frozen=True):
     """One line of the health report."""
 
@@ -134,5 +164,6 @@ class Backend:
     stopping: trio.Event
     restart: Callable[[], Awaitable[None]]
     """Begin a restart of the whole runner. Errors: RefusedError when the new process could not start."""
+    alerts: AlertDesk
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 import trio
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from runner.errors import AdminError
 from runner.session import State
@@ -88,6 +88,15 @@ def whole(text: str | None, name: str, default: int, most: int = 0, digits: int 
     if not (text.isascii() and text.isdigit() and len(text) <= digits):
         raise AdminError(422, "parameter_wrong", f"{name} must be a whole number that is not negative")
     return min(int(text), most) if most else int(text)
+
+
+class Json(Response):
+    """An answer encoded by msgspec."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return msgspec.json.encode(content)
 
 
 class Streamed(StreamingResponse):

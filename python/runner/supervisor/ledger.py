@@ -64,6 +64,9 @@ class Ledger:
         self.mass = MassDrop(policy)
         self.logouts = LogoutGuard(policy)
         self.dirty: set[str] = set()
+        self.touched: set[str] = set()
+        """Sessions whose row changed since the alerts looked last; they empty it."""
+        self.clock_steps_total = 0
         self.slots: set[str] = set()
         self.fd_waiting: dict[str, None] = {}
         self.outdated: set[str] = set()
@@ -161,6 +164,7 @@ class Ledger:
             row = self.rows.get(session_id)
             if row is not None and not row.is_removed:
                 self.store.put_policy(session_id, to_json(row.durable(), now, unix_ms))
+        self.touched |= self.dirty
         self.dirty.clear()
 
     def save_bucket(self, now: float, dialled: int) -> None:
@@ -176,6 +180,7 @@ class Ledger:
         offset_s = self._wall() - now
         if abs(offset_s - self._offset_s) > CLOCK_STEP_S:
             log.warning("the wall clock was set", step_s=round(offset_s - self._offset_s, 3))
+            self.clock_steps_total += 1
             self.dirty.update(self.rows)
         self._offset_s = offset_s
         self._look_at_logouts()
