@@ -375,7 +375,7 @@ async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operat
     access = Access(parse(f"{TOKEN}:{scopes}"))
     async with served(tmp_path, access=access) as running, await running.over_tcp() as stream:
         receiver = Receiver(stream)
-        await receiver.connect("/ws?events=*", **{"x-api-key": TOKEN})
+        await receiver.connect("/ws?events=session.status", **{"x-api-key": TOKEN})
         await subscribed(running)
         running.fleet.change("desk-1", state=State.PARKED, detail="<failure appeal_token='hunter2'/>")
         message = await receiver.message()
