@@ -70,7 +70,7 @@ async def bare(n: int, proxies: Mapping[str, str] | None = None) -> AsyncIterato
         simulated(Path(name), n, tls=True) as simulator,
     ):
         assert simulator.ca_file is not None
-        store = open_store(store_path(Path(name)))
+        store = open_store(store_path(Path(name)), 3600.0)
         engine = open_engine(
             store,
             endpoint=simulator.url,

@@ -196,7 +196,7 @@ def rss():
 async def main():
     trio.to_thread.current_default_thread_limiter().total_tokens = limit
     with tempfile.TemporaryDirectory() as name:
-        store = open_store(Path(name) / "runner.db")
+        store = open_store(Path(name) / "runner.db", 3600.0)
         ids = [f"s-{number}" for number in range(n)]
         for number, session_id in enumerate(ids):
             import_device(store, session_id, f"{15550000000 + number}:3@s.whatsapp.net")

@@ -80,7 +80,8 @@ def zombies(p: Pair, n: int, level: str, bar_s: float, spread_s: float = 0.0) ->
     assert {line["reason"] for line in lines} == {"pong_deadline"}
     p.runner.wait_ready(p.n, 60.0)
     after = {row["id"]: row["connection"] for row in p.runner.sessions()}
-    assert {who for who in after if after[who] != before[who]} == set(victims)
+    moved = {who: (before[who], after[who]) for who in after if after[who] != before[who]}
+    assert set(moved) == set(victims), moved
     noticed_s = sorted(unix_s(line["ts"]) - silent_at[line["session"]] for line in lines)
     assert noticed_s[-1] <= bar_s
     return {

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from runner.counters import CounterTable
 from runner.engine import open_engine, open_store
 from runner.health import Health, Limits
 from runner.reconnect.policy import Policy
 from runner.session import State
 from runner.supervisor import Options, Supervisor
+from runner.watched import WatchedEngine
 from support.control import Control
 from support.pair import store_path, users_of
 
@@ -86,7 +88,7 @@ async def inside(
     **engine: Any,  # noqa: ANN401 - EngineConfig
 ) -> AsyncIterator[Inside]:
     """All sessions of the data directory online; `engine` are keywords of `_core.EngineConfig`."""
-    store = open_store(store_path(directory))
+    store = open_store(store_path(directory), 3600.0)
     ca = simulator.ca_file.read_bytes() if simulator.ca_file else None
     link = open_engine(
         store,
@@ -96,7 +98,8 @@ async def inside(
         **engine,
     )
     options = Options(endpoint=simulator.url, resume=True, client_version=(2, 3000, 1_040_000_000))
-    supervisor = Supervisor(link, store, FAST, options, rng=Random(1))
+    watched = WatchedEngine(link, CounterTable(link.columns), lambda _event: None)
+    supervisor = Supervisor(watched, store, FAST, options, rng=Random(1))
     # Two of twenty are ten percent: small fleets are not spared here.
     health = Health(supervisor, health_s, Limits(deaf_fleet_min_sessions=3))
     it = Inside(supervisor, health, link, Control(simulator.control), users_of(simulator.credentials))
