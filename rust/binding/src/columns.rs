@@ -84,8 +84,9 @@ impl CounterColumns {
     }
 
     fn push(&mut self, birth: u64, connection: u64, phase: Phase, totals: &Counters, now: Instant) {
-        let age_s =
-            |since: Option<Instant>| since.map_or(f64::NAN, |since| (now - since).as_secs_f64()).to_ne_bytes();
+        let age_s = |since: Option<Instant>| {
+            since.map_or(f64::NAN, |since| (now - since).as_secs_f64()).to_ne_bytes()
+        };
         self.online += usize::from(totals.online_since.is_some());
         if let Some(since) = totals.oldest_unanswered {
             self.oldest_unanswered = self.oldest_unanswered.max(now - since);
