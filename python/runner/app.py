@@ -428,6 +428,7 @@ class Process:
 
     def _make_admin(self) -> Admin:
         from runner.admin.assembly import Admin
+        from runner.dashboard.front import Front
 
         return Admin(
             lambda: self.settings,
@@ -439,6 +440,7 @@ class Process:
             self._report,
             self._stopping,
             partial(self.lifetime.restart, BY_REQUEST, "by the admin API"),
+            Front,
         )
 
     def _report(self) -> HealthReport:

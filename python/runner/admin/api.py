@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from runner.admin import events
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
-from runner.admin.guard import Access, Guard, error_body, sees_detail
+from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
 from runner.admin.lists import Streamed, listing, page_of
 from runner.admin.schemas import (
     CHANGED_SESSION,
@@ -192,6 +192,15 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
     async def session(session_id: str, request: Request) -> Json:
         return Json(_row_for(request)(_view(backend, session_id)))
 
+    @app.get(
+        "/api/sessions/{session_id}/timeline",
+        responses=NOT_FOUND,
+        summary="the last states of one session, with reasons, the oldest first",
+    )
+    async def session_timeline(session_id: str) -> Json:
+        states = backend.sessions.timeline(_view(backend, session_id).session_id)
+        return Json({"id": session_id, "states": [entry.to_json() for entry in states]})
+
     @app.get("/api/sessions/{session_id}/metrics", responses=NOT_FOUND, summary="the metrics of one session")
     async def session_metrics(session_id: str) -> Json:
         view = _view(backend, session_id)
@@ -349,6 +358,11 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
         process = backend.health().process  # the one that ends; the next has another startedAt
         await backend.restart()
         return Json({"restarting": True, "process": process}, 202)
+
+    @app.get("/api/caller", summary="what the caller of this may do, and how it was let in")
+    async def caller(request: Request) -> Json:
+        scopes = sorted(request.scope.get(SCOPES, ()))
+        return Json({"scopes": scopes, "signedIn": SIGNED_IN in request.scope})
 
     @app.get("/api/server/version", summary="version and build")
     async def server_version() -> Json:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from runner import _core
+    from runner.admin.guard import App
     from runner.admin.tokens import Tokens
     from runner.baileys import BaileysDevice
     from runner.config import Settings
@@ -49,7 +50,9 @@ class Admin:
         health: Callable[[], HealthReport],
         stopping: trio.Event,
         restart: Callable[[], Awaitable[None]],
+        front: Callable[[App, Access], App],
     ) -> None:
+        """`front` stands before the API on both sockets: the dashboard."""
         now = settings()
         self._settings = settings
         self._supervisor = supervisor
@@ -76,7 +79,9 @@ class Admin:
             restart=restart,
             settings=lambda: config.written(self._settings()),
         )
-        self.server = AdminServer(application(backend, self.access), connections=now.admin_connections)
+        self.server = AdminServer(
+            front(application(backend, self.access), self.access), connections=now.admin_connections
+        )
 
     def reload(self, settings: Settings, tokens: Tokens) -> None:
         """Settings changed."""
@@ -132,6 +137,7 @@ class _Sessions:
         self._metrics = metrics
         self.rows = supervisor.rows
         self.view = supervisor.view
+        self.timeline = supervisor.timeline
         self.start = supervisor.start
         self.stop = supervisor.stop
         self.restart = supervisor.restart

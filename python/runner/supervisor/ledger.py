@@ -18,6 +18,7 @@ from runner.reconnect.path import PathKey
 from runner.session import SessionView, State
 from runner.supervisor.deadlines import Deadlines
 from runner.supervisor.feed import Feed, StatusEvent
+from runner.supervisor.timeline import Timeline
 from runner.supervisor.row import Ages, Options, Row, exit_tag, redact_proxy, show
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Ledger:
         self.outages = Outages(policy)
         self._exit_secret = secrets.token_bytes(16)
         self.feed = Feed()
+        self.timeline = Timeline()
         self.mass = MassDrop(policy)
         self.logouts = LogoutGuard(policy)
         self.dirty: set[str] = set()
