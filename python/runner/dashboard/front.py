@@ -83,6 +83,8 @@ class Front:
             refuse_other_origins(method, headers)
             is_secure = headers.get("origin", "").startswith("https:")
             if path == "/login":
+                if _is_large(headers.get("content-length", "0")):
+                    raise _too_large()
                 return await self._sign_in(receive, is_secure)
             return self._sign_out(headers, is_secure)
         return None
@@ -128,6 +130,14 @@ async def _send(send: Send, answer: Sent, *, with_body: bool) -> None:
     await send({"type": "http.response.body", "body": answer.body if with_body else b""})
 
 
+def _too_large() -> AdminError:
+    return AdminError(413, "body_too_large", f"the body is larger than {MOST_BODY} bytes")
+
+
+def _is_large(length: str) -> bool:
+    return not length.isdigit() or int(length) > MOST_BODY
+
+
 async def _body(receive: Receive) -> bytes:
     """Errors: AdminError 413 above `MOST_BODY`."""
     body = b""
@@ -135,7 +145,7 @@ async def _body(receive: Receive) -> bytes:
         message = await receive()
         body += message.get("body", b"")
         if len(body) > MOST_BODY:
-            raise AdminError(413, "body_too_large", f"the body is larger than {MOST_BODY} bytes")
+            raise _too_large()
         if not message.get("more_body", False):
             return body
 

@@ -15,11 +15,12 @@ function times(spanS) {
 
 export class Chart {
   /** `lines`: {metric, label, colour, fill?}; `stacked`: areas on each other; `format`: value to text. */
-  constructor({ title, lines, format, stacked = false, most = null }) {
+  constructor({ title, lines, format, stacked = false, most = null, binary = false }) {
     this.lines = lines;
     this.format = format;
     this.stacked = stacked;
     this.most = most;
+    this.binary = binary;
     this.x = [];
     this.columns = lines.map(() => []);
     this.spanS = 3600;
@@ -120,6 +121,7 @@ export class Chart {
       axes: [
         { stroke: ink, grid: { show: false }, ticks: { show: false }, font: "11px system-ui", values: times(this.spanS), space: 70, size: 26 },
         { stroke: ink, grid, ticks: { show: false }, font: "11px system-ui", size: 62, space: 34,
+          ...(this.binary ? { incrs: Array.from({ length: 41 }, (_, i) => 2 ** i) } : {}),
           values: (_plot, splits) => splits.map((value) => this.format(value, true)) },
       ],
       series: [{}, ...lines.map((line) => {

@@ -10,7 +10,7 @@ export const percent = (ratio, digits = 1) => ratio === null || ratio === undefi
 
 export function milliseconds(ms) {
   if (ms === null || ms === undefined) return NOTHING;
-  return ms < 10 ? `${number(ms, 1)} ms` : ms < 10_000 ? `${number(ms)} ms` : `${number(ms / 1000, 1)} s`;
+  return ms === 0 ? "0 ms" : ms < 10 ? `${number(ms, 1)} ms` : ms < 10_000 ? `${number(ms)} ms` : `${number(ms / 1000, 1)} s`;
 }
 
 export function bytes(count) {
@@ -42,5 +42,5 @@ export function dateTime(at) {
   if (!at) return NOTHING;
   const day = new Date(at), isToday = day.toDateString() === new Date().toDateString();
   return isToday ? clockTime(at)
-    : day.toLocaleString(locale(), { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    : day.toLocaleString(locale(), { day: "2-digit", month: "short", year: day.getFullYear() === new Date().getFullYear() ? undefined : "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 }

@@ -2,7 +2,7 @@
 import { del, getIfThere, post } from "../js/api.js";
 import { fill, h, throttled } from "../js/dom.js";
 import { age, ago, dateTime, duration } from "../js/format.js";
-import { t, tOr } from "../js/i18n.js";
+import { t } from "../js/i18n.js";
 import { live } from "../js/live.js";
 import { mayOperate } from "../js/me.js";
 import { ask, failed, notice } from "../js/notice.js";

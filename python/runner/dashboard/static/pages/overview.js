@@ -16,6 +16,8 @@ const SPANS = { "15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400 };
 const POINTS = 400;
 const REFRESH_MS = 300_000;
 const SHOWN = 5;
+const NOT_ONLINE = ["connecting", "pairing", "backoff", "degraded", "suspended", "parked", "logged_out"];
+const BEST_FIRST = ["online", ...NOT_ONLINE, "stopped"];
 
 export function overview(main, ends) {
   const bar = h("div", { class: "bar figure", role: "img" });
@@ -49,7 +51,7 @@ export function overview(main, ends) {
     const good = counts.online ?? 0;
     fill(big, h("strong", {}, number(good)), ` ${t("overview.of", { all: number(all) })}`);
     say(under, all === 0 ? t("overview.none") : t("overview.share", { share: percent(all ? good / all : null, good === all ? 0 : 2) }));
-    const there = STATES.filter((state) => counts[state]).reverse();
+    const there = BEST_FIRST.filter((state) => counts[state]);
     bar.setAttribute("aria-label", there.map((state) => `${stateName(state)} ${counts[state]}`).join(", "));
     fill(bar, there.map((state) => {
       const part = h("span", { dataset: { state }, title: `${stateName(state)} ${counts[state]}` });
@@ -113,9 +115,9 @@ function makeCharts() {
   const line = (metric, key, shade, fill = false) => ({ metric, label: t(key), colour: shade, fill });
   const chart = (key, lines, format, texts, more = {}) => ({ chart: new Chart({ title: t(key), lines, format, ...more }), texts });
   return [
-    chart("chart.sessions", ["online", "stopped", "pairing", "connecting", "backoff", "degraded", "suspended", "parked", "logged_out"].map((state) =>
+    chart("chart.sessions", NOT_ONLINE.map((state) =>
       ({ metric: `sessions.${state}`, label: stateName(state), colour: `--state-${state}` })), whole,
-    (now) => [number(now.activeConnections), t("chart.connected")], { stacked: true }),
+    (now) => [now["sessions.online"] === undefined ? NOTHING : number(NOT_ONLINE.reduce((sum, state) => sum + now[`sessions.${state}`], 0)), ""], { stacked: true }),
     chart("chart.response", [line("averageResponseTime", "chart.average", "--line-a", true), line("responseTimeP95", "chart.p95", "--line-b")], milliseconds,
       (now) => [milliseconds(now.averageResponseTime), now.responseTimeP95 === undefined ? "" : `p95 ${milliseconds(now.responseTimeP95)}`]),
     chart("chart.reconnects", [line("reconnectsPerMinute", "chart.reconnects.line", "--line-a", true), line("closesPerMinute", "chart.closes", "--line-c")], whole,
@@ -125,7 +127,7 @@ function makeCharts() {
     chart("chart.cpu", [line("cpuUsage", "chart.cpu", "--line-a", true)], (value, isAxis) => percent(value, isAxis ? 0 : 1),
       (now) => [percent(now.cpuUsage), now.cpuScope ?? ""], { most: 0.1 }),
     chart("chart.memory", [line("usedMemory", "chart.memory.used", "--line-a", true), line("processRss", "chart.memory.process", "--line-b")], bytes,
-      (now) => [bytes(now.usedMemory), `${t("chart.memory.of", { all: bytes(now.totalMemory) })}${now.memoryScope ? ` (${now.memoryScope})` : ""}`], { most: 1 }),
+      (now) => [bytes(now.usedMemory), `${t("chart.memory.of", { all: bytes(now.totalMemory) })}${now.memoryScope ? ` (${now.memoryScope})` : ""}`], { binary: true }),
     chart("chart.messages", [line("messagesPerMinute", "chart.messages", "--line-a", true)], whole,
       (now) => [perMinute(now.messagesPerMinute), ""]),
   ];

@@ -54,8 +54,8 @@ export function session(main, ends, _query, id) {
     }, "session.reconnect.done");
   }
 
-  const resetBreaker = () => act(() => post(sessionPath(id, "/breaker/reset")), "session.breaker.done");
-  const start = () => act(() => post(sessionPath(id, "/start")), "session.start.done");
+  function resetBreaker() { return act(() => post(sessionPath(id, "/breaker/reset")), "session.breaker.done"); }
+  function start() { return act(() => post(sessionPath(id, "/start")), "session.start.done"); }
 
   async function stop() {
     const answer = await ask({ title: t("session.stop.title", { id }), text: t("session.stop.text"), confirm: t("session.stop"), danger: true });
@@ -95,7 +95,7 @@ export function session(main, ends, _query, id) {
     if (!view || live.isStale) return;
     const now = Date.now();
     const isWaiting = view.nextRetryAt !== null;
-    retry.className = isWaiting ? "retry figure" : "";
+    retry.className = isWaiting ? "next-try figure" : "";
     if (isWaiting) {
       const left = view.nextRetryAt - now;
       const text = left > 0 ? t("session.retry", { time: duration(left + 999) }) : t("session.retry.now");

@@ -7,7 +7,7 @@ import { live } from "../js/live.js";
 import { failed } from "../js/notice.js";
 
 const FRESHEN_MS = 15_000;
-const WORST = ["too_small", "advised", "unknown", "fine"];
+const WORST = ["too_small", "advised", "unknown", "fine", "not_advised"];
 
 export function system(main, ends) {
   const build = h("dl", { class: "facts figure" }), checks = h("ul", { class: "list" }), findings = h("div", { class: "stack" }), needs = h("p", { class: "muted" });
