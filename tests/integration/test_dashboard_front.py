@@ -58,7 +58,14 @@ async def test_only_the_page_and_its_files_are_free(stranger: Stranger) -> None:
     page = await stranger.http.get("/")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert (await stranger.http.head("/")).content == b""
-    for path in ("/api/sessions", "/performance-metrics", "/api/caller", "/openapi.json", "/api/alerts", "/ws"):
+    for path in (
+        "/api/sessions",
+        "/performance-metrics",
+        "/api/caller",
+        "/openapi.json",
+        "/api/alerts",
+        "/ws",
+    ):
         assert (await stranger.http.get(path)).status_code == 401, path
 
 
@@ -143,7 +150,9 @@ async def test_a_name_that_is_not_ours_is_refused(stranger: Stranger, path: str)
     [(b"{", 422), (b'{"token": 5}', 422), (b'{"token":"x","more":1}', 422), (b"x" * (MOST_BODY + 1), 413)],
 )
 async def test_a_sign_in_of_another_form_is_refused(stranger: Stranger, body: bytes, status: int) -> None:
-    assert (await stranger.http.post("/login", content=body, headers={"origin": ORIGIN})).status_code == status
+    assert (
+        await stranger.http.post("/login", content=body, headers={"origin": ORIGIN})
+    ).status_code == status
 
 
 async def test_signing_out_ends_it_also_for_a_copy_of_the_cookie(stranger: Stranger) -> None:

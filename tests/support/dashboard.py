@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 import trio
+
 from runner.admin.api import application
 from runner.admin.guard import Access, Guard
 from runner.admin.server import AdminServer
@@ -26,7 +27,6 @@ from runner.dashboard.front import Front
 from runner.session import BreakerView, State
 from runner.supervisor.feed import StatusEvent
 from runner.supervisor.timeline import Entry
-
 from support.fleet import FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def _view(
     is_open = state in (State.ONLINE, State.DEGRADED)
     return replace(
         a_view(session_id, state, reason),
-        code={"failure_temporary_ban": 402, "failure_logged_out": 401, "stream_replaced_code": 440}.get(reason or ""),
+        code={"failure_temporary_ban": 402, "failure_logged_out": 401, "stream_replaced_code": 440}.get(
+            reason or ""
+        ),
         since_unix_ms=now - 1000 * (60 + seed * 37 % 86_000),
         connection=1 + seed % 7,
         attempt=1 + seed % 5 if waits else 0,
@@ -246,7 +248,9 @@ class Numbers:
     def live(self) -> dict[str, object]:
         return {**self.system(), **self.details()}
 
-    def past(self, names: list[str], since_ms: int | None, _until_ms: int | None, _points: int) -> dict[str, object]:
+    def past(
+        self, names: list[str], since_ms: int | None, _until_ms: int | None, _points: int
+    ) -> dict[str, object]:
         asked = {"metric": [",".join(names)], "since": [str(since_ms or 0)]}
         return history(asked)["series"]  # type: ignore[return-value]
 
@@ -341,7 +345,11 @@ def _with_contract(app: App, desk: Desk) -> App:
             await app(scope, receive, send)
             return
         await send(
-            {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-type", b"application/json")],
+            }
         )
         await send({"type": "http.response.body", "body": msgspec.json.encode(answer)})
 

@@ -39,7 +39,9 @@ def test_every_state_has_its_word_its_meaning_and_its_colour() -> None:
 
 def test_every_text_that_is_asked_for_is_there_and_none_is_idle() -> None:
     known = keys("en").keys()
-    source = "\n".join(path.read_text() for path in OURS if path.suffix == ".js" and path.parent.name != "lang")
+    source = "\n".join(
+        path.read_text() for path in OURS if path.suffix == ".js" and path.parent.name != "lang"
+    )
     asked = set(re.findall(r'\bt\("([^"]+)"', source))
     assert asked <= known
     made = re.findall(r"`([a-z.]+)\$\{", source)  # `state.${…}` and the like
@@ -113,7 +115,13 @@ def test_text_is_packed_for_who_can_unpack_it() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/", "/static/x", "/static/x/../../../front.py", "/static/x/%2e%2e/front.py", "/static//etc/passwd"],
+    [
+        "/static/",
+        "/static/x",
+        "/static/x/../../../front.py",
+        "/static/x/%2e%2e/front.py",
+        "/static//etc/passwd",
+    ],
 )
 def test_nothing_else_is_a_file(path: str) -> None:
     assert FILES.answer(path, {}) is None

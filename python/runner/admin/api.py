@@ -116,6 +116,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_sessions(app, backend)
     _add_commands(app, backend)
     _add_system(app, backend)
+    _add_for_dashboard(app, backend)
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
@@ -191,15 +192,6 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
     @app.get("/api/sessions/{session_id}", responses=NOT_FOUND, summary="one session")
     async def session(session_id: str, request: Request) -> Json:
         return Json(_row_for(request)(_view(backend, session_id)))
-
-    @app.get(
-        "/api/sessions/{session_id}/timeline",
-        responses=NOT_FOUND,
-        summary="the last states of one session, with reasons, the oldest first",
-    )
-    async def session_timeline(session_id: str) -> Json:
-        states = backend.sessions.timeline(_view(backend, session_id).session_id)
-        return Json({"id": session_id, "states": [entry.to_json() for entry in states]})
 
     @app.get("/api/sessions/{session_id}/metrics", responses=NOT_FOUND, summary="the metrics of one session")
     async def session_metrics(session_id: str) -> Json:
@@ -359,11 +351,6 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
         await backend.restart()
         return Json({"restarting": True, "process": process}, 202)
 
-    @app.get("/api/caller", summary="what the caller of this may do, and how it was let in")
-    async def caller(request: Request) -> Json:
-        scopes = sorted(request.scope.get(SCOPES, ()))
-        return Json({"scopes": scopes, "signedIn": SIGNED_IN in request.scope})
-
     @app.get("/api/server/version", summary="version and build")
     async def server_version() -> Json:
         return Json(backend.version())
@@ -372,6 +359,22 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
     async def logs(tail: Tail = 100, follow: bool = False, session: str | None = None) -> Response:
         lines = _log_lines(backend, tail, session, follow=follow)
         return Streamed(lines, media_type="application/x-ndjson")
+
+
+def _add_for_dashboard(app: FastAPI, backend: Backend) -> None:
+    @app.get(
+        "/api/sessions/{session_id}/timeline",
+        responses=NOT_FOUND,
+        summary="the last states of one session, with reasons, the oldest first",
+    )
+    async def session_timeline(session_id: str) -> Json:
+        states = backend.sessions.timeline(_view(backend, session_id).session_id)
+        return Json({"id": session_id, "states": [entry.to_json() for entry in states]})
+
+    @app.get("/api/caller", summary="what the caller of this may do, and how it was let in")
+    async def caller(request: Request) -> Json:
+        scopes = sorted(request.scope.get(SCOPES, ()))
+        return Json({"scopes": scopes, "signedIn": SIGNED_IN in request.scope})
 
 
 async def _log_lines(

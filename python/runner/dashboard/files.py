@@ -94,7 +94,9 @@ class Files:
             return None
         keep = _FOR_EVER if digest == self.digest and not is_page else _ASK
         shown = {"cache-control": keep, "etag": file.etag, "vary": "accept-encoding", **_GUARDS}
-        if file.etag in (tag.strip().removeprefix("W/") for tag in headers.get("if-none-match", "").split(",")):
+        if file.etag in (
+            tag.strip().removeprefix("W/") for tag in headers.get("if-none-match", "").split(",")
+        ):
             return Sent(304, shown, b"")
         shown["content-type"] = file.media_type
         body = file.plain

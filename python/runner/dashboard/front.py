@@ -140,10 +140,10 @@ def _is_large(length: str) -> bool:
 
 async def _body(receive: Receive) -> bytes:
     """Errors: AdminError 413 above `MOST_BODY`."""
-    body = b""
+    body: bytes = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if len(body) > MOST_BODY:
             raise _too_large()
         if not message.get("more_body", False):

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from runner.reconnect.policy import Policy
     from runner.reconnect.version import Version
     from runner.supervisor.feed import StatusEvent
-    from runner.supervisor.timeline import Entry
     from runner.supervisor.row import Options, Row
+    from runner.supervisor.timeline import Entry
 
 log = structlog.get_logger()
 

@@ -18,8 +18,8 @@ from runner.reconnect.path import PathKey
 from runner.session import SessionView, State
 from runner.supervisor.deadlines import Deadlines
 from runner.supervisor.feed import Feed, StatusEvent
-from runner.supervisor.timeline import Timeline
 from runner.supervisor.row import Ages, Options, Row, exit_tag, redact_proxy, show
+from runner.supervisor.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -36,7 +36,7 @@ export function system(main, ends) {
       live.heard();
       const process = health.process ?? {};
       fill(build, [
-        ...Object.entries(it.version ?? {}).map(([name, value]) => [tOr(`system.version.${name}`, name), String(value)]),
+        ...flat(it.version ?? {}).map(([name, value]) => [tOr(`system.version.${name}`, name), String(value)]),
         [t("system.pid"), process.pid], [t("system.started"), process.startedAt ? `${dateTime(process.startedAt)} (${duration(Date.now() - process.startedAt)})` : null],
         [t("system.restarts"), process.restarts], [t("system.rss"), it.process?.rss ? bytes(it.process.rss) : null],
       ].filter(([, value]) => value !== undefined && value !== null).map(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]));
@@ -67,6 +67,9 @@ export function system(main, ends) {
 }
 
 const mark = (good) => h("span", { class: good ? "good" : "bad" }, good ? `✓ ${t("system.good")}` : `✕ ${t("system.bad")}`);
+
+const flat = (object, prefix = "") => Object.entries(object).flatMap(([name, value]) =>
+  value !== null && typeof value === "object" ? flat(value, `${prefix}${name}.`) : [[`${prefix}${name}`, value]]);
 
 /** Not ready is a 503 with the same body. */
 async function healthOf() {
