@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rate", default="100000", help="WHATSAPP_CONNECT_RATE")
     parser.add_argument("--memory", type=int, default=1000, help="sessions of the run by memory; 0: none")
+    parser.add_argument("--name", default="restart", help="of the result file")
     args = parser.parse_args()
     rows = []
     for n in [int(size) for size in args.sizes.split(",")]:
@@ -130,7 +131,7 @@ def main() -> None:
     }
     if args.memory:
         summary["memory"] = by_memory(args.memory, args.rate)
-    save("restart", summary, rows)
+    save(args.name, summary, rows)
 
 
 if __name__ == "__main__":

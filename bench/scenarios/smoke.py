@@ -21,6 +21,9 @@ SMALL = {
     "idle_memory": ["--sizes", "5,20", "--settle", "1", "--idle", "20", "--peer", ""],
     "reconnect_storm": ["--sizes", "10", "--runs", "1", "--stable", "1", "--rate", "100", "--peer", ""],
     "receive": ["--sessions", "1,5", "--total", "2000", "--messages", "200", "--peer", ""],
+    "api_steps": ["--sessions", "20", "--rounds", "1", "--idle", "1"],
+    "restart": ["--sizes", "5", "--runs", "1", "--memory", "0"],
+    "tuning": ["--parts", "threads", "--n", "20", "--runs", "1"],
     "wake": ["--sessions", "10", "--loads", "0,100", "--samples", "5"],
 }
 PATIENCE_S = 120.0

@@ -243,6 +243,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--jemalloc", help="shared object to preload in one more variant")
+    parser.add_argument("--name", default="tuning", help="of the result file")
     args = parser.parse_args()
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -253,7 +254,7 @@ def main() -> None:
             for name, one in variants.items():
                 rows.append({"part": part, "variant": name, "n": args.n, "commit": commit(), **one()})
                 print(json.dumps(rows[-1]), flush=True)
-    save("tuning", summary(rows), rows)
+    save(args.name, summary(rows), rows)
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:

@@ -326,6 +326,79 @@ class SessionCounters:
         """Counts at or below each bound of `RESPONSE_BUCKETS_S`, not cumulative, the last one is the
         overflow."""
 
+@final
+class CounterColumns:
+    """The counters of all sessions at one moment, one `bytes` a column, one element a row.
+
+    A session keeps its row until it is forgotten. Elements are in the machine's byte order; the letter is the
+    one of `memoryview.cast`. Rows that are free are 0 or, where a value can be missing, not a number.
+    """
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def copy_age_s(self) -> float:
+        """How old the copy is; ages in the columns run to the moment of the call all the same."""
+    @property
+    def changes(self) -> int:
+        """Grows whenever a row is taken or given back: while it stays, `session_id` says what it said."""
+    @property
+    def online(self) -> int:
+        """Connections after `<success>`."""
+    @property
+    def oldest_unanswered_age_s(self) -> float:
+        """Over all sessions; 0 when nothing waits."""
+    def session_id(self, row: int) -> str | None: ...
+    def totals(self) -> dict[str, float]:
+        """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
+        bytes_sent, stanzas_malformed, messages_received, requests_sent, requests_failed, response_count,
+        response_sum_s."""
+    @property
+    def response_totals(self) -> list[int]:
+        """The response buckets over all sessions, forgotten ones included; not cumulative."""
+    @property
+    def births(self) -> bytes:
+        """`Q`; another number when the row belongs to another session (or to the same one, begun anew)."""
+    @property
+    def connections(self) -> bytes:
+        """`Q`"""
+    @property
+    def phases(self) -> bytes:
+        """`B`, the place in `phases()`."""
+    @property
+    def online_ages_s(self) -> bytes:
+        """`d`, not a number when it is not online."""
+    @property
+    def last_data_ages_s(self) -> bytes:
+        """`d`"""
+    @property
+    def last_pong_ages_s(self) -> bytes:
+        """`d`"""
+    @property
+    def pong_rtts_s(self) -> bytes:
+        """`d`"""
+    @property
+    def pings_unanswered(self) -> bytes:
+        """`I`, pings that no pong has matched, over all connections of the session."""
+    @property
+    def messages_received(self) -> bytes:
+        """`Q`"""
+    @property
+    def requests_failed(self) -> bytes:
+        """`I`"""
+    @property
+    def stanzas_malformed(self) -> bytes:
+        """`I`"""
+    @property
+    def responses(self) -> bytes:
+        """`Q`"""
+    @property
+    def response_sums_us(self) -> bytes:
+        """`Q`"""
+    @property
+    def response_buckets(self) -> bytes:
+        """`H`, `len(RESPONSE_BUCKETS_S) + 1` a row, not cumulative, modulo 65,536."""
+
 RESPONSE_BUCKETS_S: Final[tuple[float, ...]]
 
 @final
@@ -451,6 +524,8 @@ class Engine:
         """All sessions that ever opened, in one call. Waits for the I/O thread to copy them (GIL released),
         normally
         well under a millisecond; after 250 ms the previous copy is given, which `copy_age_s` tells."""
+    def columns(self) -> CounterColumns:
+        """The same as columns: for a large fleet, a tenth of the time and of the memory."""
     def stats(self) -> EngineStats: ...
     def shutdown(self) -> None:
         """Close everything with `shutdown`, within 2 s; the event `stopped` is the last one. Asking again
@@ -487,6 +562,26 @@ class WireNode:
     def attrs(self) -> dict[str, str]: ...
     @property
     def content(self) -> list[WireNode] | bytes | str | None: ...
+
+@final
+class NoiseTransport:
+    """The cipher of the frames after a Noise handshake, both directions. Never blocks.
+
+    Source: docs/protocol.md, "Noise".
+    """
+
+    def __new__(cls, send_key: bytes, receive_key: bytes) -> NoiseTransport:
+        """A channel at its start. Errors: ValueError for a key that has not 32 bytes."""
+    def seal(self, plain: bytes) -> bytes:
+        """The payload of the next frame out, 16 bytes longer.
+
+        Errors: ValueError when its nonces are used up.
+        """
+    def open(self, frame: bytes) -> bytes:
+        """What is in the next frame in.
+
+        Errors: ValueError when it is not the next one that the peer sealed; the channel is of no further use.
+        """
 
 def decode_node(data: bytes) -> WireNode:
     """Decode one node, flag byte in front. Errors: ValueError with the kind and the offset."""

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,13 @@ import trio
 
 from runner import config, embedded
 from runner.admin import tokens
+from runner.alerts.channels import Channels
+from runner.alerts.loop import Alerts
+from runner.alerts.mail import Mail, notifier
+from runner.alerts.readings import Readings
 from runner.client_version import read_version
+from runner.config_kinds import split_list
+from runner.counters import CounterTable
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
@@ -39,6 +44,7 @@ from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
 from runner.tune.start import freeze, raise_own_limits
+from runner.version import build
 from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
@@ -102,6 +108,7 @@ def _run(
     before: Restart | None,
 ) -> Restart | None:
     known_tokens = load_tokens(settings)
+    notify = notifier(split_list(settings.alert_apprise_urls))
     store_dir, adjust = settings.data_path, _as_it_is
     if simulated is not None:
         store_dir = settings.data_path / "simulator"
@@ -119,7 +126,7 @@ def _run(
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
     engine = open_engine(store, **engine_config(settings))
-    process = Process(settings, environ, store, engine, logs, door, known_tokens, adjust, before)
+    process = Process(settings, environ, store, engine, logs, door, known_tokens, adjust, before, notify)
     try:
         trio.run(process.run)
     except BaseExceptionGroup as group:
@@ -226,6 +233,7 @@ class Process:
         known_tokens: tokens.Tokens,
         adjust: Callable[[Settings], Settings],
         before: Restart | None = None,
+        notify: Callable[[str, str, str], bool] | None = None,
     ) -> None:
         """`adjust` is what `--simulator` makes of the operator's settings, at start and at every reload."""
         self.settings = settings
@@ -236,6 +244,7 @@ class Process:
         self._door = door
         self._tokens = known_tokens
         self._adjust = adjust
+        self._notify = notify
         self._has_stopped = False
         self._admin: Admin | None = None
         self.lifetime = Lifetime(
@@ -252,14 +261,17 @@ class Process:
         self._stopping = trio.Event()
         self._open_files = raise_own_limits(self.settings.worker_threads)
         self._admin_ended = trio.Event()
+        self._counters = CounterTable(self._engine.columns, aside=trio.to_thread.run_sync)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
+        self._alerts = self._make_alerts()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey_signals)
             await nursery.start(self._supervisor.run)
             nursery.start_soon(self._metrics.run)
             nursery.start_soon(self._health.run)
+            nursery.start_soon(self._alerts.run)
             nursery.start_soon(self._housekeep)
             nursery.start_soon(self.lifetime.notifier.run, self._is_turning, self._status)
             nursery.start_soon(self.lifetime.watch_memory, self._supervisor)
@@ -273,6 +285,7 @@ class Process:
             await self._end_admin()
             logger().info("runner stopped", clean=clean)
             nursery.cancel_scope.cancel()
+        self._channels.close()
 
     def _say_started(self) -> None:
         last = self.lifetime.before
@@ -298,14 +311,36 @@ class Process:
             self._engine.shutdown()
 
     def _make_metrics(self) -> Metrics:
+        sources = _Sources(self._engine, self._store, self._counters)
         metrics = Metrics(
-            _Sources(self._engine, self._store),
+            sources,
             self._states,
             session_faults=lambda: self._supervisor.machine.faults_total,
             bucket_bounds_s=response_buckets_s(),
         )
-        metrics.monitoring = self.settings.performance_monitoring
+        metrics.monitor(self.settings.performance_monitoring)
+        metrics.footprint.start = metrics.mark()
         return metrics
+
+    def _make_alerts(self) -> Alerts:
+        machine = self._supervisor.machine
+        mail = None if self._notify is None else Mail(self._notify)
+        version = str(build().get("version", ""))
+        self._channels = Channels(
+            self.settings, self._metrics, machine.store.put_meta, machine.unix_ms, version, mail
+        )
+        readings = Readings(
+            self._metrics,
+            machine,
+            self.settings.data_path,
+            lambda: self._logs.exceptions.total,
+            lambda: self._channels.undelivered_total,
+        )
+        alerts = Alerts(machine, readings, self._channels, self.settings)
+        meta = self._store.meta()
+        alerts.restore(meta)
+        self._channels.restore(meta)
+        return alerts
 
     def _make_supervisor(self) -> Supervisor:
         settings = self.settings
@@ -319,7 +354,7 @@ class Process:
             deadlines=Deadlines(connecting_s=longest_dial_s(settings)),
         )
         return Supervisor(
-            WatchedEngine(self._engine, self._metrics.observe),
+            WatchedEngine(self._engine, self._counters, self._metrics.observe),
             self._store,
             policy_of(settings),
             options,
@@ -329,10 +364,8 @@ class Process:
     async def _read_version(self) -> tuple[int, int, int] | None:
         return await trio.to_thread.run_sync(read_version, self.settings, abandon_on_cancel=True)
 
-    def _states(self) -> Counter[str]:
-        return Counter(
-            row.state.value for row in self._supervisor.machine.rows.values() if not row.is_removed
-        )
+    def _states(self) -> Mapping[str, int]:
+        return self._supervisor.state_counts()
 
     async def _housekeep(self) -> None:
         while True:
@@ -392,8 +425,10 @@ class Process:
         self._supervisor.set_policy(policy_of(self.settings))
         if "WHATSAPP_CLIENT_VERSION" in changed:
             self._supervisor.set_version(parse_version(self.settings.client_version))
-        self._metrics.monitoring = self.settings.performance_monitoring
+        self._metrics.monitor(self.settings.performance_monitoring)
         self._health.interval_s = self.settings.health_check_interval_s
+        self._alerts.reload(self.settings)
+        self._channels.reload()
         if self._admin is not None:
             self._admin.reload(self.settings, self._tokens)
         log.info("settings reloaded", changed=changed, need_restart=waiting)
@@ -403,9 +438,12 @@ class Process:
     async def _serve_admin(self) -> None:
         try:
             # Importing the web framework takes most of a second; on a thread it does not stop the dials.
+            footprint = self._metrics.footprint
+            footprint.loading = self._metrics.mark()
             self._admin = admin = await trio.to_thread.run_sync(self._make_admin)
             admin.reload(self.settings, self._tokens)  # a SIGHUP may have come in the meantime
             frozen = freeze()
+            footprint.loaded = self._metrics.mark()
             logger().info(
                 "process tuned",
                 open_files=self._open_files,
@@ -424,7 +462,7 @@ class Process:
 
     def _status(self) -> str:
         states = self._states()
-        return f"{states['online']} of {states.total()} sessions online"
+        return f"{states.get('online', 0)} of {sum(states.values())} sessions online"
 
     def _make_admin(self) -> Admin:
         from runner.admin.assembly import Admin
@@ -440,6 +478,7 @@ class Process:
             self._report,
             self._stopping,
             partial(self.lifetime.restart, BY_REQUEST, "by the admin API"),
+            self._alerts,
             Front,
         )
 
@@ -467,7 +506,7 @@ class Process:
 class _Sources:
     """Engine and store, as `Metrics` reads them."""
 
-    def __init__(self, engine: _core.Engine, store: _core.Store) -> None:
-        self.counters = engine.counters
+    def __init__(self, engine: _core.Engine, store: _core.Store, counters: CounterTable) -> None:
+        self.counters = counters
         self.stats = engine.stats
         self.store_health = store.health

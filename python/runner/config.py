@@ -29,11 +29,13 @@ from runner.config_kinds import (
     flag,
     is_real_host,
     number,
+    parse_allowed_targets,
     parse_client_version,
     parse_endpoint,
     parse_proxy,
     parse_root_key,
     parse_tokens,
+    parse_webhook_urls,
     size,
     text,
     written_size,
@@ -52,6 +54,7 @@ SECTIONS: Final = {
     "connect_timeout_s": "Timeouts and keep-alive",
     "admin_socket": "Admin API",
     "performance_monitoring": "Monitoring",
+    "disk_threshold": "Alerts",
     "outbox_capacity": "Bounds",
     "log_level": "Logs",
 }
@@ -189,7 +192,21 @@ class Settings:
 
     performance_monitoring: bool = flag(
         default=True,
-        what="sample metrics and keep their history; the endpoints answer either way",
+        what="sample metrics and keep windows and history; the endpoints answer either way",
+        reloadable=True,
+    )
+    metrics_sessions: str = choice(
+        "off",
+        ("off", "top", "all"),
+        "series of single sessions in /metrics: none, the 20 worst, or all up to the limit",
+        reloadable=True,
+    )
+    metrics_session_limit: int = count(
+        1000,
+        "most sessions with series of their own in /metrics; the worst when there are more",
+        low=1,
+        high=100_000,
+        unit="sessions",
         reloadable=True,
     )
     health_check_interval_s: float = duration(
@@ -197,7 +214,7 @@ class Settings:
     )
     memory_threshold: float = number(
         0.8,
-        "share of the memory in use for an alert (checked; alerts come later)",
+        "share of the memory in use for an alert",
         low=0,
         high=1,
         unit="ratio",
@@ -205,7 +222,7 @@ class Settings:
     )
     cpu_threshold: float = number(
         0.9,
-        "share of the CPU in use for an alert (checked; alerts come later)",
+        "share of the CPU in use for an alert",
         low=0,
         high=1,
         unit="ratio",
@@ -213,14 +230,63 @@ class Settings:
     )
     error_rate_threshold: float = number(
         0.1,
-        "share of failed operations for an alert (checked; alerts come later)",
+        "share of failed operations for an alert",
         low=0,
         high=1,
         unit="ratio",
         reloadable=True,
     )
-    response_time_threshold_s: float = duration(
-        5000, "mean response time for an alert (checked; alerts come later)", reloadable=True
+    response_time_threshold_s: float = duration(5000, "mean response time for an alert", reloadable=True)
+    disk_threshold: float = number(
+        0.9,
+        "share of the data directory's file system in use for an alert",
+        low=0,
+        high=1,
+        unit="ratio",
+        reloadable=True,
+    )
+    fd_threshold: float = number(
+        0.9,
+        "share of the file-descriptor limit in use for an alert",
+        low=0,
+        high=1,
+        unit="ratio",
+        reloadable=True,
+    )
+    alert_patience: float = number(
+        1,
+        "all durations of docs/operating.md times this: below 1 alerts come sooner and more often",
+        low=0.01,
+        high=100,
+        unit="times",
+    )
+    alert_webhook_urls: str = text(
+        "",
+        "http(s) addresses, separated by commas, that every alert is posted to",
+        check=parse_webhook_urls,
+        kind="URLs",
+        secret=True,
+    )
+    alert_webhook_secret: str = text(
+        "",
+        "key of the signature in the webhooks' headers; without one they are not signed",
+        kind="text",
+        secret=True,
+    )
+    alert_webhook_allow: str = text(
+        "",
+        "hosts, addresses or networks, separated by commas, that webhooks may reach though they are private",
+        check=parse_allowed_targets,
+        kind="names",
+    )
+    alert_webhook_attempts: int = count(
+        15, "attempts to deliver one webhook, over about six hours", low=1, high=100
+    )
+    alert_apprise_urls: str = text(
+        "",
+        "apprise addresses, separated by commas (mail, Telegram, Slack …); needs wa-runner[apprise]",
+        kind="URLs",
+        secret=True,
     )
     max_memory_restart: int = size(
         0,
@@ -270,6 +336,20 @@ class Settings:
         "auto", ("auto", "json", "console"), "auto writes colours to a terminal and JSON to everything else"
     )
     log_file: str = text("", "file that the log goes to instead of stderr; reopened on SIGHUP", kind="path")
+    log_dir: str = text(
+        "",
+        "directory of performance.log and alerts.log",
+        kind="path",
+        written_default="$WHATSAPP_DATA_DIR/logs",
+    )
+    log_max_bytes: int = count(
+        10 * 1024 * 1024,
+        "size at which these two are rotated",
+        low=4096,
+        high=1024 * 1024 * 1024,
+        unit="bytes",
+    )
+    log_keep: int = count(5, "old files of each that are kept", high=1000, unit="files")
     log_session_rate: int = count(
         10,
         "lines a second one session may write before the rest is counted instead",
@@ -289,11 +369,14 @@ class Settings:
         return Path(self.admin_socket).expanduser() if self.admin_socket else self.data_path / "admin.sock"
 
     @property
+    def log_path(self) -> Path:
+        """The directory of the log files, default filled in."""
+        return Path(self.log_dir).expanduser() if self.log_dir else self.data_path / "logs"
+
+    @property
     def monitor_log_path(self) -> Path:
         """Where the monitor writes, default filled in."""
-        if self.monitor_log:
-            return Path(self.monitor_log).expanduser()
-        return self.data_path / "logs" / "monitor.log"
+        return Path(self.monitor_log).expanduser() if self.monitor_log else self.log_path / "monitor.log"
 
     @property
     def endpoint_host(self) -> str:
@@ -448,6 +531,8 @@ def written(settings: Settings, *, masked: bool = True) -> dict[str, str]:
             shown[name] = str(settings.socket_path)
         elif name == "MONITOR_LOG":
             shown[name] = str(settings.monitor_log_path)
+        elif name == "LOG_DIR":
+            shown[name] = str(settings.log_path)
         elif row.kind == "duration":
             shown[name] = str(round(value * 1000))
         elif row.kind == "size":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -225,6 +225,30 @@ def parse_tokens(text: str) -> str:
     return text.strip()
 
 
+def parse_webhook_urls(text: str) -> str:
+    form = "must be addresses such as https://example.com/hook, separated by commas"
+    for address in split_list(text):
+        url = _url(address, form)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise WrongValue(form)
+    return text.strip()
+
+
+def parse_allowed_targets(text: str) -> str:
+    for entry in split_list(text):
+        if "/" in entry:
+            try:
+                ip_network(entry, strict=False)
+            except ValueError:
+                raise WrongValue("has a network that is none; write it like 10.0.0.0/8") from None
+    return text.strip()
+
+
+def split_list(text: str) -> list[str]:
+    """The entries of a list with commas."""
+    return [entry.strip() for entry in text.replace("\n", ",").split(",") if entry.strip()]
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host` names this machine only."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -243,7 +267,7 @@ def is_real_host(host: str) -> bool:
 
 def split_tokens(text: str) -> list[str]:
     """The entries of an admin token setting."""
-    return [entry.strip() for entry in text.replace("\n", ",").split(",") if entry.strip()]
+    return split_list(text)
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

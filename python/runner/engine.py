@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from runner.errors import EngineFailedError, ImportRefusedError, LeaseHeldError, StartError
+from runner.errors import (
+    EngineFailedError,
+    ImportRefusedError,
+    LeaseHeldError,
+    StartError,
+    StoreFailedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.baileys import BaileysDevice
+    from runner.counters import CounterTable
 
 MAX_EVENTS: int = 256
 """Events routed before other tasks get a turn: about a millisecond of work."""
@@ -54,31 +61,6 @@ class EngineEvent(Protocol):
     def duration_s(self) -> float | None: ...
 
 
-class Counters(Protocol):
-    """The counters that policy and health look at; `_core.SessionCounters` has all of them."""
-
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def connection(self) -> int: ...
-    @property
-    def phase(self) -> str: ...
-    @property
-    def copy_age_s(self) -> float: ...
-    @property
-    def pings_sent(self) -> int: ...
-    @property
-    def pongs_received(self) -> int: ...
-    @property
-    def last_data_age_s(self) -> float | None: ...
-    @property
-    def last_pong_age_s(self) -> float | None: ...
-    @property
-    def pong_rtt_s(self) -> float | None: ...
-    @property
-    def online_age_s(self) -> float | None: ...
-
-
 class EngineStats(Protocol):
     """The part of `_core.EngineStats` that health judges."""
 
@@ -89,11 +71,13 @@ class EngineStats(Protocol):
     @property
     def outbox_dropped_total(self) -> int: ...
     @property
+    def panics_total(self) -> int: ...
+    @property
     def store_stalled(self) -> bool: ...
 
 
 class Engine(Protocol):
-    """What the supervisor needs of `_core.Engine`."""
+    """What the supervisor needs of `_core.Engine`, and the table of its counters."""
 
     def fileno(self) -> int: ...
     def drain(self, max_events: int) -> Sequence[EngineEvent]: ...
@@ -109,7 +93,8 @@ class Engine(Protocol):
     def close(self, session_id: str, connection: int, reason: str) -> None: ...
     def logout(self, session_id: str, connection: int) -> None: ...
     def forget(self, session_id: str) -> None: ...
-    def counters(self) -> Sequence[Counters]: ...
+    @property
+    def counters(self) -> CounterTable: ...
     def stats(self) -> EngineStats: ...
     def shutdown(self) -> None: ...
 
@@ -193,6 +178,20 @@ def import_devices(
     for place, refusal in zip(places, refusals, strict=True):
         outcomes[place] = None if refusal is None else _refused(*refusal)
     return outcomes
+
+
+def delete_device(store: Store, session_id: str) -> None:
+    """Move a session's credentials to the archive. Blocking.
+
+    Raises:
+        StoreFailedError: the store could not; nothing was changed.
+    """
+    from runner import _core
+
+    try:
+        store.delete(session_id)
+    except _core.StoreError as error:
+        raise StoreFailedError(f"session {session_id!r} stays: {error.args[-1]}") from error
 
 
 def _refused(slug: str, message: str) -> ImportRefusedError:

@@ -115,6 +115,16 @@ class ImportRefusedError(RunnerError):
         self.remedy = remedy
 
 
+class StoreFailedError(RunnerError):
+    """The store could not do what was asked: a full or failing disk. Nothing was changed. Becomes a 503."""
+
+    slug = "store_failed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.remedy = "free some space or mend the disk, then try again; GET /health shows the store"
+
+
 class AdminError(RunnerError):
     """An answer of the admin API that is not a success: becomes the JSON body `{error, message, remedy}`."""
 

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from runner.counters import known
 from runner.errors import EngineFailedError
 from runner.session import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from runner.engine import Counters
+    from runner.counters import Reading
     from runner.supervisor import Supervisor
     from runner.supervisor.row import Row
 
@@ -36,6 +37,8 @@ DEAF_PROBES: Final = frozenset(
 """Failing probes that a new connection can mend."""
 TICK_S: Final = 1.0
 DISK_FULL: Final = "disk_full"
+FRESH_S: Final = 1.0
+"""A look takes a reading of the counters that is no older."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +118,12 @@ class Judgement:
 INCIDENTS: Final = ("event_loop_lag", "engine_lag", "store_lag", DISK_FULL, "deaf_fleet")
 
 
-def judge(fleet: FleetFacts, sessions: Iterable[SessionFacts], limits: Limits) -> Judgement:
-    """What is wrong and what follows. Pure."""
+def judge(fleet: FleetFacts, sessions: Iterable[SessionFacts], limits: Limits, *, well: int = 0) -> Judgement:
+    """What is wrong and what follows. Pure. `well` more sessions are open and need no closer look."""
     incidents = dict(_fleet_incidents(fleet, limits))
     findings: list[Finding] = []
     deaf: list[Finding] = []
-    open_sessions = 0
+    open_sessions = well
     for facts in sessions:
         if facts.overdue_s > limits.stuck_grace_s:
             findings.append(Finding(facts.session_id, Action.KICK, "overdue"))
@@ -187,6 +190,27 @@ class Report:
     looks_total: int = 0
 
 
+def _not_well(
+    rows: Iterable[Row], reading: Reading, place_of: Callable[[str], int | None], limits: Limits
+) -> list[Row]:
+    """The rows in which a closer look could find anything: of ten thousand a handful, and it costs ten times
+    as much. The others are online, answer their pings, and nothing is being done about them."""
+    online, connections = State.ONLINE, reading.connections
+    pong_ages_s, overdue_s = reading.last_pong_ages_s, limits.pong_overdue_s
+    return [
+        row
+        for row in rows
+        if row.state is not online
+        or row.closing is not None
+        or row.failing
+        or row.online_at is None
+        or (place := place_of(row.session_id)) is None
+        or connections[place] != row.connection
+        # Without a pong the age is not a number, which is not below anything.
+        or not pong_ages_s[place] <= overdue_s
+    ]
+
+
 class Health:
     """The loop around `judge`."""
 
@@ -209,6 +233,7 @@ class Health:
             now = trio.current_time()
             self._lag_s = max(self._lag_s, now - min(wanted, look_at))
             if now >= look_at:
+                await self._supervisor.machine.engine.counters.refresh_aside()
                 self.look()
                 self._lag_s = 0.0
                 look_at = now + self.interval_s
@@ -224,10 +249,13 @@ class Health:
             store_age_s=store.oldest_age_s,
             disk_full=store.disk_full,
         )
-        counters = {entry.session_id: entry for entry in machine.engine.counters()}
-        now = machine.now()
-        facts = [self._facts(row, counters.get(row.session_id), now) for row in machine.rows.values()]
-        judgement = judge(fleet, facts, self._limits)
+        table = machine.engine.counters
+        reading, place_of = table.refresh_within(FRESH_S), table.rows.get
+        now, rows = machine.now(), list(machine.rows.values())
+        closer = rows if fleet.disk_full else _not_well(rows, reading, place_of, self._limits)
+        facts = [self._facts(row, reading, place_of(row.session_id), now) for row in closer]
+        well = len(rows) - len(closer)
+        judgement = judge(fleet, facts, self._limits, well=well)
         for kind in INCIDENTS:
             if kind in judgement.incidents:
                 machine.raise_incident(kind, "", *judgement.incidents[kind])
@@ -241,14 +269,14 @@ class Health:
         self.report = Report(fleet, judgement.deaf, judgement.open, rebuilt, looks)
         return self.report
 
-    def _facts(self, row: Row, counters: Counters | None, now: float) -> SessionFacts:
+    def _facts(self, row: Row, reading: Reading, place: int | None, now: float) -> SessionFacts:
         is_open = row.state in (State.ONLINE, State.DEGRADED) and row.closing is None
         unanswered, pong_age_s = 0, None
-        if counters is not None and counters.connection == row.connection and is_open:
-            unanswered = counters.pings_sent - counters.pongs_received
-            pong_age_s = counters.last_pong_age_s
+        if is_open and place is not None and reading.connections[place] == row.connection:
+            unanswered = reading.pings_unanswered[place]
+            pong_age_s = known(reading.last_pong_ages_s[place])
             if pong_age_s is None:
-                pong_age_s = counters.online_age_s
+                pong_age_s = known(reading.online_ages_s[place])
         failing = frozenset(row.failing or ())
         overdue_s = self._supervisor.machine.overdue_s(row, now)
         return SessionFacts(row.session_id, is_open, failing, unanswered, pong_age_s, overdue_s)

@@ -47,9 +47,11 @@ def checked_id(session_id: str) -> str:
 class Intake:
     """Takes devices into one store. Blocking; one at a time."""
 
-    def __init__(self, store: _core.Store, proxy: str | None = None) -> None:
-        """`proxy` is that of every session taken over; None: that of the settings."""
+    def __init__(self, store: _core.Store, proxy: str | None = None, *, start: bool = True) -> None:
+        """`proxy` is that of every session taken over; None: that of the settings. Without `start` the next
+        run leaves them stopped."""
         self._store = store
+        self._start = start
         self._proxy = proxy
         self._owners = {known.jid: known.session_id for known in store.sessions() if not known.archived}
 
@@ -108,8 +110,9 @@ class Intake:
         for (key, session_id, device), refusal in zip(batch, outcomes, strict=True):
             if refusal is None:
                 self._owners[device.fields["jid"]] = session_id
-                if self._proxy is not None:
-                    self._store.put_policy(session_id, to_json(Durable(proxy=self._proxy), 0.0, 0))
+                if self._proxy is not None or not self._start:
+                    wish = Durable(desired=self._start, proxy=self._proxy)
+                    self._store.put_policy(session_id, to_json(wish, 0.0, 0))
             told.append((key, refusal or (*device.warnings, STOP_OLD_PROGRAM)))
         yield from told
 

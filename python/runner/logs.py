@@ -111,6 +111,18 @@ class SessionLimit:
             return told
 
 
+class ExceptionCount:
+    """Counts the lines that carry a traceback of ours: something was raised that should not have been."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def __call__(self, _logger: object, _method: str, event: Event) -> Event:
+        if event.get("exc_info") and event.get("level") in _ALWAYS:
+            self.total += 1
+        return event
+
+
 class LineWriter:
     """Writes lines on a thread of its own; what does not fit its queue is counted, never waited for."""
 
@@ -207,6 +219,7 @@ class Logs:
         path = Path(settings.log_file).expanduser() if settings.log_file else None
         self.buffer = LogBuffer(settings.log_buffer)
         self.limit = SessionLimit(settings.log_session_rate)
+        self.exceptions = ExceptionCount()
         self._writer = LineWriter(stream, path)
         target = stream or sys.stderr
         is_console = settings.log_format == "console" or (
@@ -226,6 +239,7 @@ class Logs:
             processors=[
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,
+                self.exceptions,
                 self.limit,
                 structlog.processors.format_exc_info,
                 redact,

@@ -10,9 +10,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _V1_NO_LIMIT: Final = 1 << 60
 """cgroup v1 writes a number near 2^63 for "no limit"."""
@@ -39,43 +42,45 @@ class ProcessUse:
 
 
 class Machine:
-    """Reads the numbers; a few small files of /proc and /sys at each call, well under a millisecond."""
+    """Reads the numbers; a few small files of /proc and /sys at each call, well under a millisecond.
+
+    Of the cgroups that this process is in, the one with the tightest limit counts: a service without a limit
+    may stand in a slice that has one. cgroup v2 is tried first, then v1, then the host.
+    """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._process = psutil.Process()
-        self._memory_at = self._limited("memory.max")
-        self._cpu_at = self._limited("cpu.max")
-        self._v1_memory = root / "sys/fs/cgroup/memory"
+        self._memory_v2 = self._tightest("", "memory.max", _number)
+        self._memory_v1 = self._tightest("memory", "memory.limit_in_bytes", _v1_limit)
+        self._cpu_v2 = self._tightest("", "cpu.max", _v2_cpus)
+        self._cpu_v1 = self._tightest("cpu", "cpu.cfs_quota_us", lambda path: _v1_cpus(path.parent))
         self._last_cpu: tuple[float, float] | None = None
 
     def memory(self) -> Memory:
         """Total and used, of the cgroup or the host."""
         host = psutil.virtual_memory()
-        if self._memory_at is not None:
-            total = _number(self._memory_at / "memory.max")
-            current = _number(self._memory_at / "memory.current")
-            if total is not None and current is not None and total < host.total:
-                cache = _field(self._memory_at / "memory.stat", "inactive_file")
-                return Memory(total, max(current - cache, 0), "cgroup")
-        total = _number(self._v1_memory / "memory.limit_in_bytes")
-        current = _number(self._v1_memory / "memory.usage_in_bytes")
-        if total is not None and current is not None and total < min(_V1_NO_LIMIT, host.total):
-            cache = _field(self._v1_memory / "memory.stat", "total_inactive_file")
-            return Memory(total, max(current - cache, 0), "cgroup")
+        for folder, limit, current, cache in (
+            (self._memory_v2, "memory.max", "memory.current", "inactive_file"),
+            (self._memory_v1, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            if folder is None:
+                continue
+            total, used = _number(folder / limit), _number(folder / current)
+            if total is not None and used is not None and total < min(_V1_NO_LIMIT, host.total):
+                return Memory(total, max(used - _field(folder / "memory.stat", cache), 0), "cgroup")
         return Memory(host.total, host.total - host.available, "host")
 
     def cpu_ratio(self, now: float | None = None) -> tuple[float, str]:
         """Share of the CPU in use since the last call, and its scope: the cgroup's quota, or the host."""
-        quota = self._cpu_quota()
-        if quota is None or self._cpu_at is None:
+        quota, used_s = self._cpu_quota()
+        if quota is None:
             return psutil.cpu_percent(None) / 100.0, "host"
         at = time.monotonic() if now is None else now
-        used = _field(self._cpu_at / "cpu.stat", "usage_usec") / 1e6
-        before, self._last_cpu = self._last_cpu, (at, used)
+        before, self._last_cpu = self._last_cpu, (at, used_s)
         if before is None or at <= before[0]:
             return 0.0, "cgroup"
-        return max(used - before[1], 0.0) / ((at - before[0]) * quota), "cgroup"
+        return max(used_s - before[1], 0.0) / ((at - before[0]) * quota), "cgroup"
 
     def process(self) -> ProcessUse:
         """This process."""
@@ -85,33 +90,65 @@ class Machine:
         anon = _field(self._root / "proc/self/status", "RssAnon:") * 1024
         return ProcessUse(rss, anon, _open_fds(self._root), threading.active_count(), cpu.user + cpu.system)
 
-    def _limited(self, file: str) -> Path | None:
-        """The innermost cgroup (v2) at or above ours that sets a limit in `file`."""
-        top = self._root / "sys/fs/cgroup"
+    def open_fds(self) -> int:
+        """File descriptors of this process."""
+        return _open_fds(self._root)
+
+    def _tightest(self, controller: str, file: str, limit: Callable[[Path], float | None]) -> Path | None:
+        """Of the cgroups at or above ours, the one whose `file` sets the lowest limit. "" is cgroup v2."""
+        found: tuple[float, Path] | None = None
+        for folder in self._own_groups(controller):
+            value = limit(folder / file)
+            if value is not None and (found is None or value < found[0]):
+                found = value, folder
+        return None if found is None else found[1]
+
+    def _own_groups(self, controller: str) -> Iterator[Path]:
+        """Ours and those above it, as far as they can be seen from here: in a container only the top can."""
+        top = self._root / "sys/fs/cgroup" / controller
         try:
             lines = (self._root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
-        except OSError:
-            return None
-        own = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
-        if own is None:
-            return None
-        path = top / own.lstrip("/")
-        while True:
-            if _first_word(path / file) not in {None, "max"}:
-                return path
-            if path == top or top not in path.parents:
-                return None
-            path = path.parent
-
-    def _cpu_quota(self) -> float | None:
-        """CPUs that the cgroup may use, or None without a limit."""
-        if self._cpu_at is None:
-            return None
-        try:
-            quota, period = (self._cpu_at / "cpu.max").read_text(encoding="ascii").split()
-            return None if quota == "max" else int(quota) / int(period)
         except (OSError, ValueError):
-            return None
+            lines = []
+        path = top
+        for line in lines:
+            _, controllers, own = line.split(":", 2)
+            if controller in controllers.split(","):
+                path = top / own.lstrip("/")
+        while path != top and top in path.parents:
+            yield path
+            path = path.parent
+        yield top
+
+    def _cpu_quota(self) -> tuple[float | None, float]:
+        """CPUs that the cgroup may use, None without a limit, and the CPU seconds that it has used."""
+        if self._cpu_v2 is not None and (cpus := _v2_cpus(self._cpu_v2 / "cpu.max")) is not None:
+            return cpus, _field(self._cpu_v2 / "cpu.stat", "usage_usec") / 1e6
+        if self._cpu_v1 is not None and (cpus := _v1_cpus(self._cpu_v1)) is not None:
+            # Usually one hierarchy under two names; where they are two, the groups have the same path.
+            inside = self._cpu_v1.relative_to(self._root / "sys/fs/cgroup/cpu")
+            for folder in (self._cpu_v1, self._root / "sys/fs/cgroup/cpuacct" / inside):
+                if (used_ns := _number(folder / "cpuacct.usage")) is not None:
+                    return cpus, used_ns / 1e9
+        return None, 0.0
+
+
+def _v1_limit(path: Path) -> float | None:
+    limit = _number(path)
+    return None if limit is None or limit >= _V1_NO_LIMIT else limit
+
+
+def _v2_cpus(path: Path) -> float | None:
+    try:
+        quota, period = path.read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _v1_cpus(folder: Path) -> float | None:
+    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+    return quota / period if quota and period else None  # without a limit the quota is -1: no number to us
 
 
 def _first_word(path: Path) -> str | None:

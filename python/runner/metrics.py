@@ -1,141 +1,64 @@
-"""The numbers an operator sees, each with one definition (docs/metrics.md), made from facts of the engine.
+"""The numbers an operator sees, made from facts of the engine. `metric_definitions` says what each is.
 
-Per session, since the process started: `connectionUptime` seconds since the login of the current
-connection, 0 when there is none · `messagesProcessed` inbound messages committed and answered ·
-`messagesPerMinute` the same over the last 60 s · `averageResponseTime` milliseconds, mean of the answered
-round trips (ping, iq, send to ack) of the last 5 min, null without any · `errorCount` connections lost or not
-made, requests without a good answer, stanzas that do not parse · `reconnectCount` logins after the first.
+Every 10 s one reading of all counters (`counters`) becomes a point of the windows (`windows`) and of the
+history (`history`); whoever asks in between gets a reading of its own, at most one a second. Totals of the
+fleet are the engine's; what comes as an event (logins, lost connections) is counted here.
 
-System: `totalMemory`, `usedMemory` bytes and `cpuUsage` share, of the cgroup if it has a limit, else of the
-host · `activeConnections` connections that are logged in · `errorRate` failed ÷ all dials and requests of the
-last 5 min, null below 20.
-
-Memory is columns, not objects: a sample is one flat array over all sessions. No piece of work is longer than
-`ROWS_A_STEP` sessions.
+With monitoring off nothing is sampled and nothing kept: what looks back says null, and counters still count.
 """
 
 from __future__ import annotations
 
 import time
-from array import array
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from runner.counters import known, nothing_counted
+from runner.footprint import Footprint, Mark
+from runner.history import History
 from runner.machine import Machine
+from runner.metric_definitions import HISTORY, SESSION_METRICS
+from runner.response_times import ResponseTimes
+from runner.session import State
+from runner.windows import SAMPLE_S, FleetWindow, Point, SessionWindows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from runner._core import EngineStats, StoreHealth
+    from runner.counters import CounterTable, Reading
     from runner.engine import EngineEvent
+    from runner.machine import ProcessUse
 
-SAMPLE_S: Final = 10.0
-MESSAGES_WINDOW_S: Final = 60.0
-RATE_WINDOW_S: Final = 300.0
 FEWEST_OPERATIONS: Final = 20
-ROWS_A_STEP: Final = 200
-_FRESH_S: Final = 1.0
+FRESH_S: Final = 1.0
 """On demand, the numbers are brought up to date at most this often."""
-
-
-class Counters(Protocol):
-    """What is read of `_core.SessionCounters`."""
-
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def frames_received(self) -> int: ...
-    @property
-    def frames_sent(self) -> int: ...
-    @property
-    def bytes_received(self) -> int: ...
-    @property
-    def bytes_sent(self) -> int: ...
-    @property
-    def stanzas_malformed(self) -> int: ...
-    @property
-    def messages_received(self) -> int: ...
-    @property
-    def requests_sent(self) -> int: ...
-    @property
-    def requests_failed(self) -> int: ...
-    @property
-    def oldest_unanswered_age_s(self) -> float | None: ...
-    @property
-    def online_age_s(self) -> float | None: ...
-    @property
-    def response_count(self) -> int: ...
-    @property
-    def response_sum_s(self) -> float: ...
-    @property
-    def response_buckets(self) -> Sequence[int]: ...
-
-
-TOTALS: Final = (
-    "frames_received",
-    "frames_sent",
-    "bytes_received",
-    "bytes_sent",
-    "stanzas_malformed",
-    "messages_received",
-    "requests_sent",
-    "requests_failed",
-    "response_count",
-    "response_sum_s",
-)
-"""Counters of a session that are added up over the fleet. `_FRAMES`, `_MESSAGES` … are their places."""
-_FRAMES, _MALFORMED, _MESSAGES = TOTALS.index("frames_received"), 4, 5
-_REQUESTS, _FAILED, _RESPONSES, _RESPONSE_S = 6, 7, 8, 9
+WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
+"""Reasons that somebody here asked for."""
 
 
 class Sources(Protocol):
     """Where the facts come from: the engine and the store, by read calls that never block."""
 
-    def counters(self) -> Sequence[Counters]: ...
+    @property
+    def counters(self) -> CounterTable: ...
     def stats(self) -> EngineStats: ...
     def store_health(self) -> StoreHealth: ...
 
 
-class _Row:
-    """What is kept of one session: its place in the columns, its totals at the last sample, its events."""
+class Told:
+    """What events have told of one session."""
 
-    __slots__ = ("errors", "last", "logins", "online_at", "slot")
+    __slots__ = ("errors", "logins")
 
-    def __init__(self, slot: int) -> None:
-        self.slot = slot
-        self.last: tuple[float, ...] = (0,) * len(TOTALS)
-        self.online_at: float | None = None
-        self.logins = 0
+    def __init__(self) -> None:
         self.errors = 0
+        self.logins = 0
 
 
-class _History:
-    """Past values of one counter of all sessions: `samples` flat arrays, 8 bytes a session each."""
-
-    def __init__(self, samples: int) -> None:
-        self._columns: deque[array[float]] = deque(maxlen=samples)
-        self._at: deque[float] = deque(maxlen=samples)
-
-    def push(self, at: float, column: array[float]) -> None:
-        self._columns.append(column)
-        self._at.append(at)
-
-    def span_s(self, now: float) -> float:
-        """How far back the window reaches."""
-        return now - self._at[0] if self._at else 0.0
-
-    def gain(self, slot: int, value: float) -> float:
-        """How much `value` is above what it was at the start of the window."""
-        oldest = self._columns[0] if self._columns else None
-        return value - (oldest[slot] if oldest is not None and slot < len(oldest) else 0.0)
-
-    def begin(self, slot: int, value: float) -> None:
-        """Another session takes over `slot`, and counts on from `value`."""
-        for column in self._columns:
-            column.extend([0.0] * (slot + 1 - len(column)))
-            column[slot] = value
+_NOTHING_TOLD: Final = Told()
 
 
 class Metrics:
@@ -150,43 +73,47 @@ class Metrics:
         session_faults: Callable[[], int] = int,
         bucket_bounds_s: Sequence[float] = (),
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self.monitoring = True
         self.sources = sources
         self.states = states
         self.session_faults = session_faults
         self.machine = machine or Machine()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
-        self.totals: list[float] = [0] * len(TOTALS)
-        self.buckets: list[int] = [0] * (len(self.bucket_bounds_s) + 1)
+        self.footprint = Footprint()
+        self.history = History({name: it.fold for name, it in HISTORY.items() if it.fold is not None})
         self.dials: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        """Open connections that were lost, by reason."""
         self.reconnects_total = 0
-        self.active_connections = 0
-        self.oldest_unanswered_s = 0.0
+        self.handler_exceptions_total = 0
         self.loop_lag_s = 0.0
-        self._clock = clock
-        self._rows: dict[str, _Row] = {}
-        self._free_slots: list[int] = []
-        self._gone: set[str] = set()  # removed, and perhaps still in a copy of the counters
-        self._last_buckets = array("Q")
-        self._messages = _History(round(MESSAGES_WINDOW_S / SAMPLE_S) + 1)
-        self._responses = _History(round(RATE_WINDOW_S / SAMPLE_S))
-        self._response_s = _History(round(RATE_WINDOW_S / SAMPLE_S))
-        self._operations: deque[tuple[float, float]] = deque(maxlen=round(RATE_WINDOW_S / SAMPLE_S))
-        self._sampled_at = float("-inf")
-        self._sampling = trio.Lock()
+        self.process_cpu = 0.0
+        self._monitoring = True
+        self._table = sources.counters
+        self._clock, self._wall = clock, wall
+        self._told: dict[str, Told] = {}
+        self._sessions = SessionWindows(self._table, self.bucket_bounds_s)
+        self._fleet = FleetWindow(self.bucket_bounds_s)
         self._next = trio.Event()
         self._cpu = self.machine.cpu_ratio()
+        self._cpu_s: tuple[float, float] | None = None
+        self._live: tuple[float, dict[str, object]] | None = None
+        # At the start every counter is 0, so the windows can begin before the first sample.
+        self._sessions.keep(nothing_counted(self.started_at))
+        self._fleet.keep(Point(self.started_at))
+
+    # -- what is counted
 
     def observe(self, event: EngineEvent) -> None:
         """Count what one engine event says."""
         if event.kind == "online":
-            row = self._row(event.session_id)
-            row.logins += 1
+            told = self._told_of(event.session_id)
+            told.logins += 1
             self.dials["online"] += 1
-            if row.logins > 1:
+            if told.logins > 1:
                 self.reconnects_total += 1
         elif event.kind == "closed":
             self._count_close(event)
@@ -194,20 +121,48 @@ class Metrics:
     def _count_close(self, event: EngineEvent) -> None:
         reason = event.reason or "unknown"
         self.closes[reason] += 1
-        if reason in WANTED_CLOSES or event.session_id in self._gone:
+        if reason in WANTED_CLOSES:
             return
-        self._row(event.session_id).errors += 1
+        self._told_of(event.session_id).errors += 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
+        elif event.phase == "online":
+            self.drops[reason] += 1
+
+    def _told_of(self, session_id: str) -> Told:
+        told = self._told.get(session_id)
+        if told is None:
+            told = self._told[session_id] = Told()
+        return told
 
     def forget(self, session_id: str) -> None:
-        """A session was removed: give its place to the next one. What it counted stays in the totals.
+        """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
+        self._told.pop(session_id, None)
 
-        The engine has forgotten it too: should one of that name come back, both begin at zero.
-        """
-        if (row := self._rows.pop(session_id, None)) is not None:
-            self._free_slots.append(row.slot)
-            self._gone.add(session_id)
+    def handler_failed(self) -> None:
+        """A request ended in a bug of ours."""
+        self.handler_exceptions_total += 1
+
+    # -- sampling
+
+    @property
+    def monitoring(self) -> bool:
+        """Whether anything is sampled and kept."""
+        return self._monitoring
+
+    def monitor(self, on: bool) -> None:
+        """Follow `WHATSAPP_PERFORMANCE_MONITORING`. Off forgets the past; on begins anew from here."""
+        if on == self._monitoring:
+            return
+        self._monitoring = on
+        self._sessions.clear()
+        self._fleet.clear()
+        self.history.clear()
+        self._cpu_s = None
+        if on:
+            self.sample()
+        else:
+            self._tell()
 
     async def run(self) -> None:
         """Sample for ever, every `SAMPLE_S`, while monitoring is on."""
@@ -216,133 +171,213 @@ class Metrics:
             await trio.sleep_until(due)
             self.loop_lag_s = trio.current_time() - due
             due = max(due + SAMPLE_S, trio.current_time())
-            if self.monitoring:
-                await self.sample()
+            if self._monitoring:
+                await self._table.refresh_aside()
+            if self._monitoring:
+                self._keep(self._table.now)
 
     async def refresh(self) -> None:
         """Bring the numbers up to date when they are older than a second."""
-        if self._clock() - self._sampled_at > _FRESH_S:
-            await self.sample(keep=False)
+        await self._table.refresh_aside(FRESH_S)
 
-    async def sample(self, *, keep: bool = True) -> None:
-        """Read all counters; with `keep`, remember them as one point of the windows."""
-        async with self._sampling:
-            gone = frozenset(self._gone)
-            counters = self.sources.counters()
-            self._gone -= gone.difference(entry.session_id for entry in counters) if gone else gone
-            now = self._clock()
-            active, oldest = 0, 0.0
-            for step, entry in enumerate(counters):
-                if step % ROWS_A_STEP == ROWS_A_STEP - 1:
-                    await trio.lowlevel.checkpoint()
-                self._add_up(entry, now)
-                active += entry.online_age_s is not None
-                oldest = max(oldest, entry.oldest_unanswered_age_s or 0.0)
-            self.active_connections, self.oldest_unanswered_s = active, oldest
-            self._sampled_at = now
-            if keep:
-                self._keep()
+    def sample(self) -> None:
+        """One reading, kept as one point of the windows and of the history."""
+        self._keep(self._table.refresh())
 
-    def _add_up(self, entry: Counters, now: float) -> None:
-        if entry.session_id in self._gone:
-            return
-        row = self._row(entry.session_id)
-        age = entry.online_age_s
-        row.online_at = None if age is None else now - age
-        if entry.frames_received == row.last[_FRAMES] and entry.requests_failed == row.last[_FAILED]:
-            return
-        values = tuple(getattr(entry, name) for name in TOTALS)
-        totals = self.totals
-        for place, value in enumerate(values):
-            totals[place] += value - row.last[place]
-        row.last = values
-        self._add_up_buckets(row.slot, entry.response_buckets)
-
-    def _add_up_buckets(self, slot: int, counts: Sequence[int]) -> None:
-        width = len(self.buckets)
-        start = slot * width
-        for place, count in enumerate(counts[:width]):
-            self.buckets[place] += count - self._last_buckets[start + place]
-            self._last_buckets[start + place] = count
-
-    def _keep(self) -> None:
-        size = len(self._rows) + len(self._free_slots)
-        columns = [array("d", bytes(8 * size)) for _ in range(3)]
-        for row in self._rows.values():
-            last, slot = row.last, row.slot
-            columns[0][slot], columns[1][slot], columns[2][slot] = (
-                last[_MESSAGES],
-                last[_RESPONSES],
-                last[_RESPONSE_S],
-            )
-        for history, column in zip((self._messages, self._responses, self._response_s), columns, strict=True):
-            history.push(self._sampled_at, column)
-        self._operations.append(self._operations_so_far())
+    def _keep(self, reading: Reading) -> None:
         self._cpu = self.machine.cpu_ratio()
+        self._sessions.keep(reading)
+        point = self._point(reading.at)
+        use = self.machine.process()
+        self._note_cpu(reading.at, use.cpu_s)
+        self.history.push(int(self._wall() * 1000), self._values(point, use))
+        self._fleet.keep(point)
+        self._tell()
+
+    def _tell(self) -> None:
         self._next.set()
         self._next = trio.Event()
 
     async def next_sample(self) -> None:
-        """Wait for the next sample that is kept."""
+        """Wait for the next sample, or for monitoring to be turned off."""
         await self._next.wait()
 
-    def _row(self, session_id: str) -> _Row:
-        row = self._rows.get(session_id)
-        if row is None:
-            width = len(self.buckets)
-            if self._free_slots:
-                slot = self._free_slots.pop()
-                self._last_buckets[slot * width : (slot + 1) * width] = array("Q", bytes(8 * width))
-            else:
-                slot = len(self._rows)
-                self._last_buckets.extend([0] * width)
-            row = self._rows[session_id] = _Row(slot)
-            self._gone.discard(session_id)
-            for history in (self._messages, self._responses, self._response_s):
-                history.begin(slot, 0.0)
-        return row
+    def _note_cpu(self, at: float, cpu_s: float) -> None:
+        before, self._cpu_s = self._cpu_s, (at, cpu_s)
+        if before is not None and at > before[0]:
+            self.process_cpu = (cpu_s - before[1]) / (at - before[0])
 
-    def _operations_so_far(self) -> tuple[float, float]:
-        dials = sum(self.dials.values())
-        return (
-            dials + self.totals[_REQUESTS],
-            self.dials["failed"] + self.totals[_FAILED],
+    def _point(self, at: float) -> Point:
+        now = self._table.now
+        totals = now.totals
+        return Point(
+            at=at,
+            dials=sum(self.dials.values()),
+            failed_dials=self.dials["failed"],
+            closes=sum(self.closes.values()),
+            reconnects=self.reconnects_total,
+            messages=totals["messages_received"],
+            requests=totals["requests_sent"],
+            failed_requests=totals["requests_failed"],
+            responses=totals["response_count"],
+            response_s=totals["response_sum_s"],
+            buckets=tuple(now.response_totals),
         )
+
+    def _values(self, point: Point, use: ProcessUse) -> dict[str, float | None]:
+        """One point of the history. Names: `metric_definitions.HISTORY`."""
+        memory, states, times = self.machine.memory(), self.states(), self._fleet.response_times(point)
+        return {
+            "totalMemory": memory.total,
+            "usedMemory": memory.used,
+            "cpuUsage": self._cpu[0],
+            "activeConnections": self.active_connections,
+            "errorRate": self._error_rate(point),
+            "averageResponseTime": times.average_ms,
+            "responseTimeP50": times.p50_ms,
+            "responseTimeP95": times.p95_ms,
+            "responseTimeP99": times.p99_ms,
+            **self._rates(point),
+            **{f"sessions.{state.value}": states.get(state.value, 0) for state in State},
+            "processRss": use.rss_bytes,
+            "openFds": use.open_fds,
+            "loopLagMs": self.loop_lag_s * 1000,
+            "storeOldestAgeMs": self.sources.store_health().oldest_age_s * 1000,
+        }
+
+    # -- the fleet
+
+    @property
+    def totals(self) -> Mapping[str, float]:
+        """Sums over all sessions, by `counters.TOTALS`."""
+        return self._table.now.totals
+
+    @property
+    def buckets(self) -> Sequence[int]:
+        """Answered round trips of all sessions by `bucket_bounds_s`; not cumulative, the last is the rest."""
+        return self._table.now.response_totals or (0,) * (len(self.bucket_bounds_s) + 1)
+
+    @property
+    def active_connections(self) -> int:
+        """Connections that are logged in."""
+        return self._table.now.online
+
+    @property
+    def oldest_unanswered_s(self) -> float:
+        """Age of the oldest stanza that we owe an answer."""
+        return self._table.now.oldest_unanswered_s
 
     def error_rate(self) -> float | None:
         """Failed ÷ all dials and requests of the last 5 min; None below `FEWEST_OPERATIONS`."""
-        all_now, failed_now = self._operations_so_far()
-        all_then, failed_then = self._operations[0] if self._operations else (0.0, 0.0)
-        done = all_now - all_then
-        return None if done < FEWEST_OPERATIONS else (failed_now - failed_then) / done
+        return self._error_rate(self._point(self._table.now.at))
 
-    def session(self, session_id: str) -> dict[str, object]:
-        """The six metrics of one session."""
-        row = self._rows.get(session_id)
-        if row is None:
-            return dict.fromkeys(SESSION_METRICS, 0) | {"averageResponseTime": None}
-        last = row.last
-        answered = self._responses.gain(row.slot, last[_RESPONSES])
-        answered_s = self._response_s.gain(row.slot, last[_RESPONSE_S])
-        # The window is as long as the samples make it; above 60 s it is scaled down, below it stays a count.
-        per_minute = MESSAGES_WINDOW_S / max(self._messages.span_s(self._sampled_at), MESSAGES_WINDOW_S)
-        messages = self._messages.gain(row.slot, last[_MESSAGES]) * per_minute
-        return {
-            "connectionUptime": 0.0 if row.online_at is None else round(self._clock() - row.online_at, 3),
-            "messagesProcessed": int(last[_MESSAGES]),
-            "messagesPerMinute": round(messages, 1),
-            "averageResponseTime": round(1000 * answered_s / answered, 3) if answered > 0 else None,
-            "errorCount": int(row.errors + last[_FAILED] + last[_MALFORMED]),
-            "reconnectCount": max(row.logins - 1, 0),
-        }
+    def _error_rate(self, now: Point) -> float | None:
+        past = self._fleet.oldest()
+        done = 0.0 if past is None else now.operations - past.operations
+        return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
+
+    def _rates(self, now: Point) -> dict[str, float | None]:
+        """Gains of the last minute. The first minute is a count and no guess."""
+        past = self._fleet.a_minute_ago(now.at)
+        if past is None:
+            return dict.fromkeys(_RATES)
+        scale = 60.0 / max(now.at - past.at, 60.0)
+        gains = (
+            now.messages - past.messages,
+            now.reconnects - past.reconnects,
+            now.dials - past.dials,
+            now.closes - past.closes,
+            now.failures - past.failures,
+        )
+        return {name: round(gain * scale, 1) for name, gain in zip(_RATES, gains, strict=True)}
+
+    def response_times(self) -> ResponseTimes:
+        """Of all sessions, over the last 5 min."""
+        return self._fleet.response_times(self._point(self._table.now.at))
+
+    def cpu(self) -> tuple[float | None, str]:
+        """Share of the CPU in use at the last sample, None before the first, and its scope."""
+        ratio, scope = self._cpu
+        return (None if self._fleet.oldest() is None else ratio), scope
+
+    def responses(self) -> tuple[float, float]:
+        """Answered round trips of the whole fleet since the start: how many, and their seconds together."""
+        return self.totals["response_count"], self.totals["response_sum_s"]
 
     def average_response_time_ms(self) -> float | None:
-        """The mean over the fleet and the last 5 min."""
-        answered = answered_s = 0.0
-        for row in self._rows.values():
-            answered += self._responses.gain(row.slot, row.last[_RESPONSES])
-            answered_s += self._response_s.gain(row.slot, row.last[_RESPONSE_S])
-        return round(1000 * answered_s / answered, 3) if answered > 0 else None
+        """The mean of the same."""
+        return self.response_times().average_ms
+
+    def memory_ratio(self) -> tuple[float, str]:
+        """Used ÷ total memory, and of what."""
+        memory = self.machine.memory()
+        return memory.used / memory.total, memory.scope
+
+    def cpu_ratio(self) -> tuple[float, str]:
+        """Share of the CPU in use at the last sample, and of what."""
+        return self._cpu
+
+    # -- as JSON
+
+    def session(self, session_id: str) -> dict[str, object]:
+        """The metrics of one session."""
+        row = self._table.rows.get(session_id)
+        told = self._told.get(session_id, _NOTHING_TOLD)
+        if row is None:
+            nothing = dict.fromkeys(SESSION_METRICS, 0) | dict.fromkeys(_RESPONSE_METRICS)
+            return {**nothing, "errorCount": told.errors, "reconnectCount": max(told.logins - 1, 0)}
+        now = self._table.now
+        times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
+        return {
+            "connectionUptime": self._uptime_s(row),
+            "messagesProcessed": now.messages_received[row],
+            "messagesPerMinute": None if per_minute is None else round(per_minute, 1),
+            "averageResponseTime": times.average_ms,
+            "responseTimeP50": times.p50_ms,
+            "responseTimeP95": times.p95_ms,
+            "responseTimeP99": times.p99_ms,
+            "errorCount": told.errors + now.requests_failed[row] + now.stanzas_malformed[row],
+            "reconnectCount": max(told.logins - 1, 0),
+        }
+
+    def _uptime_s(self, row: int) -> float:
+        now = self._table.now
+        age_s = known(now.online_ages_s[row])
+        return 0.0 if age_s is None else round(self._clock() - now.at + age_s, 3)
+
+    def session_uptime_s(self, session_id: str) -> float:
+        """`connectionUptime`."""
+        row = self._table.rows.get(session_id)
+        return 0.0 if row is None else self._uptime_s(row)
+
+    def messages_of(self, session_id: str) -> int:
+        """`messagesProcessed`."""
+        row = self._table.rows.get(session_id)
+        return 0 if row is None else self._table.now.messages_received[row]
+
+    def reconnects_of(self, session_id: str) -> int:
+        """`reconnectCount`."""
+        return max(self._told.get(session_id, _NOTHING_TOLD).logins - 1, 0)
+
+    def error_count(self, session_id: str) -> int:
+        """`errorCount`."""
+        return sum(self.errors_of(session_id).values())
+
+    def errors_of(self, session_id: str) -> dict[str, int]:
+        """`errorCount` by kind."""
+        row, now = self._table.rows.get(session_id), self._table.now
+        return {
+            "connection": self._told.get(session_id, _NOTHING_TOLD).errors,
+            "request": 0 if row is None else now.requests_failed[row],
+            "stanza": 0 if row is None else now.stanzas_malformed[row],
+        }
+
+    def responses_of(self, session_id: str) -> tuple[int, float, ResponseTimes]:
+        """Answers, their seconds in all, and the last 5 min."""
+        row, now = self._table.rows.get(session_id), self._table.now
+        if row is None:
+            return 0, 0.0, ResponseTimes()
+        return now.responses[row], now.response_sums_us[row] / 1e6, self._sessions.response_times(row)
 
     def system(self) -> dict[str, object]:
         """The five system metrics, and what they were measured on."""
@@ -359,23 +394,41 @@ class Metrics:
             "cpuScope": cpu_scope,
         }
 
-    def details(self) -> dict[str, object]:
-        """What explains the five: this process, the engine, the store, the sessions by state."""
+    def live(self) -> dict[str, object]:
+        """What `WS /ws?events=system.metrics` sends; made once for all receivers of one reading."""
+        if self._live is None or self._live[0] != self._table.now.at:
+            self._live = self._table.now.at, self._make_live()
+        return self._live[1]
+
+    def _make_live(self) -> dict[str, object]:
         use = self.machine.process()
+        return {
+            **self.system(),
+            **self._summary(),
+            "process": {
+                "rss": use.rss_bytes,
+                "openFds": use.open_fds,
+                "cpu": round(self.process_cpu, 4),
+            },
+        }
+
+    def _summary(self) -> dict[str, object]:
+        point = self._point(self._table.now.at)
+        times = self._fleet.response_times(point)
+        return {
+            "averageResponseTime": times.average_ms,
+            "responseTime": times.to_json(),
+            "states": {str(state): count for state, count in self.states().items()},
+            **self._rates(point),
+        }
+
+    def details(self) -> dict[str, object]:
+        """What explains the five: the fleet, this process, the engine, the store."""
         stats, store = self.sources.stats(), self.sources.store_health()
         return {
-            "averageResponseTime": self.average_response_time_ms(),
-            "states": dict(self.states()),
-            "process": {
-                "uptime": round(self._clock() - self.started_at, 3),
-                "rss": use.rss_bytes,
-                "rssAnon": use.rss_anon_bytes,
-                "openFds": use.open_fds,
-                "threads": use.threads,
-                "cpuSeconds": round(use.cpu_s, 3),
-                "loopLag": round(self.loop_lag_s, 6),
-                "sessionFaults": self.session_faults(),
-            },
+            "monitoring": self._monitoring,
+            **self._summary(),
+            "process": self.process(),
             "engine": {
                 "connections": stats.sessions,
                 "dialling": stats.dialling,
@@ -386,7 +439,8 @@ class Metrics:
                 "outboxDropped": stats.outbox_dropped_total,
                 "heldInput": stats.held_input_bytes,
                 "dials": stats.dials_total,
-                "framesReceived": int(self.totals[_FRAMES]),
+                "framesReceived": int(self.totals["frames_received"]),
+                "turns": stats.turns_total,
                 "tlsResumed": stats.tls_resumed_total,
                 "panics": stats.panics_total,
                 "oldestUnansweredStanza": self.oldest_unanswered_s,
@@ -395,26 +449,57 @@ class Metrics:
                 "queued": store.queued,
                 "oldestAge": store.oldest_age_s,
                 "commits": store.commits_total,
+                "batches": store.batches_total,
                 "failedCommits": store.failed_total,
                 "walBytes": store.wal_bytes,
                 "inboxPending": store.inbox_pending,
                 "deadLetters": store.dead_letters,
+                "deadLettersDropped": store.dead_letters_dropped_total,
                 "diskFull": store.disk_full,
             },
         }
 
-    def sessions(self) -> Iterator[str]:
-        """Sessions that have numbers."""
-        return iter(self._rows)
+    def mark(self) -> Mark:
+        """Memory and connections now."""
+        return Mark(self.machine.process().rss_anon_bytes, self.sources.stats().sessions)
+
+    def process(self) -> dict[str, object]:
+        """This process alone, with what of its memory the sessions cost."""
+        use = self.machine.process()
+        connections = self.sources.stats().sessions
+        return {
+            "uptime": round(self._clock() - self.started_at, 3),
+            "rss": use.rss_bytes,
+            "rssAnon": use.rss_anon_bytes,
+            **self.footprint.to_json(Mark(use.rss_anon_bytes, connections)),
+            "openFds": use.open_fds,
+            "threads": use.threads,
+            "cpuSeconds": round(use.cpu_s, 3),
+            "cpu": round(self.process_cpu, 4),
+            "loopLag": round(self.loop_lag_s, 6),
+            "handlerExceptions": self.handler_exceptions_total,
+            "sessionFaults": self.session_faults(),
+            "historyBytes": self.history.size_bytes(),
+        }
+
+    def past(
+        self, names: Iterable[str], since_ms: int | None, until_ms: int | None, points: int
+    ) -> dict[str, object]:
+        """`series` of `GET /api/metrics/history`. The names are known to `history`."""
+        until = int(self._wall() * 1000) if until_ms is None else until_ms
+        since = until - 3_600_000 if since_ms is None else since_ms
+        shown: dict[str, object] = {}
+        for name in names:
+            step_s, at, values = self.history.series(name, since, until, points)
+            shown[name] = {"stepS": step_s, "at": at, "values": values}
+        return shown
 
 
-SESSION_METRICS: Final = (
-    "connectionUptime",
-    "messagesProcessed",
+_RATES: Final = (
     "messagesPerMinute",
-    "averageResponseTime",
-    "errorCount",
-    "reconnectCount",
+    "reconnectsPerMinute",
+    "dialsPerMinute",
+    "closesPerMinute",
+    "errorsPerMinute",
 )
-WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
-"""Reasons that somebody here asked for."""
+_RESPONSE_METRICS: Final = ("averageResponseTime", "responseTimeP50", "responseTimeP95", "responseTimeP99")

@@ -1,32 +1,113 @@
-"""`GET /metrics`: the numbers as Prometheus text. Labels are bounded: states, close reasons, outcomes."""
+"""`GET /metrics`: the numbers as Prometheus text. Names, types and help come from `metric_definitions`.
+
+Labels are bounded: states, close reasons, outcomes. Series of single sessions are opt-in
+(`WHATSAPP_METRICS_SESSIONS`) and capped (`WHATSAPP_METRICS_SESSION_LIMIT`); their label is the session's id,
+and of an id that could be a phone number a digest. The text is made in pieces, so that ten thousand sessions
+stop nobody else.
+"""
 
 from __future__ import annotations
 
-from itertools import accumulate
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass
+from hashlib import blake2s
+from heapq import nsmallest
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Final
 
-from runner.metrics import TOTALS
+from runner.metric_definitions import PROMETHEUS
+from runner.session import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from runner.metrics import Metrics
 
 Sample = tuple[str, float]
 
+TOP: Final = 20
+"""How many of the worst `WHATSAPP_METRICS_SESSIONS=top` shows."""
+ROWS_A_PIECE: Final = 100
+ROWS_A_LOOK: Final = 500
+_NUMBER: Final = re.compile(r"\d{7,}")
+_ESCAPED: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_WORST: Final = {
+    State.LOGGED_OUT: 0,
+    State.PARKED: 1,
+    State.SUSPENDED: 2,
+    State.BACKOFF: 3,
+    State.DEGRADED: 4,
+    State.PAIRING: 5,
+    State.CONNECTING: 6,
+    State.ONLINE: 7,
+    State.STOPPED: 8,
+}
 
-def text(metrics: Metrics) -> bytes:
-    """All of it."""
-    return "\n".join([*_fleet(metrics), *_machine(metrics), *_engine(metrics), *_store(metrics), ""]).encode()
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which sessions get series of their own."""
+
+    which: str = "off"
+    limit: int = 1000
 
 
-def _one(name: str, kind: str, what: str, samples: Iterable[Sample]) -> list[str]:
-    full = f"runner_{name}"
-    return [
-        f"# HELP {full} {what}",
-        f"# TYPE {full} {kind}",
-        *(f"{full}{labels} {_number(value)}" for labels, value in samples),
-    ]
+def pieces(
+    metrics: Metrics, choice: Choice, states: Callable[[], Iterable[tuple[str, State]]]
+) -> Iterator[bytes]:
+    """All of it, a piece at a time; `states` are the sessions with their states, asked for once if at all."""
+    yield _joined(_fleet(metrics))
+    yield _joined([*_machine(metrics), *_engine(metrics), *_store(metrics)])
+    if choice.which == "off":
+        return
+    chosen: list[tuple[str, State]] = []
+    for better in choosing(metrics, choice, states()):
+        chosen = better
+        yield b""
+    for family in _FAMILIES:
+        yield _joined(_head(family))
+        for first in range(0, len(chosen), ROWS_A_PIECE):
+            rows = chosen[first : first + ROWS_A_PIECE]
+            yield _joined(
+                line for session, state in rows for line in _FAMILIES[family](metrics, session, state)
+            )
+
+
+def choosing(
+    metrics: Metrics, choice: Choice, states: Iterable[tuple[str, State]]
+) -> Iterator[list[tuple[str, State]]]:
+    """Who is shown, the better known the further this is taken: those of the worst states first, then those
+    with the most errors."""
+    most = min(TOP, choice.limit) if choice.which == "top" else choice.limit
+    worst: list[tuple[int, int, str, State]] = []
+    remaining = iter(states)
+    while part := list(islice(remaining, ROWS_A_LOOK)):
+        ranked = [(_WORST[state], -metrics.error_count(session), session, state) for session, state in part]
+        worst = nsmallest(most, worst + ranked)
+        yield [(session, state) for _, _, session, state in worst]
+
+
+def session_label(session_id: str) -> str:
+    """The label value: the id, or a digest where it could be a phone number."""
+    if _NUMBER.search(session_id):
+        return f"id-{blake2s(session_id.encode(), digest_size=8).hexdigest()}"
+    return session_id.translate(_ESCAPED)
+
+
+def _joined(lines: Iterable[str]) -> bytes:
+    text = "\n".join(lines)
+    return f"{text}\n".encode() if text else b""
+
+
+def _head(name: str) -> list[str]:
+    it = PROMETHEUS[name]
+    told = it.what + (f" ({it.window})" if it.window != "now" else "")
+    return [f"# HELP {it.series} {told}.", f"# TYPE {it.series} {it.kind}"]
+
+
+def _one(name: str, samples: Iterable[Sample]) -> list[str]:
+    full = PROMETHEUS[name].series
+    return [*_head(name), *(f"{full}{labels} {_number(value)}" for labels, value in samples)]
 
 
 def _number(value: float) -> str:
@@ -37,38 +118,40 @@ def _labelled(label: str, values: Mapping[str, float]) -> list[Sample]:
     return [(f'{{{label}="{key}"}}', value) for key, value in sorted(values.items())]
 
 
-def _fleet(metrics: Metrics) -> list[str]:
-    totals = dict(zip(TOTALS, metrics.totals, strict=True))
-    rate = metrics.error_rate()
-    lines = [
-        *_one("sessions", "gauge", "Sessions by state.", _labelled("state", metrics.states())),
-        *_one(
-            "active_connections",
-            "gauge",
-            "Connections that are logged in.",
-            [("", metrics.active_connections)],
-        ),
-        *_one("dials_total", "counter", "Finished dials by outcome.", _labelled("outcome", metrics.dials)),
-        *_one("closes_total", "counter", "Ended connections by reason.", _labelled("reason", metrics.closes)),
-        *_one(
-            "reconnects_total", "counter", "Logins after a session's first.", [("", metrics.reconnects_total)]
-        ),
-        *_histogram(metrics, totals["response_count"], totals["response_sum_s"]),
-    ]
-    for name, what in (
-        ("messages_received", "Inbound messages committed and answered."),
-        ("frames_received", "Frames received."),
-        ("frames_sent", "Frames sent."),
-        ("bytes_received", "Bytes received in frames."),
-        ("bytes_sent", "Bytes sent in frames."),
-        ("stanzas_malformed", "Stanzas that did not parse."),
-        ("requests_sent", "Requests sent."),
-        ("requests_failed", "Requests without a good answer."),
-    ):
-        lines += _one(f"{name}_total", "counter", what, [("", totals[name])])
-    if rate is not None:
-        lines += _one("error_ratio", "gauge", "Failed share of dials and requests over 5 min.", [("", rate)])
+def _plain(values: Mapping[str, object]) -> list[str]:
+    """One sample each; what is not known is left out."""
+    lines: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, int | float):
+            lines += _one(name, [("", value)])
     return lines
+
+
+def _fleet(metrics: Metrics) -> list[str]:
+    totals = metrics.totals
+    states = {state.value: 0 for state in State} | dict(metrics.states())
+    return [
+        *_one("sessions", _labelled("state", states)),
+        *_plain({"active_connections": metrics.active_connections}),
+        *_one("dials_total", _labelled("outcome", {"online": 0, "failed": 0} | dict(metrics.dials))),
+        *_one("closes_total", _labelled("reason", metrics.closes)),
+        *_plain({"reconnects_total": metrics.reconnects_total}),
+        *_histogram(metrics, totals["response_count"], totals["response_sum_s"]),
+        *_plain({f"{name}_total": totals[name] for name in _COUNTED}),
+        *_plain({"error_ratio": metrics.error_rate()}),
+    ]
+
+
+_COUNTED: Final = (
+    "messages_received",
+    "frames_received",
+    "frames_sent",
+    "bytes_received",
+    "bytes_sent",
+    "stanzas_malformed",
+    "requests_sent",
+    "requests_failed",
+)
 
 
 def _histogram(metrics: Metrics, count: float, total_s: float) -> list[str]:
@@ -77,106 +160,122 @@ def _histogram(metrics: Metrics, count: float, total_s: float) -> list[str]:
         (f'_bucket{{le="{bound}"}}', reached)
         for bound, reached in zip(bounds, accumulate(metrics.buckets), strict=True)
     ]
-    samples = [*buckets, ("_sum", total_s), ("_count", count)]
-    return _one("response_seconds", "histogram", "Answered round trips: ping, iq, send to ack.", samples)
+    return _one("response_seconds", [*buckets, ("_sum", total_s), ("_count", count)])
 
 
 def _machine(metrics: Metrics) -> list[str]:
-    system, use = metrics.system(), metrics.machine.process()
-    values: list[tuple[str, str, str, object]] = [
-        ("memory_total_bytes", "gauge", "Memory of the cgroup or host.", system["totalMemory"]),
-        ("memory_used_bytes", "gauge", "Memory in use there.", system["usedMemory"]),
-        ("cpu_ratio", "gauge", "CPU in use there, 0 to 1.", system["cpuUsage"]),
-        ("process_resident_memory_bytes", "gauge", "Resident memory of this process.", use.rss_bytes),
-        ("process_anonymous_memory_bytes", "gauge", "Anonymous part of it.", use.rss_anon_bytes),
-        ("process_open_fds", "gauge", "Open file descriptors.", use.open_fds),
-        ("process_cpu_seconds_total", "counter", "CPU time used by this process.", use.cpu_s),
-        ("loop_lag_seconds", "gauge", "How late the Trio thread's last sample was.", metrics.loop_lag_s),
-        (
-            "session_faults_total",
-            "counter",
-            "Exceptions of ours that ended one session's connection.",
-            metrics.session_faults(),
-        ),
-    ]
-    return _plain(values)
+    system, process = metrics.system(), metrics.process()
+    return _plain(
+        {
+            "memory_total_bytes": system["totalMemory"],
+            "memory_used_bytes": system["usedMemory"],
+            "cpu_ratio": system["cpuUsage"],
+            "process_uptime_seconds": process["uptime"],
+            "process_resident_memory_bytes": process["rss"],
+            "process_anonymous_memory_bytes": process["rssAnon"],
+            "process_fixed_memory_bytes": process["fixed"],
+            "process_memory_per_session_bytes": process["perSession"],
+            "process_open_fds": process["openFds"],
+            "process_threads": process["threads"],
+            "process_cpu_seconds_total": process["cpuSeconds"],
+            "loop_lag_seconds": process["loopLag"],
+            "handler_exceptions_total": process["handlerExceptions"],
+            "session_faults_total": process["sessionFaults"],
+            "history_bytes": process["historyBytes"],
+        }
+    )
 
 
 def _engine(metrics: Metrics) -> list[str]:
     stats = metrics.sources.stats()
     return _plain(
-        [
-            (
-                "engine_loop_lag_seconds",
-                "gauge",
-                "The longest that a timer or a turn of the I/O thread was late, in the last 30 to 60 s.",
-                stats.loop_lag_s,
-            ),
-            (
-                "engine_heartbeat_age_seconds",
-                "gauge",
-                "Since the last turn of the I/O thread.",
-                stats.heartbeat_age_s,
-            ),
-            ("engine_outbox_depth", "gauge", "Events that wait for Python.", stats.outbox_depth),
-            (
-                "engine_outbox_dropped_total",
-                "counter",
-                "Events that did not fit.",
-                stats.outbox_dropped_total,
-            ),
-            (
-                "engine_held_input_bytes",
-                "gauge",
-                "Input that waits for the rest of its frame, over all connections.",
-                stats.held_input_bytes,
-            ),
-            ("engine_dialling", "gauge", "Dials under way.", stats.dialling),
-            ("engine_dials_total", "counter", "Dials started.", stats.dials_total),
-            ("engine_turns_total", "counter", "Turns of the I/O thread.", stats.turns_total),
-            ("engine_tls_resumed_total", "counter", "TLS sessions resumed.", stats.tls_resumed_total),
-            ("engine_panics_total", "counter", "Sessions ended by a panic.", stats.panics_total),
-            (
-                "oldest_unanswered_stanza_seconds",
-                "gauge",
-                "Oldest stanza we owe an answer.",
-                metrics.oldest_unanswered_s,
-            ),
-        ]
+        {
+            "engine_connections": stats.sessions,
+            "engine_dialling": stats.dialling,
+            "engine_loop_lag_seconds": stats.loop_lag_s,
+            "engine_heartbeat_age_seconds": stats.heartbeat_age_s,
+            "engine_outbox_depth": stats.outbox_depth,
+            "engine_outbox_dropped_total": stats.outbox_dropped_total,
+            "engine_held_input_bytes": stats.held_input_bytes,
+            "engine_dials_total": stats.dials_total,
+            "engine_turns_total": stats.turns_total,
+            "engine_tls_resumed_total": stats.tls_resumed_total,
+            "engine_panics_total": stats.panics_total,
+            "oldest_unanswered_stanza_seconds": metrics.oldest_unanswered_s,
+        }
     )
 
 
 def _store(metrics: Metrics) -> list[str]:
     store = metrics.sources.store_health()
     return _plain(
-        [
-            ("store_queued", "gauge", "Batches that wait for a commit.", store.queued),
-            ("store_oldest_age_seconds", "gauge", "Age of the oldest of them.", store.oldest_age_s),
-            ("store_commits_total", "counter", "Commits.", store.commits_total),
-            ("store_batches_total", "counter", "Batches committed.", store.batches_total),
-            ("store_failed_total", "counter", "Failed commits.", store.failed_total),
-            ("store_wal_bytes", "gauge", "Size of the write-ahead log.", store.wal_bytes),
-            ("store_inbox_pending", "gauge", "Messages that no consumer has confirmed.", store.inbox_pending),
-            (
-                "store_dead_letters",
-                "gauge",
-                "Messages that could not be decoded and were refused; kept as they came.",
-                store.dead_letters,
-            ),
-            (
-                "store_dead_letters_dropped_total",
-                "counter",
-                "Such messages for which there was no room.",
-                store.dead_letters_dropped_total,
-            ),
-            ("store_disk_full", "gauge", "1 while the disk is full.", int(store.disk_full)),
-        ]
+        {
+            "store_queued": store.queued,
+            "store_oldest_age_seconds": store.oldest_age_s,
+            "store_commits_total": store.commits_total,
+            "store_batches_total": store.batches_total,
+            "store_failed_total": store.failed_total,
+            "store_wal_bytes": store.wal_bytes,
+            "store_inbox_pending": store.inbox_pending,
+            "store_dead_letters": store.dead_letters,
+            "store_dead_letters_dropped_total": store.dead_letters_dropped_total,
+            "store_disk_full": int(store.disk_full),
+        }
     )
 
 
-def _plain(values: Iterable[tuple[str, str, str, object]]) -> list[str]:
-    lines: list[str] = []
-    for name, kind, what, value in values:
-        if isinstance(value, int | float):
-            lines += _one(name, kind, what, [("", value)])
-    return lines
+# -- one session
+
+
+def _state(_metrics: Metrics, session: str, state: State) -> list[str]:
+    return [f'runner_session_state{{session="{session_label(session)}",state="{state.value}"}} 1']
+
+
+def _uptime(metrics: Metrics, session: str, _state: State) -> list[str]:
+    value = metrics.session_uptime_s(session)
+    return [f'runner_session_uptime_seconds{{session="{session_label(session)}"}} {_number(value)}']
+
+
+def _messages(metrics: Metrics, session: str, _state: State) -> list[str]:
+    label = session_label(session)
+    value = metrics.messages_of(session)
+    return [f'runner_session_messages_total{{session="{label}",direction="in"}} {value}']
+
+
+def _errors(metrics: Metrics, session: str, _state: State) -> list[str]:
+    label = session_label(session)
+    return [
+        f'runner_session_errors_total{{session="{label}",kind="{kind}"}} {count}'
+        for kind, count in metrics.errors_of(session).items()
+    ]
+
+
+def _reconnects(metrics: Metrics, session: str, _state: State) -> list[str]:
+    value = metrics.reconnects_of(session)
+    return [f'runner_session_reconnects_total{{session="{session_label(session)}"}} {value}']
+
+
+def _responses(metrics: Metrics, session: str, _state: State) -> list[str]:
+    label = session_label(session)
+    count, total_s, times = metrics.responses_of(session)
+    quantiles = {"0.5": times.p50_ms, "0.95": times.p95_ms, "0.99": times.p99_ms}
+    name = "runner_session_response_seconds"
+    return [
+        *(
+            f'{name}{{session="{label}",quantile="{quantile}"}} {_number(ms / 1000)}'
+            for quantile, ms in quantiles.items()
+            if ms is not None
+        ),
+        f'{name}_sum{{session="{label}"}} {_number(total_s)}',
+        f'{name}_count{{session="{label}"}} {count}',
+    ]
+
+
+_FAMILIES: Final[Mapping[str, Callable[[Metrics, str, State], list[str]]]] = {
+    "session_state": _state,
+    "session_uptime_seconds": _uptime,
+    "session_messages_total": _messages,
+    "session_errors_total": _errors,
+    "session_reconnects_total": _reconnects,
+    "session_response_seconds": _responses,
+}

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runner.engine import Counters, Engine, EngineEvent, EngineStats
+    from runner import _core
+    from runner.counters import CounterTable
+    from runner.engine import EngineEvent, EngineStats
 
 
 class WatchedEngine:
     """Passes everything on; each event is shown to `observe` before the supervisor gets it."""
 
-    def __init__(self, engine: Engine, observe: Callable[[EngineEvent], None]) -> None:
+    def __init__(
+        self, engine: _core.Engine, counters: CounterTable, observe: Callable[[EngineEvent], None]
+    ) -> None:
         self._engine = engine
+        self.counters = counters
         self._observe = observe
         self.fileno = engine.fileno
         self.open = engine.open
@@ -29,10 +34,6 @@ class WatchedEngine:
         for event in events:
             self._observe(event)
         return events
-
-    def counters(self) -> Sequence[Counters]:
-        """All sessions in one call."""
-        return self._engine.counters()
 
     def stats(self) -> EngineStats:
         """A snapshot of the I/O thread."""

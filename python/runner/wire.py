@@ -1,6 +1,6 @@
-"""The node codec for Python: tests, benches and tools.
+"""The node codec and the Noise cipher for Python: tests, benches and tools.
 
-The runner itself reads and writes nodes in Rust; nothing on its hot path comes through here.
+The runner itself reads, writes and seals in Rust; nothing on its hot path comes through here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from runner import _core
+
+NoiseTransport = _core.NoiseTransport
 
 Content: TypeAlias = "list[Node] | bytes | str | None"
 _Encodable: TypeAlias = "tuple[str, dict[str, str], list[_Encodable] | bytes | str | None]"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner import _core
+from runner.counters import PHASE_CLOSED, TOTALS, CounterTable, known
 from support.devices import import_device
 
 if TYPE_CHECKING:
@@ -157,6 +158,52 @@ def test_counters_and_stats_describe_a_connection(engine: _core.Engine) -> None:
     assert row.phase == "closed"
     engine.forget("a")
     assert engine.counters() == []
+
+
+def test_columns_say_what_the_counters_say(engine: _core.Engine) -> None:
+    table = CounterTable(engine.columns)
+    assert (table.refresh().totals.keys(), table.rows) == (set(TOTALS), {})
+    engine.open("a", 3, version=VERSION)
+    wait_for(engine, lambda event: event.phase == "upgrading")
+    engine.open("nobody", 1, version=VERSION)
+    wait_for(engine, lambda event: event.kind == "closed")
+    reading = table.refresh()
+    by_id = {row.session_id: row for row in engine.counters()}
+    assert table.rows.keys() == by_id.keys() == {"a", "nobody"}
+    for session_id, row in table.rows.items():
+        counted = by_id[session_id]
+        assert reading.connections[row] == counted.connection
+        assert _core.phases()[reading.phases[row]] == counted.phase
+        assert reading.messages_received[row] == counted.messages_received
+        assert reading.requests_failed[row] == counted.requests_failed
+        assert reading.stanzas_malformed[row] == counted.stanzas_malformed
+        assert reading.responses[row] == counted.response_count
+        assert reading.pings_unanswered[row] == counted.pings_sent - counted.pongs_received
+        for column in ("online_ages_s", "last_pong_ages_s", "pong_rtts_s"):
+            assert known(getattr(reading, column)[row]) is None
+    assert reading.totals["bytes_sent"] == sum(row.bytes_sent for row in by_id.values()) > 0
+    width = len(_core.RESPONSE_BUCKETS_S) + 1
+    assert len(reading.response_buckets) == width * len(reading.births)
+    assert reading.response_totals == [0] * width
+    assert (reading.online, reading.oldest_unanswered_s) == (0, 0.0)
+    assert _core.phases()[PHASE_CLOSED] == "closed"
+
+
+def test_a_forgotten_session_leaves_its_totals_and_its_row(engine: _core.Engine) -> None:
+    table = CounterTable(engine.columns)
+    engine.open("a", 1, version=VERSION)
+    wait_for(engine, lambda event: event.phase == "upgrading")
+    engine.close("a", 1, "stopped")
+    wait_for(engine, lambda event: event.kind == "closed")
+    before = table.refresh()
+    sent = before.totals["bytes_sent"]
+    assert sent > 0
+    engine.forget("a")
+    assert table.refresh().totals["bytes_sent"] == sent
+    assert (table.rows, table.now.births[0]) == ({}, 0)
+    engine.open("b", 1, version=VERSION)
+    wait_for(engine, lambda event: event.kind == "closed")
+    assert (table.refresh().births[0] > before.births[0], table.rows) == (True, {"b": 0})
 
 
 @pytest.mark.parametrize(

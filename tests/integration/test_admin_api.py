@@ -18,7 +18,7 @@ from runner.admin.guard import PEER, Access
 from runner.admin.peer import Peer
 from runner.admin.tokens import parse
 from runner.session import State
-from support.fleet import FakeFleet, a_backend, a_view
+from support.fleet import AN_ALERT, FakeAlerts, FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -298,10 +298,57 @@ async def test_health_says_ready_by_its_status(fleet: FakeFleet) -> None:
         assert (await client.get("/health/ready")).status_code == 503
 
 
+async def test_named_sessions_only_are_shown_when_some_are_named(client: httpx2.AsyncClient) -> None:
+    for path in ("/performance-metrics", "/api/sessions", "/reconnection-status"):
+        body = (await client.get(f"{path}?session=shop,none&session=desk-1&session=shop")).json()
+        assert [row["id"] for row in body["sessions"]] == ["shop", "desk-1"]
+        assert (body["matched"], body["next"]) == (2, None)
+
+
+async def test_the_history_lists_its_names_and_gives_what_is_asked_for(client: httpx2.AsyncClient) -> None:
+    names = (await client.get("/api/metrics/history")).json()["metrics"]
+    assert {"cpuUsage", "loopLagMs", "sessions.online"} <= {it["name"] for it in names}
+    assert all(it["unit"] and it["description"] for it in names)
+    answer = await client.get(
+        "/api/metrics/history?metric=cpuUsage,openFds&since=1795694594472&until=5&points=7"
+    )
+    assert answer.json() == {
+        "resolutions": [
+            {"stepS": 10, "spanS": 3600},
+            {"stepS": 60, "spanS": 21600},
+            {"stepS": 300, "spanS": 86400},
+        ],
+        "series": {
+            name: {"stepS": 10, "at": [1795694594472, 5], "values": [7, None]}
+            for name in ("cpuUsage", "openFds")
+        },
+    }
+    assert (await client.get("/api/metrics/history?metric=cpuUsage")).json()["series"]["cpuUsage"]["at"] == [
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("metric=nope,cpuUsage", "nope"),
+        ("metric=cpuUsage&since=-1", "since"),
+        ("metric=cpuUsage&points=x", "points"),
+    ],
+)
+async def test_a_wrong_question_to_the_history_is_explained(
+    client: httpx2.AsyncClient, query: str, named: str
+) -> None:
+    answer = await client.get(f"/api/metrics/history?{query}")
+    assert (answer.status_code, answer.json()["error"]) == (422, "parameter_wrong")
+    assert named in answer.json()["message"]
+
+
 async def test_prometheus_text_has_its_type(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert answer.text.startswith("runner_sessions")
+    assert answer.text == 'runner_sessions{state="online"} 1\nrunner_up 1\n'
 
 
 async def test_log_lines_are_given_as_json_lines(client: httpx2.AsyncClient, backend: Backend) -> None:
@@ -507,3 +554,53 @@ async def test_the_doctor_gives_the_findings_of_tune(client: httpx2.AsyncClient)
     assert (await client.get("/api/system/doctor")).json()["sessions"] == 3
     for wrong in ("0", "-1", "many", "1000001"):
         assert (await client.get(f"/api/system/doctor?sessions={wrong}")).status_code == 422
+
+
+async def test_alerts_are_shown_acknowledged_resolved_and_silenced(
+    client: httpx2.AsyncClient, backend: Backend
+) -> None:
+    desk = backend.alerts
+    assert isinstance(desk, FakeAlerts)
+    assert (await client.get("/api/alerts")).json()["active"] == [AN_ALERT]
+    assert (await client.get("/api/alerts/definitions")).json() == {"definitions": []}
+    assert (await client.get("/api/alerts/silences")).json() == {"silences": []}
+    assert (await client.get("/api/alerts/history?limit=7&before=al_0")).status_code == 200
+    answer = await client.post("/api/alerts/al_1/ack")
+    assert (answer.status_code, answer.json()["acknowledgedBy"]) == (200, "operator")
+    answer = await client.post("/api/alerts/al_1/ack", json={"by": "ana", "note": "on it"})
+    assert answer.json()["acknowledgedBy"] == "ana"
+    assert (await client.post("/api/alerts/al_1/resolve")).status_code == 200
+    answer = await client.post("/api/alerts/silences", json={"alert": "*", "about": "shop-*", "minutes": 5})
+    assert (answer.status_code, answer.json()) == (201, {"id": "sil_1", "alert": "*"})
+    assert (await client.delete("/api/alerts/silences/sil_1")).status_code == 200
+    assert desk.called == [
+        ("history", 7, "al_0"),
+        ("ack", "al_1", "operator", None),
+        ("ack", "al_1", "ana", "on it"),
+        ("resolve", "al_1"),
+        ("silence", "*", "shop-*", 5.0, ""),
+        ("unsilence", "sil_1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/api/alerts/al_2/ack", None, 404),
+        ("POST", "/api/alerts/al_2/resolve", None, 404),
+        ("DELETE", "/api/alerts/silences/sil_2", None, 404),
+        ("GET", "/api/alerts/history?limit=0", None, 422),
+        ("POST", "/api/alerts/al_1/ack", "[", 422),
+        ("POST", "/api/alerts/al_1/ack", '{"who":"ana"}', 422),
+        ("POST", "/api/alerts/silences", "", 422),
+        ("POST", "/api/alerts/silences", '{"alert":"*","minutes":0}', 422),
+        ("POST", "/api/alerts/silences", '{"alert":"*","minutes":1e99}', 422),
+        ("POST", "/api/alerts/silences", '{"alert":"*","about":7}', 422),
+    ],
+)
+async def test_alerts_refuse_what_is_wrong(
+    client: httpx2.AsyncClient, method: str, path: str, body: str | None, status: int
+) -> None:
+    answer = await client.request(method, path, content=body)
+    assert answer.status_code == status
+    assert answer.json().keys() >= {"error", "message"}

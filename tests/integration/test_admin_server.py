@@ -375,7 +375,7 @@ async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operat
     access = Access(parse(f"{TOKEN}:{scopes}"))
     async with served(tmp_path, access=access) as running, await running.over_tcp() as stream:
         receiver = Receiver(stream)
-        await receiver.connect("/ws?events=*", **{"x-api-key": TOKEN})
+        await receiver.connect("/ws?events=session.status", **{"x-api-key": TOKEN})
         await subscribed(running)
         running.fleet.change("desk-1", state=State.PARKED, detail="<failure appeal_token='hunter2'/>")
         message = await receiver.message()
@@ -395,15 +395,36 @@ async def test_a_websocket_gets_metrics_when_it_asks(tmp_path: Path) -> None:
         await subscribed(running)
         numbers = running.backend.numbers
         assert isinstance(numbers, FakeNumbers)
+        for _ in range(2):  # at once, and again with the next sample
+            first, second = await receiver.message(), await receiver.message()
+            assert (first["event"], first["payload"]["states"]["online"]) == ("system.metrics", 3)
+            assert (second["event"], second["session"], second["payload"]["connectionUptime"]) == (
+                "session.metrics",
+                "desk-1",
+                3.5,
+            )
+            await trio.testing.wait_all_tasks_blocked()
+            numbers.sampled.set()
+
+
+async def test_whoever_waits_for_metrics_is_told_once_that_none_will_come(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        numbers = running.backend.numbers
+        assert isinstance(numbers, FakeNumbers)
+        numbers.monitoring = False
+        receiver = Receiver(stream)
+        await receiver.connect("/ws?events=system.metrics")
+        told = await receiver.message()
+        assert told["event"] == "metrics.paused"
+        assert "WHATSAPP_PERFORMANCE_MONITORING" in told["payload"]["reason"]
+        numbers.monitoring = True
         await trio.testing.wait_all_tasks_blocked()
         numbers.sampled.set()
-        first, second = await receiver.message(), await receiver.message()
-        assert (first["event"], first["payload"]["activeConnections"]) == ("system.metrics", 1)
-        assert (second["event"], second["session"], second["payload"]["connectionUptime"]) == (
-            "session.metrics",
-            "desk-1",
-            3.5,
-        )
+        assert (await receiver.message())["event"] == "system.metrics"
+        numbers.monitoring = False
+        await trio.testing.wait_all_tasks_blocked()
+        numbers.sampled.set()
+        assert (await receiver.message())["event"] == "metrics.paused"
 
 
 async def test_a_slow_websocket_is_told_what_it_lost(tmp_path: Path) -> None:

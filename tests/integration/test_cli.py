@@ -24,11 +24,12 @@ from runner.admin.server import AdminServer
 from runner.admin.sockets import bind_unix
 from runner.admin.tokens import parse
 from runner.cli import tables
+from runner.cli.exits import Exit
 from runner.cli.fleet import COMMANDS
 from runner.cli.main import cli
 from runner.errors import AdminError, NotRunningError, RefusedError
 from runner.session import State
-from support.fleet import FakeFleet, a_backend, a_view
+from support.fleet import AN_ALERT, FakeAlerts, FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -215,10 +216,31 @@ def test_a_new_process_that_never_answers_is_told(served: Served, monkeypatch: p
     assert run("restart", "--yes", "--timeout", "0").exit_code == 3
 
 
+def test_alerts_are_shown_and_worked_on(served: Served) -> None:
+    assert said(run("alerts", "--json"))["active"] == [AN_ALERT]
+    table = run("alerts").stdout
+    assert "disk_full" in table
+    assert "firing" in table
+    assert run("alerts", "--history").stdout == "no alerts\n"
+    assert "acknowledged by ana" in run("alerts", "ack", "al_1", "--by", "ana", "--note", "on it").stdout
+    assert said(run("alerts", "resolve", "al_1", "--json")) == {"id": "al_1", "alert": "disk_full"}
+    assert "silent for 5 minutes" in run("alerts", "silence", "disk_full", "--minutes", "5").stdout
+    assert "sil_1" in run("alerts", "unsilence", "sil_1").stdout
+    assert run("alerts", "ack", "al_9").exit_code != Exit.DONE
+    desk = served.backend.alerts
+    assert isinstance(desk, FakeAlerts)
+    assert ("ack", "al_1", "ana", "on it") in desk.called
+    assert ("silence", "disk_full", None, 5.0, "") in desk.called
+
+
 def test_metrics_as_table_json_and_text(served: Served) -> None:
     assert "desk-1" in run("metrics").stdout
     assert said(run("metrics", "--json"))["system"]["cpuUsage"] == 0.1
-    assert run("metrics", "--prometheus").stdout == 'runner_sessions{state="online"} 1\n'
+    lines = run("metrics", "--prometheus").stdout.splitlines()
+    assert lines == [
+        'runner_sessions{state="online"} 1',
+        "runner_up 1",
+    ]
 
 
 def test_logs_are_printed_for_people_and_for_programs(served: Served) -> None:
@@ -487,7 +509,7 @@ def test_every_command_has_examples_and_takes_json() -> None:
     for words, command in commands_of(cli):
         shown = run(*words, "--help").stdout
         assert "Example" in shown, words
-        if not isinstance(command, click.Group) and words[0] not in {"run", "sim"}:
+        if not isinstance(command, click.Group) and words not in (["run"], ["sim"], ["service", "print"]):
             assert "--json" in shown, words
 
 

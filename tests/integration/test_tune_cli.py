@@ -68,7 +68,7 @@ def test_without_a_store_it_judges_for_a_thousand_and_makes_no_store(data: Path)
 @pytest.mark.usefixtures("host")
 def test_with_a_store_it_judges_for_the_sessions_in_it(data: Path) -> None:
     data.mkdir(mode=0o700)
-    store = open_store(data / "runner.db")
+    store = open_store(data / "runner.db", 60.0)
     for number in range(3):
         import_device(store, f"desk-{number}", f"{15550000000 + number}:3@s.whatsapp.net")
     store.close()

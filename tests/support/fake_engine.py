@@ -12,15 +12,19 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
 
+from runner.counters import PHASE_CLOSED, CounterTable
 from runner.engine import engine_full_error
+from support.columns import Counted, FakeColumns, FakeCounting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+PHASES = ["dialling", "securing", "upgrading", "handshaking", "authenticating", "online", "closing", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +44,12 @@ class FakeEvent:
     duration_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FakeCounters:
-    session_id: str
-    connection: int
-    phase: str
-    copy_age_s: float = 0.0
-    pings_sent: int = 10
-    pongs_received: int = 10
-    last_data_age_s: float | None = None
-    last_pong_age_s: float | None = None
-    pong_rtt_s: float | None = None
-    online_age_s: float | None = None
-
-
 @dataclass(slots=True)
 class FakeStats:
     loop_lag_s: float = 0.0
     heartbeat_age_s: float = 0.0
     outbox_dropped_total: int = 0
+    panics_total: int = 0
     store_stalled: bool = False
 
 
@@ -86,6 +77,8 @@ class FakeServer:
     closes_after_s: float | None = None
     """Closes every connection that long after its login."""
     resume_fails: bool = False
+    logout_answer: int | None = None
+    """Anything but None: logouts are not confirmed, and this is the code that came instead."""
 
 
 @dataclass(slots=True)
@@ -124,6 +117,8 @@ class FakeEngine:
         self.close_s = 0.02
         self.fake_stats = FakeStats()
         self.counter_overrides: dict[str, dict[str, object]] = {}
+        self.counting = FakeCounting()
+        self.counters = CounterTable(self.columns, clock)
         self.is_down = False
         self.is_full = False
         """Events wait undrained: every dial is refused."""
@@ -179,28 +174,38 @@ class FakeEngine:
         self._end_later(session_id, connection, self.close_s, reason, current.phase)
 
     def logout(self, session_id: str, connection: int) -> None:
-        self.close(session_id, connection, "logged_out_by_request")
+        if self.server.logout_answer is None:
+            return self.close(session_id, connection, "logged_out_by_request")
+        self.closes.append((self.clock(), session_id, connection, "logged_out_by_request"))
+        return self._later(self.close_s, lambda: self._unconfirmed(session_id, connection))
+
+    def _unconfirmed(self, session_id: str, connection: int) -> None:
+        current = self._live(session_id, connection)
+        if current is not None:
+            self._end(session_id, connection, "logout_unconfirmed", "closing", self.server.logout_answer)
 
     def forget(self, session_id: str) -> None:
         assert session_id not in self._connections, "forgotten while it is open"
         self.forgotten.append(session_id)
+        self.counting.forget(session_id)
 
-    def counters(self) -> list[FakeCounters]:
-        return [self._counters(session_id, it) for session_id, it in self._connections.items()]
+    def columns(self) -> FakeColumns:
+        for session_id in self.counting.places:
+            if session_id not in self._connections:
+                self.counting.of(session_id).phase = PHASE_CLOSED
+        for session_id, it in self._connections.items():
+            self.counting.put(session_id, self._counted(session_id, it))
+        return self.counting.read()
 
-    def _counters(self, session_id: str, connection: _Connection) -> FakeCounters:
-        now = self.clock()
-        values: dict[str, object] = {"session_id": session_id, "connection": connection.number}
-        values["phase"] = connection.phase
+    def _counted(self, session_id: str, connection: _Connection) -> Counted:
+        phase = PHASES.index(connection.phase)
+        counted = Counted(connection=connection.number, phase=phase)
         if connection.online_at is not None:
-            age_s = now - connection.online_at
-            values |= {
-                "online_age_s": age_s,
-                "last_pong_age_s": min(age_s, 5.0),
-                "last_data_age_s": min(age_s, 5.0),
-            }
-            values["pong_rtt_s"] = 0.04
-        return FakeCounters(**{**values, **self.counter_overrides.get(session_id, {})})  # type: ignore[arg-type]
+            age_s = self.clock() - connection.online_at
+            counted.online_age_s = age_s
+            counted.last_pong_age_s = counted.last_data_age_s = min(age_s, 5.0)
+            counted.pong_rtt_s = 0.04
+        return replace(counted, **self.counter_overrides.get(session_id, {}))  # type: ignore[arg-type]
 
     def stats(self) -> FakeStats:
         return self.fake_stats

@@ -11,7 +11,13 @@ import trio
 from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
 from runner.baileys_errors import CredentialsMissingError
 from runner.config import Settings
-from runner.errors import ImportRefusedError, RefusedError, RunnerError, UnknownSessionError
+from runner.errors import (
+    AdminError,
+    ImportRefusedError,
+    RefusedError,
+    RunnerError,
+    UnknownSessionError,
+)
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
@@ -138,8 +144,22 @@ class FakeNumbers:
     def __init__(self) -> None:
         self.sampled = trio.Event()
 
+        self.monitoring = True
+        self.failed = 0
+
     async def refresh(self) -> None:
         return
+
+    def live(self) -> dict[str, object]:
+        return {**self.system(), "states": {"online": 3, "parked": 1}}
+
+    def past(
+        self, names: Iterable[str], since_ms: int | None, until_ms: int | None, points: int
+    ) -> dict[str, object]:
+        return {name: {"stepS": 10, "at": [since_ms, until_ms], "values": [points, None]} for name in names}
+
+    def handler_failed(self) -> None:
+        self.failed += 1
 
     def system(self) -> dict[str, object]:
         return {"totalMemory": 1, "usedMemory": 1, "cpuUsage": 0.1, "activeConnections": 1, "errorRate": None}
@@ -150,6 +170,9 @@ class FakeNumbers:
             "messagesProcessed": 0,
             "messagesPerMinute": 0,
             "averageResponseTime": 12.5,
+            "responseTimeP50": 10.0,
+            "responseTimeP95": 20.0,
+            "responseTimeP99": 20.0,
             "errorCount": 0,
             "reconnectCount": 0,
         }
@@ -160,6 +183,64 @@ class FakeNumbers:
     async def next_sample(self) -> None:
         await self.sampled.wait()
         self.sampled = trio.Event()
+
+
+AN_ALERT = {
+    "id": "al_1",
+    "alert": "disk_full",
+    "severity": "critical",
+    "about": None,
+    "since": 1_700_000_000_000,
+    "text": "as injected",
+    "resolvedAt": None,
+    "suppressedBy": None,
+    "silencedUntil": None,
+    "acknowledgedAt": None,
+    "acknowledgedBy": None,
+}
+
+
+class FakeAlerts:
+    """A desk with one alert and no engine behind it."""
+
+    def __init__(self) -> None:
+        self.called: list[tuple[object, ...]] = []
+
+    def _known(self, wanted: str, known: str) -> None:
+        if wanted != known:
+            raise AdminError(404, "unknown_alert", f"no alert {wanted!r} is active")
+
+    def active(self) -> dict[str, object]:
+        return {"active": [AN_ALERT], "counts": {}, "silences": self.silences()}
+
+    def history(self, limit: int, before: str | None) -> dict[str, object]:
+        self.called.append(("history", limit, before))
+        return {"alerts": [], "next": None}
+
+    def definitions(self) -> dict[str, object]:
+        return {"definitions": []}
+
+    def acknowledge(self, alert_id: str, by: str, note: str | None) -> dict[str, object]:
+        self._known(alert_id, "al_1")
+        self.called.append(("ack", alert_id, by, note))
+        return {"id": alert_id, "alert": "disk_full", "acknowledgedBy": by}
+
+    def resolve(self, alert_id: str) -> dict[str, object]:
+        self._known(alert_id, "al_1")
+        self.called.append(("resolve", alert_id))
+        return {"id": alert_id, "alert": "disk_full"}
+
+    def silences(self) -> list[dict[str, object]]:
+        return []
+
+    def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]:
+        self.called.append(("silence", alert, about, minutes, note))
+        return {"id": "sil_1", "alert": alert}
+
+    def unsilence(self, silence_id: str) -> dict[str, object]:
+        self._known(silence_id, "sil_1")
+        self.called.append(("unsilence", silence_id))
+        return {"id": silence_id}
 
 
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
@@ -194,11 +275,12 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
             live=True, ready=healthy, checks=(Check("store", healthy),), process=process()
         ),
         create=create,
-        prometheus=lambda: b'runner_sessions{state="online"} 1\n',
+        prometheus=lambda: iter([b'runner_sessions{state="online"} 1\n', b"", b"runner_up 1\n"]),
         logs=LogBuffer(100),
         version=lambda: {"version": "0.1.0"},
         fleet=lambda: {"states": {"online": len(fleet.views)}},
         doctor=diagnose,
         stopping=trio.Event(),
         restart=restart,
+        alerts=FakeAlerts(),
     )

@@ -184,6 +184,7 @@ class RunnerProcess(Process):
         server: ReferenceServer | SimulatorProcess,
         settings: dict[str, str] | None = None,
         code: str | None = None,
+        module: str = "runner",
     ) -> None:
         """`code` runs instead of `python -m runner`: it patches something and calls the runner's main."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,7 @@ class RunnerProcess(Process):
         )
         env.update(settings or {})
         self.env = env
-        command = ["-m", "runner"] if code is None else ["-c", code]
+        command = ["-m", module] if code is None else ["-c", code]
         super().__init__([sys.executable, *command], env, directory / "runner.log")
 
     def request(
@@ -282,7 +283,7 @@ def import_all(parent: Path, env: dict[str, str]) -> subprocess.CompletedProcess
     """`python -m runner import --all PARENT` with a runner's settings; fails with what it said."""
     done = subprocess.run(
         [sys.executable, "-m", "runner", "import", "--all", str(parent), "--json"],
-        env=env,
+        env={**os.environ, **env},
         cwd=ROOT,
         capture_output=True,
         text=True,

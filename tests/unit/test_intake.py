@@ -232,3 +232,13 @@ def test_a_proxy_for_many_is_in_the_durable_state_of_each(store: _core.Store, tm
     for known in store.sessions():
         durable, problem = from_json(known.policy, 0.0, 0, Policy())
         assert (durable.proxy, durable.desired, problem) == ("socks5://u:p@10.0.0.7:1080", True, None)
+
+
+def test_what_is_imported_without_starting_is_stopped_at_the_next_run(store: _core.Store) -> None:
+    """The old program may still run: a device that is dialled all the same knocks it off."""
+    list(Intake(store, start=False).take_over_all([("desk-1", VECTORS / "one")]))
+    assert store.flush(10.0)
+    (session,) = store.sessions()
+    assert session.policy is not None
+    durable, problem = from_json(session.policy, 0.0, 0, Policy())
+    assert (durable.desired, durable.proxy, problem) == (False, None, None)

@@ -60,7 +60,7 @@ LIMITED: Final = {"failure_rate_limited", "stream_rate_limited"}
 STAY: Final = {"stopped", "forced", "shutdown"}
 SINGLE: Final = {
     "failure_temporary_ban", "failure_client_outdated", "fd_exhausted", "logged_out_by_request",
-    "resume_failed",
+    "resume_failed", "logout_unconfirmed",
 }  # fmt: skip
 NEVER_FORCED: Final = {
     "failure_logged_out", "failure_temporary_ban", "failure_locked", "failure_banned", "stream_unauthorized",
@@ -90,6 +90,12 @@ def test_every_row_is_named_in_exactly_one_group_of_this_file() -> None:
     groups = (BACKOFF, PATH, AT_ONCE, PARK, CONFIRM, LIMITED, STAY, SINGLE)
     assert sum(map(len, groups)) == len(set.union(*groups)) == len(TABLE)
     assert set.union(*groups) == set(TABLE)
+
+
+def test_an_unconfirmed_logout_dials_again_and_is_held_against_nobody() -> None:
+    decision, history = after("logout_unconfirmed", phase="closing", online_s=100.0)
+    assert decision == RetryNow()
+    assert (history.failures, history.breaker.failures, history.flap_count(NOW, 3600.0)) == (0, 0, 0)
 
 
 def test_a_reason_from_the_future_backs_off_and_feeds_the_breaker() -> None:
@@ -325,7 +331,7 @@ def test_zero_retries_means_no_limit() -> None:
 
 @pytest.mark.pain(6)
 @pytest.mark.parametrize(
-    "reason", ["failure_service_unavailable", "connection_reset", "store_stalled", "tcp_timeout"]
+    "reason", ["failure_service_unavailable", "connection_reset", "rebuilt", "tcp_timeout"]
 )
 def test_at_the_most_retries_the_delay_doubles_up_to_an_hour_with_the_breaker_closed(reason: str) -> None:
     """None of these opens the session's breaker, so only the delay can slow the session down."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.counters import PHASE_CLOSED, CounterTable
 from runner.errors import UnknownSessionError
 from runner.reconnect.policy import Policy
 from runner.session import Deadlines, State
 from runner.supervisor import commands
-from support.fake_engine import FakeCounters, FakeEvent, FakeServer, FakeStore
+from support.fake_engine import FakeEvent, FakeServer, FakeStore
 from support.world import FAST, World
+
+if TYPE_CHECKING:
+    from support.columns import FakeColumns
 
 pytestmark = pytest.mark.usefixtures("quiet_logs")
 POLICY = Policy()
@@ -331,7 +336,7 @@ def test_an_engine_that_stays_without_room_is_an_incident_until_it_has_some() ->
     assert not world.machine.incidents.open()
 
 
-@pytest.mark.parametrize("facts", [{"phase": "closed"}, {"connection": 99}])
+@pytest.mark.parametrize("facts", [{"phase": PHASE_CLOSED}, {"connection": 99}])
 def test_counters_that_show_another_connection_or_a_closed_one_prove_the_loss(
     facts: dict[str, object],
 ) -> None:
@@ -361,14 +366,14 @@ def test_an_old_copy_of_the_counters_proves_no_loss() -> None:
 def test_ages_are_of_the_moment_at_which_the_engine_gave_them(monkeypatch: pytest.MonkeyPatch) -> None:
     world = online()
     world.run(60)
-    look = world.engine.counters
+    look = world.engine.columns
 
-    def late() -> list[FakeCounters]:
+    def late() -> FakeColumns:
         world.now += 0.25  # what the call waits for a thread that stands still
-        return [replace(entry, last_pong_age_s=5.0) for entry in look()]
+        return look()
 
-    monkeypatch.setattr(world.engine, "counters", late)
-    world.run(10)
+    monkeypatch.setattr(world.engine, "counters", CounterTable(late, lambda: world.now))
+    world.engine.counters.refresh()
     shown = world.machine.view("a")
     assert shown is not None
     assert shown.last_pong_at == world.unix_ms - 5000

@@ -7,7 +7,7 @@ import pytest
 from runner.reconnect.history import Durable, to_json
 from runner.reconnect.policy import Policy
 from runner.supervisor import commands
-from support.fake_engine import FakeCounters, FakeServer, FakeStore
+from support.fake_engine import FakeServer, FakeStore
 from support.world import World, names
 
 pytestmark = pytest.mark.usefixtures("quiet_logs")
@@ -50,14 +50,7 @@ def test_closes_that_the_engine_does_not_confirm_cost_one_look_at_it_in_a_turn(
     monkeypatch.setattr(world.engine, "close", lambda *_args: None)
     for row in list(world.machine.rows.values()):
         commands.stop(world.machine, row)
-    looks: list[list[FakeCounters]] = []
-    look = world.engine.counters
-
-    def counted() -> list[FakeCounters]:
-        looks.append(look())
-        return looks[-1]
-
-    monkeypatch.setattr(world.engine, "counters", counted)
+    before = world.engine.counting.reads
     world.now += world.machine.options.deadlines.closing_s
     world.machine.turn()
-    assert len(looks) == 1
+    assert world.engine.counting.reads - before == 1

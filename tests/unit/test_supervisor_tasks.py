@@ -149,6 +149,56 @@ async def test_add_remove_and_logout(autojump_clock: trio.testing.MockClock) -> 
         assert it.state("b") is State.ONLINE, "new credentials, new life"
 
 
+@pytest.mark.pain(12)
+async def test_a_logout_that_the_server_does_not_confirm_keeps_the_session(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running("a") as it:
+        await trio.sleep(40)
+        it.engine.server.logout_answer = 0
+        with pytest.raises(RefusedError, match="did not confirm") as refused:
+            await it.supervisor.logout("a")
+        assert refused.value.reason == "logout_unconfirmed"
+        await trio.sleep(10)
+        assert it.state() is State.ONLINE, "it is linked still, and wanted"
+        assert not it.store.archived
+        it.engine.server.logout_answer = 401
+        await it.supervisor.logout("a")
+        assert it.state() is State.LOGGED_OUT
+
+
+async def test_a_logout_that_is_overtaken_by_a_stop_is_not_told_as_done(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running("a") as it:
+        await trio.sleep(40)
+        it.engine.close_s = 5.0
+
+        async def stop_soon() -> None:
+            await trio.sleep(1)
+            it.supervisor.stop("a")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_soon)
+            with pytest.raises(RefusedError):
+                await it.supervisor.logout("a")
+        assert it.state() is State.STOPPED
+
+
+async def test_a_caller_does_not_hang_on_a_connection_that_does_not_close(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running("a") as it:
+        await trio.sleep(40)
+        it.engine.never_closes.add("a")
+        began = trio.current_time()
+        with pytest.raises(RefusedError) as refused:
+            await it.supervisor.remove("a")
+        assert refused.value.reason == "close_stuck"
+        assert trio.current_time() - began < 60
+        assert it.supervisor.view("a") is not None, "it is still there, so it is shown"
+
+
 async def test_logging_out_needs_an_open_connection(autojump_clock: trio.testing.MockClock) -> None:
     async with running("a", server=FakeServer(refuses=True)) as it:
         await trio.sleep(1)

@@ -156,8 +156,8 @@ def test_overcommit_matters_only_when_it_is_strict() -> None:
 
 
 def test_a_backlog_below_ours_is_the_only_one_that_matters() -> None:
-    assert status(sysctls(net__core__somaxconn="128"), "listen-backlog") is Status.NOT_ADVISED
-    assert status(sysctls(net__core__somaxconn="127"), "listen-backlog") is Status.ADVISED
+    assert status(sysctls(net__core__somaxconn="1024"), "listen-backlog") is Status.NOT_ADVISED
+    assert status(sysctls(net__core__somaxconn="1023"), "listen-backlog") is Status.ADVISED
     assert network.ADMIN_BACKLOG == sockets.BACKLOG
 
 

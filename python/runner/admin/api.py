@@ -16,16 +16,17 @@ import trio
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, PlainTextResponse
 
 from runner.admin import events
+from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
-from runner.admin.lists import Streamed, listing, page_of
+from runner.admin.lists import Json, Page, Streamed, listing, page_of, whole, words
 from runner.admin.schemas import (
     CHANGED_SESSION,
     CONFLICT,
     ERROR_SCHEMA,
+    HISTORY_QUERY,
     NEW_SESSION,
     NEW_SESSIONS,
     NOT_FOUND,
@@ -40,16 +41,21 @@ from runner.errors import (
     MisuseError,
     RefusedError,
     RunnerError,
+    StoreFailedError,
     UnknownSessionError,
 )
+from runner.history import MOST_POINTS, RESOLUTIONS
+from runner.metric_definitions import HISTORY
 from runner.proxy import ProxyWrongError, checked_proxy
 from runner.tune.subject import MOST_SESSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from fastapi.routing import APIRoute
 
+    from runner.history import Resolution
+    from runner.metric_definitions import Definition
     from runner.session import SessionView
 
 T = TypeVar("T")
@@ -69,15 +75,6 @@ Tail = Annotated[int, Query(ge=0, le=100_000, description="how many of the last 
 def _operation_id(route: APIRoute) -> str:
     words = re.sub(r"\W+", "_", f"{min(route.methods or set())}{route.path}").lower()
     return words.strip("_")
-
-
-class Json(JSONResponse):
-    """An answer encoded by msgspec."""
-
-    media_type = "application/json"
-
-    def render(self, content: object) -> bytes:
-        return msgspec.json.encode(content)
 
 
 def application(backend: Backend, access: Access) -> Guard:
@@ -111,11 +108,13 @@ def _routes(backend: Backend, version: str) -> FastAPI:
         generate_unique_id_function=_operation_id,
         responses={"default": says("every other answer that is not a success")},
     )
-    _add_errors(app)
+    _add_errors(app, backend)
     _add_brief(app, backend)
     _add_sessions(app, backend)
     _add_commands(app, backend)
+    _add_metrics(app, backend)
     _add_system(app, backend)
+    add_alerts(app, backend)
     _add_for_dashboard(app, backend)
 
     @app.websocket("/ws")
@@ -132,22 +131,32 @@ def _view(backend: Backend, session_id: str) -> SessionView:
     return view
 
 
+def _rows(backend: Backend, page: Page) -> Iterable[SessionView]:
+    """All sessions, or those that are named and known."""
+    if not page.sessions:
+        return backend.sessions.rows()
+    return (view for name in page.sessions if (view := backend.sessions.view(name)) is not None)
+
+
 def _add_brief(app: FastAPI, backend: Backend) -> None:
     """The endpoints that operators' scripts already call, and the same under /api."""
 
     @app.get("/api/metrics", summary="the same as /performance-metrics")
     @app.get("/performance-metrics", summary="system metrics, and the six metrics of each session")
     async def performance_metrics(request: Request) -> Streamed:
+        page = page_of(request)
         await backend.numbers.refresh()
         head = {"system": backend.numbers.system(), **backend.numbers.details()}
-        return listing(head, backend.sessions.rows(), page_of(request), partial(_metrics_row, backend))
+        return listing(head, _rows(backend, page), page, partial(_metrics_row, backend))
 
     @app.get("/api/reconnections", summary="the same as /reconnection-status")
     @app.get(
         "/reconnection-status", summary="what each session's reconnecting is doing, and when it tries next"
     )
     async def reconnection_status(request: Request) -> Streamed:
-        return listing(backend.fleet(), backend.sessions.rows(), page_of(request), _row_for(request))
+        await backend.numbers.refresh()
+        page = page_of(request)
+        return listing(backend.fleet(), _rows(backend, page), page, _row_for(request))
 
     for route in app.routes[-4:]:
         route.openapi_extra = PAGED  # type: ignore[attr-defined]
@@ -187,10 +196,13 @@ def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
 def _add_sessions(app: FastAPI, backend: Backend) -> None:
     @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=PAGED)
     async def sessions(request: Request) -> Streamed:
-        return listing({}, backend.sessions.rows(), page_of(request), _row_for(request))
+        await backend.numbers.refresh()
+        page = page_of(request)
+        return listing({}, _rows(backend, page), page, _row_for(request))
 
     @app.get("/api/sessions/{session_id}", responses=NOT_FOUND, summary="one session")
     async def session(session_id: str, request: Request) -> Json:
+        await backend.numbers.refresh()
         return Json(_row_for(request)(_view(backend, session_id)))
 
     @app.get("/api/sessions/{session_id}/metrics", responses=NOT_FOUND, summary="the metrics of one session")
@@ -300,6 +312,39 @@ def _add_commands(app: FastAPI, backend: Backend) -> None:
         return await answer(session_id)
 
 
+def _add_metrics(app: FastAPI, backend: Backend) -> None:
+    @app.get("/metrics", summary="Prometheus text")
+    async def metrics() -> Response:
+        await backend.numbers.refresh()
+        return Streamed(_pieces(backend), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get(
+        "/api/metrics/history",
+        summary="the last 24 h of a metric; without ?metric= the names",
+        openapi_extra=HISTORY_QUERY,
+    )
+    async def history(request: Request) -> Json:
+        query = request.query_params
+        names = list(dict.fromkeys(words(query, "metric")))
+        if not names:
+            return Json({"metrics": [_described(it) for it in HISTORY.values()]})
+        if unknown := set(names) - HISTORY.keys():
+            known = ", ".join(HISTORY)
+            raise AdminError(
+                422, "parameter_wrong", f"metric {', '.join(sorted(unknown))!r} is not one of {known}"
+            )
+        since, until = (
+            None if query.get(name) is None else whole(query.get(name), name, 0, digits=15)
+            for name in ("since", "until")
+        )
+        points = whole(query.get("points"), "points", MOST_POINTS)
+        series: dict[str, object] = {}
+        for name in names:  # one at a time: all of them together would be a long step
+            series |= backend.numbers.past([name], since, until, points)
+            await trio.lowlevel.checkpoint()
+        return Json({"resolutions": [_resolution(it) for it in RESOLUTIONS], "series": series})
+
+
 def _add_system(app: FastAPI, backend: Backend) -> None:
     @app.get(
         "/health", responses={503: {"description": "not ready"}}, summary="live and ready, with every check"
@@ -318,19 +363,15 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
         report = backend.health()
         return Json({"ready": report.ready}, 200 if report.ready else 503)
 
-    @app.get("/metrics", summary="Prometheus text", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        await backend.numbers.refresh()
-        return Response(backend.prometheus(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
     @app.get("/api/system", summary="the system metrics, the build and the settings in force")
     async def system() -> Json:
         await backend.numbers.refresh()
+        numbers = {"system": backend.numbers.system(), **backend.numbers.details()}
+        await trio.lowlevel.checkpoint()
         return Json(
             {
                 "version": backend.version(),
-                "system": backend.numbers.system(),
-                **backend.numbers.details(),
+                **numbers,
                 "fleet": backend.fleet(),
                 "settings": backend.settings(),
             }
@@ -377,6 +418,21 @@ def _add_for_dashboard(app: FastAPI, backend: Backend) -> None:
         return Json({"scopes": scopes, "signedIn": SIGNED_IN in request.scope})
 
 
+async def _pieces(backend: Backend) -> AsyncIterator[bytes]:
+    for piece in backend.prometheus():
+        if piece:
+            yield piece
+        await trio.lowlevel.checkpoint()
+
+
+def _described(it: Definition) -> dict[str, str]:
+    return {"name": it.json, "unit": it.unit, "description": it.what}
+
+
+def _resolution(it: Resolution) -> dict[str, int]:
+    return {"stepS": it.step_s, "spanS": it.span_s}
+
+
 async def _log_lines(
     backend: Backend, tail: int, session: str | None, *, follow: bool
 ) -> AsyncIterator[bytes]:
@@ -392,7 +448,7 @@ async def _log_lines(
             yield b"".join(line + b"\n" for _, line in lines if mark in line)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, backend: Backend) -> None:
     @app.exception_handler(RunnerError)
     async def runner_error(_request: Request, error: RunnerError) -> Json:
         known = as_admin_error(error)
@@ -408,6 +464,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> Json:
         # Starlette raises it again afterwards; the guard writes it down.
+        backend.numbers.handler_failed()
         return Json(
             error_body(AdminError(500, "internal_error", "the runner failed here; its log says why")), 500
         )
@@ -435,4 +492,6 @@ def as_admin_error(error: RunnerError) -> AdminError:
         status = 422
     elif isinstance(error, MisuseError):
         status = 409
+    elif isinstance(error, StoreFailedError):
+        status = 503
     return AdminError(status, error.slug, str(error), error.remedy, reason)

@@ -23,11 +23,12 @@ from runner.tune.subject import look
 from runner.version import build
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from runner import _core
     from runner.admin.guard import App
     from runner.admin.tokens import Tokens
+    from runner.alerts.loop import Alerts
     from runner.baileys import BaileysDevice
     from runner.config import Settings
     from runner.logs import LogBuffer
@@ -50,6 +51,7 @@ class Admin:
         health: Callable[[], HealthReport],
         stopping: trio.Event,
         restart: Callable[[], Awaitable[None]],
+        alerts: Alerts,
         front: Callable[[App, Access], App],
     ) -> None:
         """`front` stands before the API on both sockets: the dashboard."""
@@ -70,13 +72,14 @@ class Admin:
             numbers=metrics,
             health=health,
             create=self._create,
-            prometheus=partial(prometheus.text, metrics),
+            prometheus=self._prometheus,
             logs=logs,
             version=lambda: version,
             fleet=self._fleet,
             doctor=Doctor(self._diagnose).answer,
             stopping=stopping,
             restart=restart,
+            alerts=alerts,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(
@@ -86,6 +89,11 @@ class Admin:
     def reload(self, settings: Settings, tokens: Tokens) -> None:
         """Settings changed."""
         self.access.tokens, self.access.hosts = tokens, _hosts(settings)
+
+    def _prometheus(self) -> Iterator[bytes]:
+        now = self._settings()
+        choice = prometheus.Choice(now.metrics_sessions, now.metrics_session_limit)
+        return prometheus.pieces(self._metrics, choice, self._supervisor.states)
 
     def _fleet(self) -> Mapping[str, object]:
         return {

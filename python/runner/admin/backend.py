@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     import trio
 
@@ -46,11 +46,54 @@ class Numbers(Protocol):
     async def refresh(self) -> None:
         """Bring the numbers up to date when nothing samples them by itself."""
 
+    @property
+    def monitoring(self) -> bool: ...
     def system(self) -> dict[str, object]: ...
     def session(self, session_id: str) -> dict[str, object]: ...
     def details(self) -> dict[str, object]: ...
+    def live(self) -> dict[str, object]:
+        """The payload of the event `system.metrics`."""
+
+    def past(
+        self, names: Iterable[str], since_ms: int | None, until_ms: int | None, points: int
+    ) -> dict[str, object]:
+        """Series of the history, by name; the names are known."""
+
+    def handler_failed(self) -> None:
+        """Count a request that ended in a bug of ours."""
+
     async def next_sample(self) -> None:
-        """Wait for the next sample."""
+        """Wait for the next sample, or for monitoring to be turned off."""
+
+
+class AlertDesk(Protocol):
+    """The alerts as `runner.alerts.loop` keeps them; answers are JSON. Errors: AdminError."""
+
+    def active(self) -> dict[str, object]: ...
+    def history(self, limit: int, before: str | None) -> dict[str, object]: ...
+    def definitions(self) -> dict[str, object]: ...
+    def acknowledge(self, alert_id: str, by: str, note: str | None) -> dict[str, object]: ...
+    def resolve(self, alert_id: str) -> dict[str, object]: ...
+    def silences(self) -> list[dict[str, object]]: ...
+    def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]: ...
+    def unsilence(self, silence_id: str) -> dict[str, object]: ...
+
+
+class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/alerts/{id}/ack`."""
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "operator"
+    note: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+
+
+class NewSilence(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/alerts/silences`."""
+
+    alert: str
+    minutes: Annotated[float, msgspec.Meta(gt=0, le=60 * 24 * 365)] = 60
+    about: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    """A glob over what alerts are about; None: whatever."""
+    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -112,7 +155,8 @@ class Backend:
     health: Callable[[], HealthReport]
     create: Callable[[Sequence[NewSession]], Awaitable[list[Created | RunnerError]]]
     """What became of each, in their order; one that is refused costs only itself."""
-    prometheus: Callable[[], bytes]
+    prometheus: Callable[[], Iterator[bytes]]
+    """The text of `/metrics`, in pieces between which others may have a turn; some are empty."""
     logs: LogBuffer
     version: Callable[[], Mapping[str, object]]
     fleet: Callable[[], Mapping[str, object]]
@@ -122,5 +166,6 @@ class Backend:
     stopping: trio.Event
     restart: Callable[[], Awaitable[None]]
     """Begin a restart of the whole runner. Errors: RefusedError when the new process could not start."""
+    alerts: AlertDesk
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""

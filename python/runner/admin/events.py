@@ -1,16 +1,15 @@
 """`WS /ws`: what changes, as it changes.
 
 `?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
-is `session.status`): the supervisor's events (`session.*`, `incident.*`), `system.metrics`, and of sessions
-that are named `session.metrics`. Each message is one envelope; its id is a ULID, so a receiver can sort and
-de-duplicate. A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows
-anybody else.
+is `session.status`): the supervisor's events (`session.*`, `incident.*`), `alert.*`, `system.metrics` (at
+once and then with each sample), and of sessions that are named `session.metrics`. While
+`WHATSAPP_PERFORMANCE_MONITORING` is off there are no samples, and whoever waits for some is told so once
+(`metrics.paused`). Each message is one envelope; its id is a ULID, so a receiver can sort and de-duplicate.
+A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows anybody else.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,23 +17,19 @@ import trio
 from starlette.websockets import WebSocketDisconnect
 
 from runner.admin.guard import sees_detail
+from runner.envelope import envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.websockets import WebSocket
 
     from runner.admin.backend import Backend
 
 STATUS: Final = "session.status"
 GOING_AWAY: Final = 1001
-_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-def ulid(unix_ms: int, random: int) -> str:
-    """A lower-case ULID: 48 bits of time, 80 of randomness, in Crockford's base 32."""
-    number = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | random
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+_PAUSED: Final = {
+    "reason": "WHATSAPP_PERFORMANCE_MONITORING is false",
+    "remedy": "set it to true and send SIGHUP",
+}
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -56,29 +51,6 @@ def wanted_of(socket: WebSocket) -> Wanted:
     sessions = frozenset(word for value in query.getlist("session") for word in value.split(",") if word)
     events = frozenset(word for value in query.getlist("events") for word in value.split(",") if word)
     return Wanted(sessions or frozenset({"*"}), events or frozenset({STATUS}))
-
-
-def envelope(
-    event: str,
-    session: str | None,
-    payload: Mapping[str, object],
-    version: str,
-    at_unix_ms: int | None = None,
-) -> bytes:
-    """One message."""
-    now = int(time.time() * 1000) if at_unix_ms is None else at_unix_ms
-    return msgspec.json.encode(
-        {
-            "id": f"evt_{ulid(now, secrets.randbits(80))}",
-            "timestamp": now,
-            "event": event,
-            "session": session,
-            "metadata": {},
-            "payload": payload,
-            "engine": "runner",
-            "environment": {"version": version},
-        }
-    )
 
 
 async def stream(socket: WebSocket, backend: Backend, version: str) -> None:
@@ -130,14 +102,17 @@ async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, ver
     named = sorted(
         wanted.sessions - {"*"}
     )  # of all sessions at once the metrics are a list: ask the API for it
+    await backend.numbers.refresh()
     while True:
-        await backend.numbers.next_sample()
+        if not backend.numbers.monitoring:
+            await socket.send_text(envelope("metrics.paused", None, _PAUSED, version).decode())
+            await backend.numbers.next_sample()
+            continue
         if wanted.has("system.metrics", None):
-            await socket.send_text(
-                envelope("system.metrics", None, backend.numbers.system(), version).decode()
-            )
+            await socket.send_text(envelope("system.metrics", None, backend.numbers.live(), version).decode())
         if wanted.has("session.metrics", None):
             for session in named:
                 if backend.sessions.view(session) is not None:
                     payload = backend.numbers.session(session)
                     await socket.send_text(envelope("session.metrics", session, payload, version).decode())
+        await backend.numbers.next_sample()

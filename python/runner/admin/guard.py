@@ -80,7 +80,8 @@ def needed_scope(method: str, path: str) -> str:
     is_change = method == "PUT" and path.startswith("/api/sessions/")
     is_whole = path.rstrip("/") == "/api/restart"
     is_command = method == "POST" and not (is_import or is_whole or path.endswith("/logout"))
-    return OPERATE if is_command or is_change else ADMIN
+    is_silence_over = method == "DELETE" and path.startswith("/api/alerts/silences/")
+    return OPERATE if is_command or is_change or is_silence_over else ADMIN
 
 
 def sees_detail(scope: Scope) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 import trio
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from runner.errors import AdminError
 from runner.session import State
@@ -20,12 +20,13 @@ from runner.session import State
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 
+    from starlette.datastructures import QueryParams
     from starlette.requests import Request
     from starlette.types import Send
 
     from runner.session import SessionView
 
-ROWS_A_CHUNK: Final = 100
+ROWS_A_CHUNK: Final = 50
 DEFAULT_LIMIT: Final = 1000
 MOST_LIMIT: Final = 100_000
 
@@ -38,6 +39,8 @@ class Page(msgspec.Struct, frozen=True):
     states: frozenset[str] = frozenset()
     reason: str | None = None
     search: str | None = None
+    sessions: tuple[str, ...] = ()
+    """Named ones only, in this order; empty: all."""
 
     def has(self, view: SessionView) -> bool:
         """Whether the filter lets this session through."""
@@ -49,32 +52,51 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def page_of(request: Request) -> Page:
-    """Read `offset`, `limit`, `state` (repeatable, or with commas), `reason` and `q` from the query.
+    """Read `offset`, `limit`, `state` and `session` (repeatable, or with commas), `reason` and `q`.
 
     Errors: AdminError 422 that names the parameter.
     """
     query = request.query_params
-    states = frozenset(word for value in query.getlist("state") for word in value.split(",") if word)
+    states = frozenset(words(query, "state"))
     if unknown := states - set(State):
         known = ", ".join(State)
         raise AdminError(
             422, "parameter_wrong", f"state {', '.join(sorted(unknown))!r} is not one of {known}"
         )
     return Page(
-        offset=_whole(query.get("offset"), "offset", 0, 0),
-        limit=_whole(query.get("limit"), "limit", DEFAULT_LIMIT, MOST_LIMIT),
+        offset=whole(query.get("offset"), "offset", 0),
+        limit=whole(query.get("limit"), "limit", DEFAULT_LIMIT, MOST_LIMIT),
         states=states,
         reason=query.get("reason"),
         search=query.get("q"),
+        sessions=tuple(dict.fromkeys(words(query, "session"))),
     )
 
 
-def _whole(text: str | None, name: str, default: int, most: int) -> int:
+def words(query: QueryParams, name: str) -> list[str]:
+    """The values of a parameter that may be repeated and may have commas in it."""
+    return [word for value in query.getlist(name) for word in value.split(",") if word]
+
+
+def whole(text: str | None, name: str, default: int, most: int = 0, digits: int = 9) -> int:
+    """A number out of a query, at most `most` (0: as large as its digits allow).
+
+    Errors: AdminError 422 that names the parameter.
+    """
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not (text.isascii() and text.isdigit() and len(text) <= digits):
         raise AdminError(422, "parameter_wrong", f"{name} must be a whole number that is not negative")
     return min(int(text), most) if most else int(text)
+
+
+class Json(Response):
+    """An answer encoded by msgspec."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return msgspec.json.encode(content)
 
 
 class Streamed(StreamingResponse):
@@ -103,6 +125,7 @@ async def _encode(
 ) -> AsyncIterator[bytes]:
     opening = msgspec.json.encode(head)[:-1]
     yield opening + (b"," if len(opening) > 1 else b"") + b'"sessions":['
+    await trio.lowlevel.checkpoint()
     total = matched = written = 0
     remaining = iter(views)
     while chunk := list(islice(remaining, ROWS_A_CHUNK)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runner.admin.backend import BATCH_SESSIONS
+from runner.history import MOST_POINTS
 
 ERROR_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -35,6 +36,16 @@ PAGED: Final[dict[str, Any]] = {
         {"name": "state", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
         {"name": "reason", "in": "query", "schema": {"type": "string"}},
         {"name": "q", "in": "query", "description": "part of the id", "schema": {"type": "string"}},
+        {"name": "session", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+    ]
+}
+
+HISTORY_QUERY: Final[dict[str, Any]] = {
+    "parameters": [
+        {"name": "metric", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        {"name": "since", "in": "query", "description": "Unix ms", "schema": {"type": "integer"}},
+        {"name": "until", "in": "query", "description": "Unix ms", "schema": {"type": "integer"}},
+        {"name": "points", "in": "query", "schema": {"type": "integer", "default": MOST_POINTS}},
     ]
 }
 

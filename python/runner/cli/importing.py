@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--id", "session_id", help="How the session is called; the directory's name if not given.")
 @click.option("--all", "is_parent", is_flag=True, help="DIRECTORY holds many: import each directory in it.")
-@click.option("--no-start", is_flag=True, help="With a live runner: import, and leave it stopped.")
+@click.option("--no-start", is_flag=True, help="Import, and leave it stopped until `start ID`.")
 @click.option("--proxy", metavar="URL", help="The proxy of every session imported; see set-proxy.")
 @as_json
 @ends_well
@@ -83,7 +83,7 @@ def _import_each(
         if runner.is_running():
             told = _import_live(runner, wanted, here.admin_import_limit, start=start, proxy=proxy)
         else:
-            told = _import_offline(wanted, here, proxy)
+            told = _import_offline(wanted, here, start=start, proxy=proxy)
     return [_result(session_id, directory, told[session_id]) for session_id, directory in wanted]
 
 
@@ -117,7 +117,9 @@ def _refusal(one: Imported) -> ImportRefusedError:
     return ImportRefusedError(one.get("reason", one["error"]), one["message"], one.get("remedy", ""))
 
 
-def _import_offline(wanted: list[tuple[str, Path]], here: Settings, proxy: str | None) -> dict[str, Outcome]:
+def _import_offline(
+    wanted: list[tuple[str, Path]], here: Settings, *, start: bool, proxy: str | None
+) -> dict[str, Outcome]:
     from runner.data_dir import STORE_FILE, prepare
     from runner.engine import open_store
     from runner.intake import Intake
@@ -125,7 +127,10 @@ def _import_offline(wanted: list[tuple[str, Path]], here: Settings, proxy: str |
     prepare(here.data_path)
     store = open_store(here.data_path / STORE_FILE, here.inbox_retention_s)
     try:
-        return {session_id: outcome for session_id, _, outcome in Intake(store, proxy).take_over_all(wanted)}
+        return {
+            session_id: outcome
+            for session_id, _, outcome in Intake(store, proxy, start=start).take_over_all(wanted)
+        }
     finally:
         store.close()
 

@@ -10,6 +10,7 @@ import click
 
 from runner import config
 from runner.cli import fleet
+from runner.cli.alerting import alerts
 from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
 from runner.cli.monitoring import monitor
@@ -196,5 +197,5 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, top, restart, monitor, service, import_, tune):
+for _command in (*fleet.COMMANDS, top, alerts, restart, monitor, service, import_, tune):
     cli.add_command(_command)

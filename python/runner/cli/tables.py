@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.admin.client import Session
 
@@ -117,6 +117,48 @@ def sessions(rows: Iterable[Session]) -> None:
     screen().print(table)
 
 
+def alerts(rows: Iterable[Mapping[str, Any]], silences: Sequence[Mapping[str, Any]] = ()) -> None:
+    """One line an alert, then the silences."""
+    now = time.time()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("ID", "SEVERITY", "ALERT", "ABOUT", "SINCE", "STATE", "TEXT"):
+        table.add_column(name, no_wrap=name != "TEXT")
+    for row in rows:
+        colour = "red" if row["severity"] == "critical" else "yellow"
+        table.add_row(
+            row["id"],
+            f"[{colour}]{row['severity']}[/]",
+            row["alert"],
+            escape(row["about"] or "-"),
+            _ago(row["since"], now),
+            _alert_state(row),
+            escape(row["text"]),
+        )
+    console = screen()
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("no alerts")
+    for silence in silences:
+        console.print(
+            f"silent: {silence['alert']} {escape(silence['about'] or '')} for {_until(silence['until'], now)}"
+            f"  {silence['id']} {escape(silence['note'])}",
+            style="dim",
+        )
+
+
+def _alert_state(row: Mapping[str, Any]) -> str:
+    if row["resolvedAt"] is not None:
+        return "resolved"
+    if row["suppressedBy"] is not None:
+        return f"explained by {row['suppressedBy']}"
+    if row["silencedUntil"] is not None:
+        return "silenced"
+    if row["acknowledgedAt"] is not None:
+        return escape(f"acknowledged by {row['acknowledgedBy']}")
+    return "firing"
+
+
 def pairs(values: Mapping[str, object], title: str | None = None) -> None:
     """Names and values, nested ones flattened."""
     table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left")
@@ -176,13 +218,13 @@ def metrics(answer: Mapping[str, Any]) -> None:
     for name in ("ID", "STATE", "UPTIME", "MESSAGES", "PER MIN", "RESPONSE", "ERRORS", "RECONNECTS"):
         table.add_column(name, justify="left" if name in {"ID", "STATE"} else "right", no_wrap=True)
     for row in answer["sessions"]:
-        response = row["averageResponseTime"]
+        response, per_minute = row["averageResponseTime"], row["messagesPerMinute"]
         table.add_row(
             escape(row["id"]),
             _state(row["state"]),
             duration(row["connectionUptime"]),
             str(row["messagesProcessed"]),
-            f"{row['messagesPerMinute']:g}",
+            "-" if per_minute is None else f"{per_minute:g}",
             milliseconds(response),
             str(row["errorCount"]),
             str(row["reconnectCount"]),

@@ -114,7 +114,7 @@ def _stored_sessions(here: Settings) -> int:
     try:
         if not path.exists():  # opening would make one
             return 0
-        store = open_store(path)
+        store = open_store(path, here.inbox_retention_s)
     except (PermissionError, RunnerError):  # damaged, locked, another user's: no reason not to look
         return 0
     try:

@@ -204,6 +204,9 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         "forced": _operator(_V.OPERATOR, "the new connection is already queued"),
         "rebuilt": _us(_V.BACKOFF, "a deaf or stuck session gets a new connection", counts=True),
         "shutdown": _operator(_V.OPERATOR, "the next start brings it back"),
+        "logout_unconfirmed": _us(
+            _V.BACKOFF, "the device may be linked still; the next login says whether it is", counts=False
+        ),
         "logged_out_by_request": _operator(_V.LOGGED_OUT, "unlinked on request"),
     }
 )

@@ -112,4 +112,5 @@ def forget(machine: Machine, row: Row) -> None:
     machine.engine.forget(row.session_id)
     if machine.rows.get(row.session_id) is row:
         del machine.rows[row.session_id]
+    machine.touched.add(row.session_id)
     row.history = History()

@@ -7,6 +7,7 @@ only change the plan, and asynchronous where they wait for the engine or the sto
 from __future__ import annotations
 
 import time
+from collections import Counter
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -14,16 +15,17 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from runner.engine import pump
+from runner.engine import delete_device, pump
 from runner.errors import EngineFailedError, RefusedError
 from runner.reconnect.table import refuses_force
 from runner.session import SessionView, State
 from runner.supervisor import commands
+from runner.supervisor.dialling import CLOSE_STUCK
 from runner.supervisor.machine import Machine
 from runner.supervisor.row import redact_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from runner.engine import Engine, Store
     from runner.reconnect.incidents import Incident
@@ -37,6 +39,8 @@ log = structlog.get_logger()
 
 REFRESH_TIMEOUT_S: Final = 20.0
 """For reading the client version; after it the fleet dials with the version it knows."""
+CLOSED_WITHIN_S: Final = 30.0
+"""Longer than the engine takes for any farewell; a caller must not hang on a connection that is stuck."""
 ARCHIVE_AGAIN_S: Final = 60.0
 """Until a store that could not archive is asked again."""
 REMEDY: Final = {
@@ -78,6 +82,14 @@ class Supervisor:
     def rows(self) -> Iterable[SessionView]:
         """Every session as it is now."""
         return self.machine.views()
+
+    def states(self) -> Iterator[tuple[str, State]]:
+        """Every session with its state: for those who need no more of it."""
+        return ((row.session_id, row.state) for row in list(self.machine.rows.values()) if not row.is_removed)
+
+    def state_counts(self) -> Mapping[str, int]:
+        """How many sessions are in each state."""
+        return Counter(row.state for row in self.machine.rows.values() if not row.is_removed)
 
     def view(self, session_id: str) -> SessionView | None:
         """One session as it is now, or None."""
@@ -132,7 +144,7 @@ class Supervisor:
         row.is_removed = True
         try:
             await self._wait_closed(row)
-            await trio.to_thread.run_sync(self.machine.store.delete, session_id)
+            await trio.to_thread.run_sync(delete_device, self.machine.store, session_id)
         except BaseException:  # the caller left, or the store failed: it is still there, so it is shown
             row.is_removed = False
             self.machine.mark_dirty(row)
@@ -220,6 +232,13 @@ class Supervisor:
         self.wake()
         await self._wait_closed(row)
         self.wake()
+        if row.unlinked_because is None:
+            why = row.reason or row.state.value
+            raise RefusedError(
+                why,
+                f"session {session_id!r} is not unlinked ({why}): the server did not confirm it",
+                "try again when it is online, or unlink it on the phone",
+            )
 
     def set_version(self, version: Version | None) -> None:
         """The operator pinned a client version, or `auto` (None)."""
@@ -236,7 +255,12 @@ class Supervisor:
             return
         if row.closed is None:
             row.closed = trio.Event()
-        await row.closed.wait()
+        with trio.move_on_after(CLOSED_WITHIN_S):
+            await row.closed.wait()
+            return
+        raise RefusedError(
+            CLOSE_STUCK, f"session {row.session_id!r} does not close", "try again; if it stays so, restart"
+        )
 
     # -- tasks -----------------------------------------------------------------------------------------------
 

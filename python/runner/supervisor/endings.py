@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from runner.engine import EngineEvent
     from runner.reconnect.path import PathKey
     from runner.reconnect.version import Version
-    from runner.supervisor.row import Row
+    from runner.supervisor.row import Closing, Row
 
 log = structlog.get_logger()
 
@@ -45,6 +45,11 @@ def _delay_of(decision: Decision, now: float) -> dict[str, int]:
             return {"delayMs": round((until - now) * 1000)}
         case _:
             return {}
+
+
+LOGOUT: Final = "logged_out_by_request"
+LOGOUT_UNCONFIRMED: Final = "logout_unconfirmed"
+UNLINKED: Final = 401
 
 
 class Endings(Dialling):
@@ -77,6 +82,8 @@ class Endings(Dialling):
             float(event.expire_s) if event is not None and event.expire_s is not None else None,
             None if online_at is None else now - online_at,
         )
+        if reason == LOGOUT_UNCONFIRMED:
+            closing = self._unconfirmed(row, closing, code)
         if closing is not None and not rule_for(reason).refuses_force:
             ending = closing.ending or Ending(closing.reason, phase, None, ending.online_s)
         if self.dials.passed_login(session_id, phase):
@@ -90,15 +97,37 @@ class Endings(Dialling):
         if row.is_removed or (self.is_stopping and reason == "shutdown"):
             self.account_for_fd(row)
             return
+        self._follow(row, closing, ending, code, event, now, was_online=online_at is not None)
+
+    def _follow(
+        self,
+        row: Row,
+        closing: Closing | None,
+        ending: Ending,
+        code: int | None,
+        event: EngineEvent | None,
+        now: float,
+        *,
+        was_online: bool,
+    ) -> None:
+        """What the row does next: as the policy judges, or as was wished when the close was asked for."""
         if closing is None or closing.ending is not None or rule_for(ending.reason).refuses_force:
             row.code, row.detail = code, event.detail if event is not None else None
-            self._judge(row, ending, now, online=online_at is not None)
-        elif closing.reason == "logged_out_by_request":
+            self._judge(row, ending, now, online=was_online)
+        elif closing.reason == LOGOUT:
             self.log_out(row, closing.reason)
         elif row.state in (State.BACKOFF, State.SUSPENDED):  # forced, restarted, or freed after being stuck
             self._after_close(row, now)
         else:
             self.account_for_fd(row)
+
+    def _unconfirmed(self, row: Row, closing: Closing | None, code: int | None) -> Closing | None:
+        """What is left of a wish to unlink. A 401 in answer is a confirmation of another kind; anything else
+        leaves the device as it was, and wanted."""
+        if closing is None or closing.reason != LOGOUT or code == UNLINKED:
+            return closing
+        row.desired = True
+        return None
 
     def _after_close(self, row: Row, now: float) -> None:
         """The connection that was in the way is gone; go on with what was wanted."""

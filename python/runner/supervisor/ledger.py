@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from runner.counters import known
 from runner.errors import UnknownSessionError
 from runner.reconnect.dials import Dials
 from runner.reconnect.fleet import LogoutGuard, MassDrop
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-AGES_KEPT_S: Final = 1.0
-"""Counters are copied out for all sessions at once; views within this time share one copy."""
+AGES_KEPT_S: Final = 2.0
+"""Views share one reading of the counters for this long. Longer than the admin API keeps its own: its lists
+have refreshed it aside, and never wait for one here."""
 CLOCK_STEP_S: Final = 2.0
 CLOCK_LOOK_S: Final = 10.0
 
@@ -64,6 +66,9 @@ class Ledger:
         self.mass = MassDrop(policy)
         self.logouts = LogoutGuard(policy)
         self.dirty: set[str] = set()
+        self.touched: set[str] = set()
+        """Sessions whose row changed since the alerts looked last; they empty it."""
+        self.clock_steps_total = 0
         self.slots: set[str] = set()
         self.fd_waiting: dict[str, None] = {}
         self.outdated: set[str] = set()
@@ -72,8 +77,6 @@ class Ledger:
         self._offset_s = wall() - now
         self._looked_at_clock = now
         self._bucket_saved_at = float("-inf")
-        self._ages: dict[str, Ages] = {}
-        self._ages_at = float("-inf")
         self._full_since: float | None = None
         self.is_stopping = False
         self.engine_stopped = False
@@ -102,18 +105,21 @@ class Ledger:
         return (self._show(row, now, unix_ms) for row in list(self.rows.values()) if not row.is_removed)
 
     def _show(self, row: Row, now: float, unix_ms: int) -> SessionView:
-        if now - self._ages_at >= AGES_KEPT_S:
-            self._read_ages(now)
-        return show(row, now, unix_ms, self._ages.get(row.session_id), self.next_retry_at(row))
+        self.engine.counters.refresh_within(AGES_KEPT_S)
+        return show(row, now, unix_ms, self._ages(row), self.next_retry_at(row))
 
-    def _read_ages(self, now: float) -> None:
-        self._ages_at = now
-        counters = self.engine.counters()
-        at = self._clock()  # the call waits for a thread that stands still, and the ages are of its end
-        self._ages = {
-            entry.session_id: Ages(at, entry.last_data_age_s, entry.last_pong_age_s, entry.pong_rtt_s)
-            for entry in counters
-        }
+    def _ages(self, row: Row) -> Ages | None:
+        """By the latest reading, however old."""
+        table = self.engine.counters
+        if (place := table.rows.get(row.session_id)) is None:
+            return None
+        reading = table.now
+        return Ages(
+            reading.at,
+            known(reading.last_data_ages_s[place]),
+            known(reading.last_pong_ages_s[place]),
+            known(reading.pong_rtts_s[place]),
+        )
 
     def next_retry_at(self, row: Row) -> float | None:
         if row.state is State.BACKOFF and self.dials.is_held(row.session_id):
@@ -160,6 +166,7 @@ class Ledger:
             row = self.rows.get(session_id)
             if row is not None and not row.is_removed:
                 self.store.put_policy(session_id, to_json(row.durable(), now, unix_ms))
+        self.touched |= self.dirty
         self.dirty.clear()
 
     def save_bucket(self, now: float, dialled: int) -> None:
@@ -175,6 +182,7 @@ class Ledger:
         offset_s = self._wall() - now
         if abs(offset_s - self._offset_s) > CLOCK_STEP_S:
             log.warning("the wall clock was set", step_s=round(offset_s - self._offset_s, 3))
+            self.clock_steps_total += 1
             self.dirty.update(self.rows)
         self._offset_s = offset_s
         self._look_at_logouts()
@@ -193,7 +201,7 @@ class Ledger:
         """Tell the subscribers, if there are any."""
         if self.feed.is_heard:
             now, unix_ms = self._clock(), self.unix_ms()
-            view = show(row, now, unix_ms, self._ages.get(row.session_id), self.next_retry_at(row))
+            view = show(row, now, unix_ms, self._ages(row), self.next_retry_at(row))
             self.feed.publish(StatusEvent(name, row.session_id, unix_ms, view, data))
 
     def raise_incident(self, kind: str, key: str, severity: str, text: str) -> None:

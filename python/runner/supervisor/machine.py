@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from runner.counters import PHASE_CLOSED
 from runner.engine import route_pending
 from runner.errors import EngineFailedError
 from runner.reconnect.decide import Ending
@@ -30,9 +31,8 @@ from runner.supervisor.faults import Faults
 from runner.supervisor.row import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from runner.engine import Counters, EngineEvent
+    from runner.counters import Reading
+    from runner.engine import EngineEvent
     from runner.reconnect.policy import Policy
     from runner.supervisor.row import Row
 
@@ -44,7 +44,7 @@ DEADLINES_PER_TURN: Final = 512
 class Machine(Faults):
     """All sessions of this process. Not thread-safe: one Trio thread owns it."""
 
-    _in_engine: Mapping[str, Counters] | None = None
+    _in_engine: Reading | None = None
     """What the engine said in this turn, if it was asked."""
 
     def load(self) -> None:
@@ -195,12 +195,15 @@ class Machine(Faults):
         if closing is None or not row.live:
             return
         if self._in_engine is None:  # once a turn: with each overdue row it would be all rows times all rows
-            self._in_engine = {entry.session_id: entry for entry in self.engine.counters()}
-        current = self._in_engine.get(row.session_id)
-        # All are of one copy, and one from before we asked says nothing of what became of it.
-        copied = next(iter(self._in_engine.values()), None)
-        is_current = copied is None or copied.copy_age_s < now - closing.asked_at
-        is_gone = current is None or current.connection != row.connection or current.phase == "closed"
+            self._in_engine = self.engine.counters.refresh()
+        current, place = self._in_engine, self.engine.counters.rows.get(row.session_id)
+        # A copy from before we asked says nothing of what became of it.
+        is_current = current.copied_at > closing.asked_at or not current.connections
+        is_gone = (
+            place is None
+            or current.connections[place] != row.connection
+            or current.phases[place] == PHASE_CLOSED
+        )
         if is_gone and is_current:
             log.error("a closed event was lost", session=row.session_id, connection=row.connection)
             self.gone(row, closing.reason, None, None, None, now)

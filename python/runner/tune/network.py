@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 WIDE_PORTS: Final = (10_240, 65_535)
 """As far as it goes without reaching into the ports where services listen, ours on 4001 among them."""
-ADMIN_BACKLOG: Final = 128
+ADMIN_BACKLOG: Final = 1024
 """What the admin API asks of listen(2): `runner.admin.sockets.BACKLOG`."""
 LONGEST_PING_S: Final = 20
 """The default `WHATSAPP_KEEPALIVE_MAX`."""

@@ -1,5 +1,6 @@
 //! The engine for Python: commands that enqueue, counters and stats as snapshots.
 
+use crate::columns::CounterColumns;
 use crate::config::EngineConfig;
 use crate::event::Event;
 use crate::stats::{EngineStats, SessionCounters};
@@ -94,6 +95,10 @@ impl Engine {
         })
     }
 
+    fn columns(&self, py: Python<'_>) -> CounterColumns {
+        py.detach(|| self.0.with_counters(|rows, fleet| CounterColumns::new(rows, fleet, self.0.now())))
+    }
+
     fn stats(&self) -> EngineStats {
         EngineStats::from(self.0.stats())
     }
@@ -130,6 +135,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<EngineConfig>()?;
     m.add_class::<Event>()?;
     m.add_class::<SessionCounters>()?;
+    m.add_class::<CounterColumns>()?;
     m.add_class::<EngineStats>()?;
     m.add_class::<Engine>()
 }

@@ -3,10 +3,12 @@
 //! What the module offers is documented in `python/runner/_core.pyi` and nowhere else.
 
 mod build_info;
+mod columns;
 mod config;
 mod engine;
 mod event;
 mod facts;
+mod noise;
 mod sim;
 mod stats;
 mod store;
@@ -22,5 +24,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     engine::register(m)?;
     sim::register(m)?;
     store::register(m)?;
+    noise::register(m)?;
     wire::register(m)
 }

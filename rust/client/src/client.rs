@@ -206,10 +206,10 @@ impl Client {
                     writer.attr_jid("jid", &own);
                     writer.attr("reason", "user_initiated");
                 });
-                self.session.begin_closing(CloseReason::LoggedOutByRequest, LOGOUT_TIMEOUT, io.now);
+                self.session.begin_closing(CloseReason::LogoutUnconfirmed, LOGOUT_TIMEOUT, io.now);
             }
             Command::Logout => self.session.close_with(
-                Closed::new(CloseReason::LoggedOutByRequest, self.session.phase())
+                Closed::new(CloseReason::LogoutUnconfirmed, self.session.phase())
                     .with_detail("not online: the server was not told"),
                 io,
             ),

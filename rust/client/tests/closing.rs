@@ -320,7 +320,7 @@ fn a_logout_under_way_is_not_cut_short_by_a_store_that_recovers() {
     world.call(|client, cx| client.handle_store_recovered(cx));
     assert!(!world.is_closed());
     world.advance(Duration::from_secs(6));
-    assert_closed(&world, "logged_out_by_request", None, Phase::Closing);
+    assert_closed(&world, "logout_unconfirmed", None, Phase::Closing);
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn a_logout_unlinks_the_device_and_then_closes() {
 }
 
 #[test]
-fn a_logout_ends_as_one_however_the_server_takes_it() {
+fn a_logout_that_the_server_does_not_confirm_says_so() {
     let silent = || {
         let mut world = World::online();
         world.peer.script.answers_requests = false;
@@ -384,19 +384,19 @@ fn a_logout_ends_as_one_however_the_server_takes_it() {
     };
     let mut world = silent();
     world.push(&stream_error(Some("401"), conflict("device_removed")));
-    assert_closed(&world, "logged_out_by_request", Some(401), Phase::Closing);
+    assert_closed(&world, "logout_unconfirmed", Some(401), Phase::Closing);
     assert!(world.closed().detail.starts_with("stream_device_removed"), "{}", world.closed().detail);
 
     let mut world = silent();
     world.advance(runner_client::LOGOUT_TIMEOUT);
-    assert_closed(&world, "logged_out_by_request", None, Phase::Closing);
+    assert_closed(&world, "logout_unconfirmed", None, Phase::Closing);
     assert_eq!(world.closed().detail, "the server did not confirm");
 
     let mut world = World::new(device());
     world.peer.script.login = None;
     world.open();
     world.command(Command::Logout);
-    assert_closed(&world, "logged_out_by_request", None, Phase::Authenticating);
+    assert_closed(&world, "logout_unconfirmed", None, Phase::Authenticating);
     assert_eq!(world.closed().detail, "not online: the server was not told");
 }
 

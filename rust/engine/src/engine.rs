@@ -7,6 +7,7 @@ use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::proxy::Proxy;
 use crate::reactor::Reactor;
+use crate::rows::Fleet;
 use crate::stats::{Meters, SessionCounters, Stats};
 use crate::tls::TlsConfigError;
 use mio::Waker;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct Snapshot {
     rows: Vec<SessionCounters>,
+    fleet: Fleet,
     /// Counts the copies.
     taken: u64,
     is_wanted: bool,
@@ -180,7 +182,12 @@ impl Engine {
 
     /// Hands the counters of all sessions to `each`. Waits for the thread to copy them, a quarter of a second at
     /// most; then the previous copy is given.
-    pub fn counters(&self, mut each: impl FnMut(&SessionCounters)) {
+    pub fn counters(&self, each: impl FnMut(&SessionCounters)) {
+        self.with_counters(|rows, _| rows.iter().for_each(each));
+    }
+
+    /// The same with what concerns all rows at once.
+    pub fn with_counters<R>(&self, read: impl FnOnce(&[SessionCounters], &Fleet) -> R) -> R {
         let mut snapshot = self.shared.lock_snapshot();
         let before = snapshot.taken;
         if !self.is_stopped() {
@@ -198,7 +205,7 @@ impl Engine {
                     .0;
             }
         }
-        snapshot.rows.iter().for_each(&mut each);
+        read(&snapshot.rows, &snapshot.fleet)
     }
 
     /// The thread's clock now: what the age of a [`SessionCounters`] is measured by.
@@ -277,10 +284,11 @@ impl Shared {
     }
 
     /// Fills the copy of the counters, reusing its memory.
-    pub(crate) fn publish_counters(&self, fill: impl FnOnce(&mut Vec<SessionCounters>)) {
+    pub(crate) fn publish_counters(&self, fleet: Fleet, fill: impl FnOnce(&mut Vec<SessionCounters>)) {
         let mut snapshot = self.lock_snapshot();
         snapshot.rows.clear();
         fill(&mut snapshot.rows);
+        snapshot.fleet = fleet;
         snapshot.taken += 1;
         snapshot.is_wanted = false;
         drop(snapshot);

@@ -18,6 +18,7 @@ mod proxy;
 mod race;
 mod reactor;
 mod resolve;
+mod rows;
 mod slab;
 mod stats;
 mod store_link;
@@ -35,5 +36,6 @@ pub use config::{Config, Endpoint, EndpointError, HELD_INPUT_LIMIT, MIN_HELD_INP
 pub use engine::{Engine, OpenRequest, Refused, StartError};
 pub use event::{Event, EventKind};
 pub use proxy::{Proxy, ProxyUrlError};
+pub use rows::{Fleet, Place};
 pub use stats::{SessionCounters, Stats};
 pub use tls::TlsConfigError;

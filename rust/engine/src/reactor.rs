@@ -17,6 +17,7 @@ use crate::event::EventKind;
 use crate::in_flight::InFlight;
 use crate::link::Link;
 use crate::resolve::{Answer, Resolver, system_lookup};
+use crate::rows::{Place, Rows};
 use crate::slab::{Key, Slab};
 use crate::stats::LagWindow;
 use crate::store_link::{client_device, store_write};
@@ -58,6 +59,8 @@ pub(crate) struct Reactor {
     clock: Arc<dyn Clock>,
     connections: Slab<Connection>,
     sessions: HashMap<Arc<str>, Session>,
+    /// Where they stand in columns of counters.
+    rows: Rows,
     timers: Timers,
     resolver: Resolver,
     /// Who waits for which name.
@@ -83,6 +86,7 @@ pub(crate) struct Reactor {
 /// What is remembered of a session over its connections.
 struct Session {
     connection: u64,
+    place: Place,
     /// Its connection, while there is one.
     key: Option<Key>,
     /// Up to the end of the last connection.
@@ -114,6 +118,7 @@ impl Reactor {
             clock,
             connections: Slab::default(),
             sessions: HashMap::new(),
+            rows: Rows::default(),
             timers: Timers::default(),
             resolver,
             resolving: HashMap::new(),

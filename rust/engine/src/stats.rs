@@ -1,5 +1,6 @@
 //! What the thread knows about itself, as numbers that anybody may read at any time.
 
+use crate::rows::Place;
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
@@ -117,6 +118,8 @@ impl LagWindow {
 pub struct SessionCounters {
     /// Whose.
     pub session_id: Arc<str>,
+    /// Where it stands in columns.
+    pub place: Place,
     /// Its newest connection.
     pub connection: u64,
     /// Where that one is; `closed` when it is over.

@@ -176,6 +176,7 @@ close_reasons! {
     Rebuilt "rebuilt" Request - "a probe failed and the health check asked for a new connection",
     Shutdown "shutdown" Request - "the runner is shutting down",
     LoggedOutByRequest "logged_out_by_request" Request - "an operator unlinked this device",
+    LogoutUnconfirmed "logout_unconfirmed" Request - "an operator wanted this device unlinked, and the server did not confirm it",
 }
 
 impl CloseReason {

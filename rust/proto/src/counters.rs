@@ -58,6 +58,23 @@ impl Counters {
         self.oldest_unanswered = None;
         self.online_since = None;
     }
+
+    /// Adds what `other` has counted. What is true of one connection at one moment is left alone.
+    pub fn add_totals(&mut self, other: &Self) {
+        self.frames_received += other.frames_received;
+        self.frames_sent += other.frames_sent;
+        self.bytes_received += other.bytes_received;
+        self.bytes_sent += other.bytes_sent;
+        self.stanzas_received += other.stanzas_received;
+        self.stanzas_malformed += other.stanzas_malformed;
+        self.messages_received += other.messages_received;
+        self.answers_sent += other.answers_sent;
+        self.pings_sent += other.pings_sent;
+        self.pongs_received += other.pongs_received;
+        self.requests_sent = self.requests_sent.saturating_add(other.requests_sent);
+        self.requests_failed = self.requests_failed.saturating_add(other.requests_failed);
+        self.responses.add(&other.responses);
+    }
 }
 
 /// Upper bounds of the buckets of [`Histogram`], in milliseconds; one more bucket holds what is above the last.
@@ -83,6 +100,14 @@ impl Histogram {
             *count = count.saturating_add(1);
         }
         self.sum_us = self.sum_us.saturating_add(micros);
+    }
+
+    /// Adds what `other` has recorded.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *count = count.saturating_add(more);
+        }
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
     }
 
     /// Counts at or below each bound of [`RESPONSE_BOUNDS_MS`], not cumulative; the last is the overflow.
@@ -120,6 +145,16 @@ mod tests {
         assert_eq!((buckets[0], buckets[1], buckets[22], buckets[23]), (2, 1, 1, 1));
         assert_eq!(histogram.count(), 5);
         assert_eq!(histogram.sum_us(), 1000 + 1001 + 60_000_000 + 60_000_001);
+    }
+
+    #[test]
+    fn totals_are_added_and_states_are_not() {
+        let mut all = Counters { frames_sent: 1, requests_failed: u32::MAX, ..Counters::default() };
+        let mut one = Counters { frames_sent: 2, requests_failed: 1, unanswered: 4, ..Counters::default() };
+        one.responses.record(Duration::from_millis(1));
+        all.add_totals(&one);
+        assert_eq!((all.frames_sent, all.requests_failed, all.unanswered), (3, u32::MAX, 0));
+        assert_eq!((all.responses.count(), all.responses.sum_us()), (1, 1000));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use runner_proto::{
     time::Instant,
 };
 
-use super::{Client, io};
+use super::{Client, LOGOUT_TIMEOUT, io};
 use crate::{Cx, Effect, Event, Probe, Write, backlog, inbox::Answer, stanza};
 
 /// Most bytes of routing info that are kept. Each connection sends them before anything else, so one that is larger
@@ -140,9 +140,13 @@ impl Client {
         effects: &mut Vec<Effect>,
     ) {
         if pending.purpose == Ask::Logout as u8 {
-            let detail = if is_error { "the server refused to unlink the device" } else { "" };
-            let closed =
-                Closed::new(CloseReason::LoggedOutByRequest, self.session.phase()).with_detail(detail);
+            let (reason, detail) = if is_error {
+                (CloseReason::LogoutUnconfirmed, "the server refused to unlink the device")
+            } else {
+                (CloseReason::LoggedOutByRequest, "")
+            };
+            let closed = Closed::new(reason, self.session.phase()).with_detail(detail);
+            self.session.begin_closing(reason, LOGOUT_TIMEOUT, io.now);
             return self.session.close_with(closed, io);
         }
         self.unanswered_asks &= !(1 << pending.purpose);

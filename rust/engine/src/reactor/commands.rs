@@ -31,8 +31,10 @@ impl Reactor {
             }
             Command::Counters => self.publish_counters(),
             Command::Forget { session_id } => {
-                if self.sessions.get(&session_id).is_some_and(|session| session.key.is_none()) {
-                    self.sessions.remove(&session_id);
+                if self.sessions.get(&session_id).is_some_and(|session| session.key.is_none())
+                    && let Some(session) = self.sessions.remove(&session_id)
+                {
+                    self.rows.give_back(session.place, &session.totals);
                 }
             }
             Command::Shutdown => self.on_shutdown(),
@@ -61,6 +63,7 @@ impl Reactor {
         self.timers.set(key.slot, timeout);
         let session = self.sessions.entry(Arc::clone(&session_id)).or_insert_with(|| Session {
             connection: number,
+            place: self.rows.take(),
             key: None,
             totals: Counters::default(),
         });
@@ -139,14 +142,15 @@ impl Reactor {
     }
 
     fn publish_counters(&mut self) {
-        let Self { sessions, connections, shared, bench, .. } = self;
-        shared.publish_counters(|rows| {
+        let Self { sessions, connections, shared, bench, rows, .. } = self;
+        shared.publish_counters(rows.fleet, |rows| {
             rows.extend(sessions.iter().map(|(session_id, session)| {
                 let connection = session.key.and_then(|key| connections.get_mut(key));
                 let (phase, counters) =
                     connection.map_or((Phase::Closed, None), |c| (c.phase(), c.counters().copied()));
                 SessionCounters {
                     session_id: Arc::clone(session_id),
+                    place: session.place,
                     connection: session.connection,
                     phase,
                     totals: counters.unwrap_or(session.totals),

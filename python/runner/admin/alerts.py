@@ -1,0 +1,113 @@
+"""The routes of the alerts: what is wrong, what was, what can be; acknowledge, resolve, silence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import msgspec
+from fastapi import FastAPI, Query, Request
+
+from runner.admin.backend import Acknowledgement, NewSilence
+from runner.admin.lists import Json
+from runner.errors import AdminError
+
+if TYPE_CHECKING:
+    from runner.admin.backend import Backend
+
+MOST_LIMIT: Final = 500
+Limit = Annotated[int, Query(ge=1, le=MOST_LIMIT, description="how many")]
+Before = Annotated[str | None, Query(description="the id where the page before ended (`next`)")]
+_NO_ALERT: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "no such alert is active"}}
+_NO_SILENCE: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "no such silence"}}
+_REFUSED: Final[dict[int | str, dict[str, Any]]] = {
+    409: {"description": "too many silences"},
+    422: {"description": "no such alert, or a wrong field"},
+}
+_ACK: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "by": {"type": "string", "default": "operator", "minLength": 1, "maxLength": 200},
+        "note": {"type": ["string", "null"], "maxLength": 500},
+    },
+}
+_SILENCE: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["alert"],
+    "additionalProperties": False,
+    "properties": {
+        "alert": {"type": "string", "description": "the name of an alert, or *"},
+        "about": {
+            "type": ["string", "null"],
+            "maxLength": 500,
+            "description": "a glob, or null for whatever",
+        },
+        "minutes": {"type": "number", "default": 60, "exclusiveMinimum": 0, "maximum": 525_600},
+        "note": {"type": "string", "default": "", "maxLength": 500},
+    },
+}
+T = TypeVar("T")
+
+
+def _body(schema: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise AdminError(422, "body_wrong", str(error), "see /openapi.json") from error
+
+
+def add_alerts(app: FastAPI, backend: Backend) -> None:
+    """Add the routes."""
+
+    @app.get("/api/alerts", summary="what is wrong now, the worst first, and the silences")
+    async def alerts() -> Json:
+        return Json(backend.alerts.active())
+
+    @app.get("/api/alerts/history", responses=_NO_ALERT, summary="what was wrong, the latest first")
+    async def history(limit: Limit = 100, before: Before = None) -> Json:
+        return Json(backend.alerts.history(limit, before))
+
+    @app.get("/api/alerts/definitions", summary="everything that can alert, with the thresholds in force")
+    async def definitions() -> Json:
+        return Json(backend.alerts.definitions())
+
+    @app.get("/api/alerts/silences", summary="the silences in force")
+    async def silences() -> Json:
+        return Json({"silences": backend.alerts.silences()})
+
+    @app.post(
+        "/api/alerts/silences",
+        status_code=201,
+        responses=_REFUSED,
+        summary="do not tell alerts of a kind for a while",
+        openapi_extra=_body(_SILENCE, required=True),
+    )
+    async def silence(request: Request) -> Json:
+        wish = _decoded(await request.body(), NewSilence)
+        return Json(backend.alerts.silence(wish.alert, wish.about, wish.minutes, wish.note), 201)
+
+    @app.delete("/api/alerts/silences/{silence_id}", responses=_NO_SILENCE, summary="end a silence")
+    async def unsilence(silence_id: str) -> Json:
+        return Json(backend.alerts.unsilence(silence_id))
+
+    @app.post(
+        "/api/alerts/{alert_id}/ack",
+        responses=_NO_ALERT,
+        summary="somebody looks after it; the first one stays",
+        openapi_extra=_body(_ACK, required=False),
+    )
+    async def acknowledge(alert_id: str, request: Request) -> Json:
+        wish = _decoded(await request.body(), Acknowledgement)
+        return Json(backend.alerts.acknowledge(alert_id, wish.by, wish.note))
+
+    @app.post(
+        "/api/alerts/{alert_id}/resolve",
+        responses=_NO_ALERT,
+        summary="call it over until the condition becomes true anew",
+    )
+    async def resolve(alert_id: str) -> Json:
+        return Json(backend.alerts.resolve(alert_id))

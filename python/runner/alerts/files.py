@@ -1,0 +1,52 @@
+"""Log files of their own, `performance.log` and `alerts.log`: rotated by size, each with its own thread."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final, TextIO
+
+from runner.errors import StartError
+from runner.logs import LineWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PERFORMANCE: Final = "performance.log"
+ALERTS: Final = "alerts.log"
+
+
+class RotatedWriter(LineWriter):
+    """Appends lines; a file of `max_bytes` becomes `.1`, that one `.2`, and what is above `keep` goes.
+
+    A disk that is full loses lines and stops nobody.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
+        """Errors: StartError when the file cannot be written."""
+        self._at = path
+        self._max_bytes = max_bytes
+        self._keep = keep
+        try:
+            super().__init__(path=path)
+        except StartError as error:
+            raise StartError(str(error), "set WHATSAPP_LOG_DIR to a directory you may write") from error
+
+    def _target(self) -> TextIO:
+        target = super()._target()
+        if target.tell() < self._max_bytes:
+            return target
+        self._rotate()
+        self.reopen()
+        return super()._target()
+
+    def _rotate(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                self._old(number).replace(self._old(number + 1))
+        if self._keep:
+            self._at.replace(self._old(1))
+        else:
+            self._at.unlink()
+
+    def _old(self, number: int) -> Path:
+        return self._at.with_name(f"{self._at.name}.{number}")

@@ -1,0 +1,79 @@
+"""Which condition a session is in: at the most one, so that one trouble is one alert."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from runner.health import DEAF_PROBES
+from runner.reconnect.breaker import BreakerState
+from runner.reconnect.table import Verdict, rule_for
+from runner.session import State
+
+if TYPE_CHECKING:
+    from runner.supervisor.machine import Machine
+    from runner.supervisor.row import Row
+
+OFFLINE: Final = "session_offline"
+SESSION_RULES: Final = (
+    "session_deaf",
+    OFFLINE,
+    "breaker_open",
+    "reconnect_loop",
+    "session_penalised",
+    "session_parked",
+    "session_logged_out",
+)
+_PENALTIES: Final = (Verdict.BANNED_UNTIL, Verdict.RATE_LIMITED)
+_OUTDATED: Final = "failure_client_outdated"
+
+
+class Condition(NamedTuple):
+    """What is wrong with one session."""
+
+    slug: str
+    why: str
+    """The reason, for the text."""
+    explained_by: str | None = None
+
+
+def condition_of(row: Row, machine: Machine) -> Condition | None:
+    """The one condition of a session, or None while all is well or about to be."""
+    why = row.reason or "no reason known"
+    if row.is_removed or row.reason == "logged_out_by_request":
+        return None
+    match row.state:
+        case State.STOPPED | State.PAIRING:
+            return None
+        case State.LOGGED_OUT:
+            return Condition("session_logged_out", why)
+        case State.PARKED:
+            return Condition("session_parked", why, "client_outdated" if why == _OUTDATED else None)
+        case State.DEGRADED:
+            return Condition("session_deaf", why) if row.reason in DEAF_PROBES else _breaker(row, why)
+        case State.ONLINE:
+            return _breaker(row, why)
+        case _:
+            return _waiting(row, why, machine)
+
+
+def _breaker(row: Row, why: str) -> Condition | None:
+    """An open connection is no proof yet: the breaker closes once it is stable."""
+    if row.history.exhausted:
+        return Condition("reconnect_loop", row.history.breaker.why or why)
+    if row.history.breaker.state is not BreakerState.CLOSED:
+        return Condition("breaker_open", row.history.breaker.why or why)
+    return None
+
+
+def _waiting(row: Row, why: str, machine: Machine) -> Condition | None:
+    """Not online, and trying, or waiting for its time."""
+    if row.reason is not None and rule_for(row.reason).verdict in _PENALTIES and row.state is State.SUSPENDED:
+        return Condition("session_penalised", why)
+    if (open_breaker := _breaker(row, why)) is not None:
+        return open_breaker
+    path = machine.dials.path(row.session_id)
+    if path is not None and path.is_open:
+        return Condition(OFFLINE, why, "path_outage")
+    if why == _OUTDATED:
+        return Condition(OFFLINE, why, "client_outdated")
+    return Condition(OFFLINE, why)

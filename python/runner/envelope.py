@@ -1,0 +1,49 @@
+"""The envelope of every event that leaves the runner: over the WebSocket, in a webhook, in `alerts.log`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def ulid(unix_ms: int, random: int) -> str:
+    """A lower-case ULID: 48 bits of time, 80 of randomness, in Crockford's base 32."""
+    number = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | random
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def new_id(prefix: str, unix_ms: int) -> str:
+    """A name that nothing else has, such as `evt_01h…`; later ones sort after earlier ones."""
+    return f"{prefix}_{ulid(unix_ms, secrets.randbits(80))}"
+
+
+def envelope(
+    event: str,
+    session: str | None,
+    payload: Mapping[str, object],
+    version: str,
+    at_unix_ms: int | None = None,
+    event_id: str | None = None,
+) -> bytes:
+    """One message. `event_id` stays the same when it is sent again, so that receivers can de-duplicate."""
+    now = int(time.time() * 1000) if at_unix_ms is None else at_unix_ms
+    return msgspec.json.encode(
+        {
+            "id": event_id or new_id("evt", now),
+            "timestamp": now,
+            "event": event,
+            "session": session,
+            "metadata": {},
+            "payload": payload,
+            "engine": "runner",
+            "environment": {"version": version},
+        }
+    )

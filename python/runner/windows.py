@@ -1,0 +1,159 @@
+"""What was counted within the last minutes: of each session by columns of the past, of the fleet by points.
+
+Memory of a session: 8 bytes for each of the 7 readings of the messages' minute, 64 for each of the 5 readings
+of the response times' five minutes (one a minute; 24 buckets of 16 bits, a count, a sum): 376 bytes. Bucket
+counts go modulo 65,536, which a difference over five minutes survives unless a single session has had more
+than 65,535 answers of one bucket; the count says so, and its percentiles are null then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from runner.response_times import NONE, ResponseTimes, response_times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.counters import CounterTable, Reading
+
+SAMPLE_S: Final = 10.0
+MESSAGES_WINDOW_S: Final = 60.0
+RATE_WINDOW_S: Final = 300.0
+RESPONSES_STEP_S: Final = 60.0
+_MODULUS: Final = 1 << 16
+
+
+class _Responses(NamedTuple):
+    at: float
+    counts: memoryview
+    sums_us: memoryview
+    buckets: memoryview
+
+
+class SessionWindows:
+    """Past columns. Empty, it knows nothing."""
+
+    def __init__(self, table: CounterTable, bounds_s: Sequence[float]) -> None:
+        self._table = table
+        self._bounds_s = bounds_s
+        self._width = len(bounds_s) + 1
+        self._messages: deque[tuple[float, memoryview]] = deque(
+            maxlen=round(MESSAGES_WINDOW_S / SAMPLE_S) + 1
+        )
+        self._responses: deque[_Responses] = deque(maxlen=round(RATE_WINDOW_S / RESPONSES_STEP_S))
+
+    def clear(self) -> None:
+        """Forget the past."""
+        self._messages.clear()
+        self._responses.clear()
+
+    def keep(self, reading: Reading) -> None:
+        """Remember a reading."""
+        self._messages.append((reading.at, reading.messages_received))
+        if not self._responses or reading.at - self._responses[-1].at > RESPONSES_STEP_S - SAMPLE_S / 2:
+            self._responses.append(
+                _Responses(reading.at, reading.responses, reading.response_sums_us, reading.response_buckets)
+            )
+
+    def messages_per_minute(self, row: int) -> float | None:
+        """The gain of the last minute; while the past is shorter, of that, and no guess beyond it."""
+        if not self._messages:
+            return None
+        at, column = self._messages[0]
+        now = self._table.now
+        gained = now.messages_received[row] - (column[row] if self._is_owners(row, at, column) else 0)
+        # Readings are late when the thread was held up: the window is as long as they make it.
+        return float(gained * MESSAGES_WINDOW_S / max(now.at - at, MESSAGES_WINDOW_S))
+
+    def response_times(self, row: int) -> ResponseTimes:
+        """Mean and percentiles of the last five minutes."""
+        if not self._responses:
+            return NONE
+        now, past = self._table.now, self._responses[0]
+        answered, sum_us = now.responses[row], now.response_sums_us[row]
+        start, end = row * self._width, (row + 1) * self._width
+        if not self._is_owners(row, past.at, past.counts):
+            if answered == 0:
+                return NONE
+            return response_times(
+                answered, sum_us / 1e6, now.response_buckets[start:end].tolist(), self._bounds_s
+            )
+        answered -= past.counts[row]
+        if answered == 0:
+            return NONE
+        counts = [
+            (after - before) % _MODULUS
+            for after, before in zip(
+                now.response_buckets[start:end].tolist(), past.buckets[start:end].tolist(), strict=True
+            )
+        ]
+        return response_times(answered, (sum_us - past.sums_us[row]) / 1e6, counts, self._bounds_s)
+
+    def _is_owners(self, row: int, at: float, column: memoryview) -> bool:
+        """Whether what the column says was counted by the session that has the row now."""
+        return row < len(column) and at >= self._table.begun_at[row]
+
+
+class Point(NamedTuple):
+    """What the whole fleet had counted at one moment."""
+
+    at: float
+    dials: int = 0
+    failed_dials: int = 0
+    closes: int = 0
+    reconnects: int = 0
+    messages: float = 0
+    requests: float = 0
+    failed_requests: float = 0
+    responses: float = 0
+    response_s: float = 0.0
+    buckets: tuple[int, ...] = ()
+
+    @property
+    def operations(self) -> float:
+        """What can fail: dials that ended, and requests."""
+        return self.dials + self.requests
+
+    @property
+    def failures(self) -> float:
+        """What did."""
+        return self.failed_dials + self.failed_requests
+
+
+class FleetWindow:
+    """Points of the last five minutes."""
+
+    def __init__(self, bounds_s: Sequence[float]) -> None:
+        self._bounds_s = bounds_s
+        self._points: deque[Point] = deque(maxlen=round(RATE_WINDOW_S / SAMPLE_S))
+
+    def clear(self) -> None:
+        """Forget the past."""
+        self._points.clear()
+
+    def keep(self, point: Point) -> None:
+        """Remember a point."""
+        self._points.append(point)
+
+    def oldest(self) -> Point | None:
+        """The beginning of the five minutes."""
+        return self._points[0] if self._points else None
+
+    def a_minute_ago(self, now: float) -> Point | None:
+        """The beginning of the last minute."""
+        for point in reversed(self._points):
+            if now - point.at >= MESSAGES_WINDOW_S - SAMPLE_S / 2:
+                return point
+        return self.oldest()
+
+    def response_times(self, now: Point) -> ResponseTimes:
+        """Mean and percentiles of the five minutes up to `now`."""
+        past = self.oldest()
+        if past is None:
+            return NONE
+        before = past.buckets or (0,) * len(now.buckets)
+        counts = [after - earlier for after, earlier in zip(now.buckets, before, strict=True)]
+        answered = round(now.responses - past.responses)
+        return response_times(answered, now.response_s - past.response_s, counts, self._bounds_s)

@@ -1,0 +1,135 @@
+"""Everything that an alert is told on, listened to from outside, and what must be the same on all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+import wsproto
+from wsproto.events import CloseConnection, Ping, Request, TextMessage
+from wsproto.utilities import LocalProtocolError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Told = tuple[str, str, str | None]
+"""(event, alert, about)."""
+
+
+class Receiver:
+    """A webhook's other end. `answers` are statuses for the next requests, 200 when there are none."""
+
+    def __init__(self, secret: str = "") -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.requests: list[dict[str, str]] = []
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.problems: list[str] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["content-length"]))
+                status, extra = receiver.answers.pop(0) if receiver.answers else (200, {})
+                head = {name.lower(): value for name, value in self.headers.items()}
+                if secret:
+                    wanted = hmac.new(secret.encode(), raw, hashlib.sha512).hexdigest()
+                    if not hmac.compare_digest(head.get("x-webhook-hmac", ""), wanted):
+                        receiver.problems.append("a wrong signature")
+                receiver.requests.append(head)
+                if status == 200:
+                    receiver.bodies.append(json.loads(raw))
+                self.send_response(status)
+                for name, value in extra.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def told(self) -> list[Told]:
+        return [told_of(body["event"], body["payload"]) for body in self.bodies]
+
+
+class Listener:
+    """`WS /ws?events=alert.*` over the Unix socket, on a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+        events = "alert.firing,alert.resolved,alert.acknowledged"
+        self._send(Request(host="localhost", target=f"/ws?events={events}"))
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _send(self, event: Any) -> None:  # noqa: ANN401 - wsproto's union of events
+        self._socket.sendall(self._protocol.send(event))
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError, LocalProtocolError):  # the runner ended, or was killed
+            self._listen()
+
+    def _listen(self) -> None:
+        text = ""
+        while data := self._socket.recv(65536):
+            self._protocol.receive_data(data)
+            for event in self._protocol.events():
+                if isinstance(event, TextMessage):
+                    text += event.data
+                    if event.message_finished:
+                        self.bodies.append(json.loads(text))
+                        text = ""
+                elif isinstance(event, Ping):
+                    self._send(event.response())
+                elif isinstance(event, CloseConnection):
+                    self._send(event.response())
+                    return
+
+    def close(self) -> None:
+        self._thread.join(10.0)
+        self._socket.close()
+
+    def told(self) -> list[Told]:
+        return [told_of(body["event"], body["payload"]) for body in self.bodies]
+
+
+def told_of(event: str, alert: dict[str, Any]) -> Told:
+    return event, alert["alert"], alert["about"]
+
+
+def file_told(path: Path) -> list[Told]:
+    """What `alerts.log` says."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [told_of(line["event"], line) for line in lines]
+
+
+def assert_once_each(told: list[Told], expected: list[tuple[str, str | None]], where: str) -> None:
+    """Exactly these, each once begun and once over, the end after the beginning."""
+    wanted = Counter(("alert.firing", *it) for it in expected) + Counter(
+        ("alert.resolved", *it) for it in expected
+    )
+    assert Counter(told) == wanted, f"{where}: {told}"
+    for it in expected:
+        assert told.index(("alert.firing", *it)) < told.index(("alert.resolved", *it)), where
