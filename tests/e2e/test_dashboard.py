@@ -253,7 +253,7 @@ def test_alerts_are_acknowledged_silenced_and_resolved(browser: Browser, fleet_o
         memory.get_by_role("button", name="Silence").click()
         page.locator("dialog select").select_option("240")
         page.locator("dialog").get_by_role("button", name="Silence").click()
-        see(page, ".list li", re.compile(r"memory_high.*until"))
+        see(page, ".list li", re.compile(r"memory_high · until"))
         page.get_by_role("button", name="End").click()
         page.locator(".list li").wait_for(state="detached")
         page.locator(".alert", has_text="session_parked").get_by_role("button", name="Resolve").click()

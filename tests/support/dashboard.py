@@ -1,7 +1,7 @@
 """The dashboard over a fleet without an engine, on a real socket, in a thread of its own.
 
-What a browser talks to is the real thing (front, guard, routes, server); only the fleet behind it is made.
-The alerts and the history are made here in the form that docs/admin.md gives them.
+What a browser talks to is the real thing (front, guard, routes, server); only what is behind it is made:
+sessions, numbers, alerts.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import parse_qs
 
-import msgspec
 import trio
 
 from runner.admin.api import application
-from runner.admin.guard import Access, Guard
+from runner.admin.guard import Access
 from runner.admin.server import AdminServer
 from runner.admin.tokens import parse
 from runner.dashboard.front import Front
@@ -30,13 +28,13 @@ from runner.supervisor.timeline import Entry
 from support.fleet import FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from runner.admin.guard import App, Receive, Scope, Send
     from runner.session import SessionView
 
 TOKEN = "a-token-of-the-operator"
+STEP_S = 10
 READ_TOKEN = "a-token-that-only-reads"
 STARTUP_S = 20.0
 T = TypeVar("T")
@@ -88,19 +86,19 @@ def _view(
 
 
 class Desk:
-    """Alerts as the contract gives them, kept in lists."""
+    """Alerts without an engine behind them, kept in lists."""
 
     def __init__(self) -> None:
-        self.active: list[dict[str, Any]] = []
+        self.active_alerts: list[dict[str, Any]] = []
         self.past: list[dict[str, Any]] = []
-        self.silences: list[dict[str, Any]] = []
+        self.in_force: list[dict[str, object]] = []
         self.called: list[tuple[object, ...]] = []
 
     def fire(self, name: str, severity: str, text: str, **more: object) -> dict[str, Any]:
         """One more active alert."""
         now = int(time.time() * 1000)
         alert: dict[str, Any] = {
-            "id": f"al_{len(self.active) + len(self.past)}",
+            "id": f"al_{len(self.active_alerts) + len(self.past)}",
             "alert": name,
             "class": "connectivity",
             "severity": severity,
@@ -119,54 +117,59 @@ class Desk:
             "remedy": "look at the path: can the host reach the endpoint?",
             **more,
         }
-        self.active.append(alert)
+        self.active_alerts.append(alert)
         return alert
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, object] | None:
-        """What the API would say; None for what is no route of the alerts."""
-        now = int(time.time() * 1000)
-        wish = msgspec.json.decode(body) if body else {}
-        if (method, path) == ("GET", "/api/alerts"):
-            return 200, {"active": self.active, "counts": {}, "silences": self.silences}
-        if (method, path) == ("GET", "/api/alerts/history"):
-            return 200, {"alerts": self.past, "next": None}
-        if (method, path) == ("POST", "/api/alerts/silences"):
-            silence = {"id": f"sil_{len(self.silences)}", "until": now + wish["minutes"] * 60_000, **wish}
-            self.silences.append(silence)
-            for alert in self.active:
-                if alert["alert"] == wish["alert"]:
-                    alert["silencedUntil"] = silence["until"]
-            self.called.append(("silence", wish["alert"], wish["minutes"]))
-            return 201, silence
-        if method == "DELETE" and path.startswith("/api/alerts/silences/"):
-            self.silences.clear()
-            self.called.append(("unsilence", path.rsplit("/", 1)[1]))
-            return 200, {}
-        if method == "POST" and path.startswith("/api/alerts/"):
-            _, _, _, alert_id, verb = path.split("/")
-            alert = next(it for it in self.active if it["id"] == alert_id)
-            self.called.append((verb, alert_id))
-            if verb == "ack":
-                alert.update(acknowledgedAt=now, acknowledgedBy="operator")
-            else:
-                self.active.remove(alert)
-                alert["resolvedAt"] = now
-                self.past.insert(0, alert)
-            return 200, alert
-        return None
+    def _known(self, alert_id: str) -> dict[str, Any]:
+        return next(it for it in self.active_alerts if it["id"] == alert_id)
+
+    def active(self) -> dict[str, object]:
+        return {"active": self.active_alerts, "counts": {}, "silences": self.in_force}
+
+    def history(self, _limit: int, _before: str | None) -> dict[str, object]:
+        return {"alerts": self.past, "next": None}
+
+    def definitions(self) -> dict[str, object]:
+        return {"definitions": []}
+
+    def acknowledge(self, alert_id: str, by: str, _note: str | None) -> dict[str, object]:
+        alert = self._known(alert_id)
+        self.called.append(("ack", alert_id))
+        alert.update(acknowledgedAt=unix_ms(), acknowledgedBy=by)
+        return alert
+
+    def resolve(self, alert_id: str) -> dict[str, object]:
+        alert = self._known(alert_id)
+        self.called.append(("resolve", alert_id))
+        self.active_alerts.remove(alert)
+        alert["resolvedAt"] = unix_ms()
+        self.past.insert(0, alert)
+        return alert
+
+    def silences(self) -> list[dict[str, object]]:
+        return self.in_force
+
+    def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]:
+        until = unix_ms() + round(minutes * 60_000)
+        self.in_force.append({"id": "sil_0", "alert": alert, "about": about, "until": until, "note": note})
+        self.called.append(("silence", alert, minutes))
+        return self.in_force[-1]
+
+    def unsilence(self, silence_id: str) -> dict[str, object]:
+        self.in_force.clear()
+        self.called.append(("unsilence", silence_id))
+        return {"id": silence_id}
 
 
-def history(query: dict[str, list[str]]) -> dict[str, object]:
-    """Waves for every metric that is asked for."""
-    step = 10
-    until = int(time.time()) // step * step
-    since = int(query["since"][0]) // 1000
-    at = list(range(until - (until - since) // step * step, until + 1, step))
-    series = {}
-    for name in query["metric"][0].split(","):
-        values = [wave(name, s) for s in at]
-        series[name] = {"stepS": step, "at": [s * 1000 for s in at], "values": values}
-    return {"resolutions": [], "series": series}
+def unix_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def points(name: str, since_ms: int) -> dict[str, object]:
+    """The history of a metric until now."""
+    until = int(time.time()) // STEP_S * STEP_S
+    at = range(until - (until - since_ms // 1000) // STEP_S * STEP_S, until + 1, STEP_S)
+    return {"stepS": STEP_S, "at": [s * 1000 for s in at], "values": [wave(name, s) for s in at]}
 
 
 def wave(name: str, at_s: float) -> float:
@@ -249,10 +252,9 @@ class Numbers:
         return {**self.system(), **self.details()}
 
     def past(
-        self, names: list[str], since_ms: int | None, _until_ms: int | None, _points: int
+        self, names: Iterable[str], since_ms: int | None, _until_ms: int | None, _points: int
     ) -> dict[str, object]:
-        asked = {"metric": [",".join(names)], "since": [str(since_ms or 0)]}
-        return history(asked)["series"]  # type: ignore[return-value]
+        return {name: points(name, since_ms or unix_ms() - 3_600_000) for name in names}
 
     def handler_failed(self) -> None:
         return
@@ -322,38 +324,11 @@ class Dashboard:
         backend = a_backend(self.fleet)
         backend.stopping = self._stopping
         backend.numbers = self.numbers
-        door = application(backend, self.access)
-        app = Guard(_with_contract(door._app, self.desk), self.access)
-        server = AdminServer(Front(app, self.access))
+        backend.alerts = self.desk
+        server = AdminServer(Front(application(backend, self.access), self.access))
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, [listener], self._stopping)
             ready(None)
-
-
-def _with_contract(app: App, desk: Desk) -> App:
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-        path, method = scope["path"], scope["method"]
-        if path == "/api/metrics/history":
-            status, answer = 200, history(parse_qs(scope["query_string"].decode()))
-        elif path.startswith("/api/alerts"):
-            said = desk.answer(method, path, (await receive()).get("body", b""))
-            status, answer = said if said is not None else (404, {"error": "not_found", "message": path})
-        else:
-            await app(scope, receive, send)
-            return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(b"content-type", b"application/json")],
-            }
-        )
-        await send({"type": "http.response.body", "body": msgspec.json.encode(answer)})
-
-    return answered
 
 
 def a_past(now: int) -> list[Entry]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from runner.cli.options import as_json, connect, ends_well, show_json
-from runner.errors import AdminError, NotRunningError
+from runner.errors import NotRunningError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST_SESSIONS: Final = 300
 """Troubled sessions that one look fetches; more than fit any screen."""
-_NOT_FOUND: Final = 404
 
 
 @click.command()
@@ -92,18 +91,8 @@ def look(runner: Client) -> Reading:
         system=runner.system(),
         health=runner.health(),
         troubled=runner.get("/api/sessions", query)["sessions"],
-        alerts=_alerts(runner),
+        alerts=runner.get("/api/alerts")["active"],
     )
-
-
-def _alerts(runner: Client) -> list[dict[str, object]]:
-    try:
-        found: list[dict[str, object]] = runner.get("/api/alerts")["active"]
-    except AdminError as error:
-        if error.status != _NOT_FOUND:  # a runner of another version, which has none
-            raise
-        return []
-    return found
 
 
 @contextmanager

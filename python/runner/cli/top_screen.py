@@ -80,11 +80,7 @@ def frame(reading: Reading, past: Past, now: float, height: int) -> RenderableTy
         _states(reading.system.get("states", {})),
         _numbers(reading, past),
     ]
-    open_alerts = [it for it in reading.alerts if not (it.get("silencedUntil") or it.get("suppressedBy"))]
-    troubles = [
-        *open_alerts,
-        *(() if reading.alerts else reading.system.get("fleet", {}).get("incidents", ())),
-    ]
+    troubles = [it for it in reading.alerts if not (it.get("silencedUntil") or it.get("suppressedBy"))]
     parts.append(_troubles(troubles, now))
     room = max(3, height - _FIXED_LINES - min(len(troubles), _MOST_ALERTS))
     parts.append(_sessions(reading.troubled, room, now))
@@ -157,11 +153,11 @@ def _troubles(troubles: Sequence[Mapping[str, Any]], now: float) -> RenderableTy
         table.add_column(name, no_wrap=True, overflow="ellipsis")
     for it in troubles[:_MOST_ALERTS]:
         is_critical = it.get("severity") == "critical"
-        since = it.get("since") or it.get("openedAt")
+        since = it.get("since")
         table.add_row(
             Text(str(it.get("severity")), "bold red" if is_critical else "yellow"),
             duration(None if since is None else now - since / 1000),
-            escape(str(it.get("alert") or it.get("kind"))),
+            escape(str(it.get("alert"))),
             escape(str(it.get("text", ""))),
         )
     if len(troubles) > _MOST_ALERTS:

@@ -34,12 +34,4 @@ export const get = (path) => call("GET", path);
 export const post = (path, body) => call("POST", path, body);
 export const del = (path) => call("DELETE", path);
 
-/** `get`, or null where this runner has no such route. */
-export async function getIfThere(path) {
-  try { return await get(path); } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return null;
-    throw error;
-  }
-}
-
 export const sessionPath = (id, rest = "") => `/api/sessions/${encodeURIComponent(id)}${rest}`;

@@ -1,34 +1,32 @@
-// What is wrong: active alerts, and the incidents of the fleet where a runner has no alerts.
-import { get, getIfThere } from "./api.js";
+// What is wrong: the active alerts, and the silences in force.
+import { get } from "./api.js";
 import { throttled } from "./dom.js";
 import { live } from "./live.js";
+
+const RELOAD_MS = 30_000;  // what a restart or a silence that ends changes has no event
+const SETTLE_MS = 500;
 
 /** Events: "change". */
 class Trouble extends EventTarget {
   alerts = [];
   silences = [];
-  incidents = [];
   isKnown = false;
-  hasAlerts = true;
-  load = throttled(500, () => { void this.#load(); });
+  load = throttled(SETTLE_MS, () => { void this.#load(); });
 
   constructor() {
     super();
     live.addEventListener("open", () => this.load());
-    live.addEventListener("event", ({ detail }) => {
-      if (detail.event.startsWith("alert.") || detail.event.startsWith("incident.")) this.load();
-    });
+    live.addEventListener("event", ({ detail }) => { if (detail.event.startsWith("alert.")) this.load(); });
+    setInterval(() => { if (live.heardAt !== null && !live.isStale) this.load(); }, RELOAD_MS);
   }
 
-  clear() { this.alerts = []; this.silences = []; this.incidents = []; this.isKnown = false; }
+  clear() { this.alerts = []; this.silences = []; this.isKnown = false; }
 
   async #load() {
     try {
-      const [alerts, fleet] = await Promise.all([getIfThere("/api/alerts"), get("/reconnection-status?limit=0")]);
-      this.hasAlerts = alerts !== null;
-      this.alerts = alerts?.active ?? [];
-      this.silences = alerts?.silences ?? [];
-      this.incidents = fleet.incidents ?? [];
+      const { active, silences } = await get("/api/alerts");
+      this.alerts = active;
+      this.silences = silences;
       this.isKnown = true;
       this.dispatchEvent(new Event("change"));
     } catch { /* live says that it is stale */ }

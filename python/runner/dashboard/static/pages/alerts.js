@@ -1,6 +1,7 @@
 // What is wrong, what was, and who looks after it.
-import { del, getIfThere, post } from "../js/api.js";
+import { del, get, post } from "../js/api.js";
 import { fill, h, throttled } from "../js/dom.js";
+import { fleet } from "../js/fleet.js";
 import { age, ago, dateTime, duration } from "../js/format.js";
 import { t } from "../js/i18n.js";
 import { live } from "../js/live.js";
@@ -11,7 +12,6 @@ import { trouble } from "../js/trouble.js";
 
 const PAGE = 50;
 const MINUTES = [15, 60, 240, 1440];
-const isSession = (alert) => alert.about && (alert.alert.startsWith("session") || alert.about.indexOf("/") < 0) && alert.class === "connectivity";
 
 async function act(run, done) {
   try { await run(); notice(t(done)); } catch (error) { failed(error); }
@@ -39,7 +39,7 @@ export function alertCard(alert, { short = false } = {}) {
   ].filter(Boolean);
   return h("article", { class: "alert", dataset: { level: alert.severity, muted: marks.length ? "yes" : "no", id: alert.id } },
     h("div", { class: "row between" },
-      h("h3", {}, severity(alert.severity), " ", h("code", {}, alert.alert), alert.about ? [" ", isSession(alert) ? h("a", { href: `#/session/${encodeURIComponent(alert.about)}` }, alert.about) : h("span", { class: "about" }, alert.about)] : null),
+      h("h3", {}, severity(alert.severity), " ", h("code", {}, alert.alert), alert.about ? [" ", fleet.rows.has(alert.about) ? h("a", { href: `#/session/${encodeURIComponent(alert.about)}` }, alert.about) : h("span", { class: "about" }, alert.about)] : null),
       h("time", { class: "muted", title: dateTime(alert.since) }, age(alert.since))),
     h("p", {}, alert.text),
     !short && alert.remedy ? h("p", { class: "remedy" }, h("b", {}, `${t("alerts.remedy")} `), alert.remedy) : null,
@@ -49,10 +49,6 @@ export function alertCard(alert, { short = false } = {}) {
       button("alerts.silence", () => silence(alert)),
       button("alerts.resolve", () => act(() => post(`/api/alerts/${id}/resolve`), "alerts.resolve.done"))));
 }
-
-export const incidentCard = (it) => h("article", { class: "alert", dataset: { level: it.severity } },
-  h("div", { class: "row between" }, h("h3", {}, severity(it.severity), " ", h("code", {}, it.kind), it.about ? h("span", { class: "about" }, ` ${it.about}`) : null), h("time", { class: "muted" }, age(it.openedAt))),
-  h("p", {}, it.text));
 
 export function alerts(main, ends) {
   const active = h("div", { class: "stack" }), silences = h("div", {}), past = h("tbody"), more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => loadPast(true) }, t("alerts.more"));
@@ -66,8 +62,7 @@ export function alerts(main, ends) {
 
   function show() {
     if (!trouble.isKnown) { fill(active, h("p", { class: "muted" }, t("loading"))); return; }
-    const cards = [...trouble.alerts.map((it) => alertCard(it)), ...(trouble.hasAlerts ? [] : trouble.incidents.map(incidentCard))];
-    fill(active, cards.length ? cards : h("p", { class: "card fine" }, h("span", { class: "tick", "aria-hidden": "true" }, "✓"), t("overview.fine")));
+    fill(active, trouble.alerts.length ? trouble.alerts.map((it) => alertCard(it)) : h("p", { class: "card fine" }, h("span", { class: "tick", "aria-hidden": "true" }, "✓"), t("overview.fine")));
     fill(silences, trouble.silences.length ? h("section", { class: "card", "aria-labelledby": "silences-title" }, h("h2", { id: "silences-title" }, t("alerts.silences")),
       h("ul", { class: "list" }, trouble.silences.map((it) => h("li", { class: "row between wrap" },
         h("span", {}, h("code", {}, it.alert), it.about ? ` ${it.about}` : "", ` · ${t("alerts.until", { time: dateTime(it.until) })}`, it.note ? ` · ${it.note}` : ""),
@@ -76,12 +71,12 @@ export function alerts(main, ends) {
 
   async function loadPast(further) {
     try {
-      const answer = await getIfThere(`/api/alerts/history?limit=${PAGE}${further && next ? `&before=${encodeURIComponent(next)}` : ""}`);
-      const rows = (answer?.alerts ?? []).map((it) => h("tr", {},
+      const answer = await get(`/api/alerts/history?limit=${PAGE}${further && next ? `&before=${encodeURIComponent(next)}` : ""}`);
+      const rows = answer.alerts.map((it) => h("tr", {},
         h("td", {}, h("time", {}, dateTime(it.firedAt ?? it.since))), h("td", {}, it.resolvedAt ? duration(it.resolvedAt - it.since) : t("session.still")),
         h("td", {}, severity(it.severity)), h("td", {}, h("code", {}, it.alert), it.about ? ` ${it.about}` : ""), h("td", {}, it.text)));
       if (further) past.append(...rows); else fill(past, rows);
-      next = answer?.next ?? null;
+      next = answer.next;
       more.hidden = next === null;
       none.hidden = past.children.length > 0;
     } catch { /* live says that it is stale */ }

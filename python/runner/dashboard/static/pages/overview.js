@@ -1,5 +1,5 @@
 // The whole fleet at a glance.
-import { getIfThere } from "../js/api.js";
+import { get } from "../js/api.js";
 import { Chart } from "../js/charts.js";
 import { fill, h, say } from "../js/dom.js";
 import { fleet, STATES } from "../js/fleet.js";
@@ -10,7 +10,7 @@ import { live } from "../js/live.js";
 import { numbers } from "../js/numbers.js";
 import { stateName } from "../js/states.js";
 import { trouble } from "../js/trouble.js";
-import { alertCard, incidentCard } from "./alerts.js";
+import { alertCard } from "./alerts.js";
 
 const SPANS = { "15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400 };
 const POINTS = 400;
@@ -64,7 +64,7 @@ export function overview(main, ends) {
 
   function showWrong() {
     if (!trouble.isKnown) { fill(wrong, h("p", { class: "muted" }, t("loading"))); return; }
-    const cards = [...trouble.open.map((it) => alertCard(it, { short: true })), ...(trouble.hasAlerts ? [] : trouble.incidents.map(incidentCard))];
+    const cards = trouble.open.map((it) => alertCard(it, { short: true }));
     const rest = trouble.alerts.length - trouble.open.length;
     fill(wrong,
       cards.length === 0 ? h("p", { class: "fine" }, h("span", { class: "tick", "aria-hidden": "true" }, "✓"), t("overview.fine")) : cards.slice(0, SHOWN),
@@ -86,7 +86,7 @@ export function overview(main, ends) {
     const spanS = SPANS[span], names = [...new Set(charts.flatMap((it) => it.chart.lines.map((line) => line.metric)))];
     let history = null;
     try {
-      history = await getIfThere(`/api/metrics/history?metric=${names.join(",")}&since=${Date.now() - spanS * 1000}&points=${POINTS}`);
+      history = await get(`/api/metrics/history?metric=${names.join(",")}&since=${Date.now() - spanS * 1000}&points=${POINTS}`);
     } catch { /* live says that it is stale */ }
     if (mine !== turn) return;
     for (const { chart } of charts) chart.load(history?.series ?? null, spanS);

@@ -1,5 +1,5 @@
 // One session: what it is doing, why, what it went through, and what can be done about it.
-import { ApiError, get, getIfThere, post, sessionPath } from "../js/api.js";
+import { ApiError, get, post, sessionPath } from "../js/api.js";
 import { fill, h, say, throttled } from "../js/dom.js";
 import { ago, clockTime, dateTime, duration, milliseconds, NOTHING, number } from "../js/format.js";
 import { t, tOr } from "../js/i18n.js";
@@ -64,7 +64,7 @@ export function session(main, ends, _query, id) {
 
   async function load() {
     try {
-      [view, metrics, timeline] = await Promise.all([get(sessionPath(id)), get(sessionPath(id, "/metrics")), getIfThere(sessionPath(id, "/timeline"))]);
+      [view, metrics, timeline] = await Promise.all([get(sessionPath(id)), get(sessionPath(id, "/metrics")), get(sessionPath(id, "/timeline"))]);
       live.heard();
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) { fill(main, h("p", { class: "empty" }, t("session.unknown", { id })), h("a", { href: "#/sessions" }, t("nav.sessions"))); ends.all(); }
