@@ -83,6 +83,8 @@ export function alerts(main, ends) {
   }
 
   const soon = throttled(1000, () => { void loadPast(false); });
+  let isLinked = fleet.isComplete;
+  ends.on(fleet, "change", () => { if (!isLinked && fleet.isComplete) { isLinked = true; show(); } });
   ends.on(trouble, "change", show);
   ends.on(live, "event", ({ detail }) => { if (detail.event === "alert.resolved") soon(); });
   ends.on(live, "open", soon);

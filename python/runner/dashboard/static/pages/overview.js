@@ -93,7 +93,8 @@ export function overview(main, ends) {
     showNumbers(true);
   }
 
-  ends.on(fleet, "change", showFleet);
+  let isLinked = fleet.isComplete;  // a session in an alert becomes a link once it is known
+  ends.on(fleet, "change", () => { showFleet(); if (!isLinked && fleet.isComplete) { isLinked = true; showWrong(); } });
   ends.on(numbers, "change", () => { showNumbers(true); if (!fleet.isComplete) showFleet(); });
   ends.on(trouble, "change", showWrong);
   ends.on(live, "open", loadHistory);
