@@ -115,7 +115,7 @@ class Ledger:
             return None
         reading = table.now
         return Ages(
-            reading.at,
+            self._clock() - table.age_s(),
             known(reading.last_data_ages_s[place]),
             known(reading.last_pong_ages_s[place]),
             known(reading.pong_rtts_s[place]),
