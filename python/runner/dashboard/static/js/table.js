@@ -59,15 +59,18 @@ export class VirtualTable {
     const last = Math.min(this.rows.length, Math.ceil((this.scroller.scrollTop + seen) / height) + SPARE);
     const focused = this.space.contains(document.activeElement) ? document.activeElement : null;
     const now = Date.now(), next = new Map();
+    const ids = this.rows.slice(first, last).map(this.idOf), staying = new Set(ids);
+    const free = [...this.shown].filter(([id, it]) => !staying.has(id) && !it.element.contains(focused)).map(([, it]) => it);
     for (let i = first; i < last; i += 1) {
-      const row = this.rows[i], id = this.idOf(row);
-      const it = this.shown.get(id) ?? this.#make();
+      const row = this.rows[i], id = ids[i - first];
+      const it = this.shown.get(id) ?? free.pop() ?? this.#make();  // an element that is filled anew costs less than one that is made
       next.set(id, it);
       it.element.style.transform = `translateY(${i * height}px)`;
       it.element.setAttribute("aria-rowindex", String(i + 2));
       this.columns.forEach((column, k) => column.cell(row, it.cells[k], now));
     }
-    for (const [id, it] of this.shown) if (!next.has(id)) it.element.remove();
+    const used = new Set([...next.values()].map((it) => it.element));
+    for (const it of this.shown.values()) if (!used.has(it.element)) it.element.remove();
     this.shown = next;
     let place = this.space.firstElementChild;
     for (const { element } of next.values()) {
