@@ -327,7 +327,14 @@ def test_a_runner_that_goes_away_is_told_and_comes_back(browser: Browser, tmp_pa
                 page.goto(f"http://127.0.0.1:{port}/#/")
                 runner.stop()
                 see(page, ".banner", re.compile(r"does not answer.*from \d\d:\d\d:\d\d.*old"))
-                assert page.evaluate("getComputedStyle(document.querySelector('.big')).opacity") != "1"
+                for shown in (
+                    ".big",
+                    ".top .stack",
+                    ".chart .value",
+                ):  # "nothing is wrong" is no longer known
+                    assert (
+                        page.evaluate(f"getComputedStyle(document.querySelector('{shown}')).opacity") != "1"
+                    )
                 with RunnerProcess(tmp_path / "a", server, settings) as again:
                     page.locator(".banner").wait_for(state="hidden", timeout=30_000)
                     again.wait_online(3)

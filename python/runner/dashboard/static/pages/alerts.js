@@ -51,7 +51,7 @@ export function alertCard(alert, { short = false } = {}) {
 }
 
 export function alerts(main, ends) {
-  const active = h("div", { class: "stack" }), silences = h("div", {}), past = h("tbody"), more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => loadPast(true) }, t("alerts.more"));
+  const active = h("div", { class: "stack figure" }), silences = h("div", {}), past = h("tbody"), more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => loadPast(true) }, t("alerts.more"));
   const none = h("p", { class: "muted", hidden: true }, t("alerts.past.none"));
   let next = null;
   fill(main, h("h1", {}, t("nav.alerts")),

@@ -22,8 +22,8 @@ const BEST_FIRST = ["online", ...NOT_ONLINE, "stopped"];
 export function overview(main, ends) {
   const bar = h("div", { class: "bar figure", role: "img" });
   const legend = h("ul", { class: "states figure" });
-  const big = h("p", { class: "big figure" }), under = h("p", { class: "muted" });
-  const wrong = h("div", { class: "stack" });
+  const big = h("p", { class: "big figure" }), under = h("p", { class: "muted figure" });
+  const wrong = h("div", { class: "stack figure" });
   let span = SPANS[kept("span")] ? kept("span") : "1h";
   const charts = makeCharts();
   const pick = h("div", { class: "chips", role: "group", "aria-label": t("overview.span") }, Object.keys(SPANS).map((name) =>

@@ -14,7 +14,7 @@ const TICK_MS = 500;
 export function session(main, ends, _query, id) {
   const head = h("div", { class: "row between wrap" }), retry = h("div", {}), facts = h("dl", { class: "facts figure" });
   const six = h("dl", { class: "facts six figure" }), steps = h("ol", { class: "timeline" });
-  const state = h("div", { class: "state-now", role: "status" });
+  const state = h("div", { class: "state-now figure", role: "status" });
   const actions = h("div", { class: "row wrap actions", role: "group", "aria-label": t("session.actions") });
   const buttons = makeButtons();
   let view = null, metrics = null, timeline = null;

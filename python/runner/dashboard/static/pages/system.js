@@ -10,7 +10,7 @@ const FRESHEN_MS = 15_000;
 const WORST = ["too_small", "advised", "unknown", "fine", "not_advised"];
 
 export function system(main, ends) {
-  const build = h("dl", { class: "facts figure" }), checks = h("ul", { class: "list" }), findings = h("div", { class: "stack" }), needs = h("p", { class: "muted" });
+  const build = h("dl", { class: "facts figure" }), checks = h("ul", { class: "list figure" }), findings = h("div", { class: "stack" }), needs = h("p", { class: "muted" });
   const settings = h("tbody"), filter = h("input", { type: "search", placeholder: t("system.filter"), "aria-label": t("system.filter"), oninput: () => showSettings() });
   const count = h("input", { type: "number", min: "1", max: "1000000", placeholder: t("system.now"), "aria-label": t("system.sessions"), name: "sessions" });
   let known = {};
