@@ -19,6 +19,7 @@ for _ in $(seq 100); do
     [ "$online" -ge 3 ] && break
     sleep 0.2
 done
+curl -fsS --unix-socket "$dir/data/admin.sock" http://localhost/ | grep -q main.js # the dashboard is in the wheel
 kill -TERM "$pid"
 wait "$pid" || { cat "$dir/log"; exit 1; }
 [ "${online:-0}" -ge 3 ] || { cat "$dir/log"; echo "wheel: only ${online:-0} of 3 online" >&2; exit 1; }

@@ -466,6 +466,7 @@ class Process:
 
     def _make_admin(self) -> Admin:
         from runner.admin.assembly import Admin
+        from runner.dashboard.front import Front
 
         return Admin(
             lambda: self.settings,
@@ -478,6 +479,7 @@ class Process:
             self._stopping,
             partial(self.lifetime.restart, BY_REQUEST, "by the admin API"),
             self._alerts,
+            Front,
         )
 
     def _report(self) -> HealthReport:

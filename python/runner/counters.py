@@ -165,6 +165,10 @@ class CounterTable:
         """The latest reading, copied anew if it is older than that."""
         return self.refresh() if self._clock() - self.now.at >= age_s else self.now
 
+    def age_s(self) -> float:
+        """How old the latest reading is: the same on every clock."""
+        return self._clock() - self.now.at
+
     def _follow(self, columns: Columns, old: memoryview) -> None:
         births, known = self.now.births, len(old)
         changed = [row for row, birth in enumerate(births) if row >= known or birth != old[row]]

@@ -535,3 +535,10 @@ def test_durations_are_short(seconds: float | None, shown: str) -> None:
 )
 def test_sizes_are_short(count: float | None, shown: str) -> None:
     assert tables.size(count) == shown
+
+
+def test_top_shows_one_frame(served: Served) -> None:
+    result = run("top", "--once")
+    assert result.exit_code == 0
+    assert "shop" in result.output
+    assert "stream_replaced_code" in result.output

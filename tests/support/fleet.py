@@ -27,6 +27,8 @@ from runner.tune.subject import look
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from runner.supervisor.timeline import Entry
+
 RISKY = {
     "failure_logged_out",
     "failure_temporary_ban",
@@ -68,6 +70,8 @@ class FakeFleet:
         self.feed = Feed()
         self.subscribed = trio.Event()
         self.broken = False
+        self.capacity = 4
+        self.pasts: dict[str, list[Entry]] = {}
 
     def rows(self) -> Iterable[SessionView]:
         if self.broken:
@@ -76,6 +80,9 @@ class FakeFleet:
 
     def view(self, session_id: str) -> SessionView | None:
         return self.views.get(session_id)
+
+    def timeline(self, session_id: str) -> list[Entry]:
+        return self.pasts.get(session_id, [])
 
     def _known(self, session_id: str) -> SessionView:
         if session_id not in self.views:
@@ -128,7 +135,7 @@ class FakeFleet:
 
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]:
         self.subscribed.set()
-        return self.feed.subscribe(4)
+        return self.feed.subscribe(self.capacity)
 
 
 class FakeNumbers:

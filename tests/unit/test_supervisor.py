@@ -379,6 +379,18 @@ def test_ages_are_of_the_moment_at_which_the_engine_gave_them(monkeypatch: pytes
     assert shown.last_pong_at == world.unix_ms - 5000
 
 
+def test_ages_are_right_when_the_counters_go_by_another_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trio's clock and the monotonic one begin days apart."""
+    world = online()
+    world.run(60)
+    table = CounterTable(world.engine.columns, lambda: world.now + 160_000.0)
+    monkeypatch.setattr(world.engine, "counters", table)
+    table.refresh()
+    shown = world.machine.view("a")
+    assert shown is not None
+    assert shown.last_pong_at == world.unix_ms - 5000
+
+
 # -- breaker reset -------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from runner.admin import events
 from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
-from runner.admin.guard import Access, Guard, error_body, sees_detail
+from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
 from runner.admin.lists import Json, Page, Streamed, listing, page_of, whole, words
 from runner.admin.schemas import (
     CHANGED_SESSION,
@@ -115,6 +115,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_metrics(app, backend)
     _add_system(app, backend)
     add_alerts(app, backend)
+    _add_for_dashboard(app, backend)
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
@@ -399,6 +400,22 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
     async def logs(tail: Tail = 100, follow: bool = False, session: str | None = None) -> Response:
         lines = _log_lines(backend, tail, session, follow=follow)
         return Streamed(lines, media_type="application/x-ndjson")
+
+
+def _add_for_dashboard(app: FastAPI, backend: Backend) -> None:
+    @app.get(
+        "/api/sessions/{session_id}/timeline",
+        responses=NOT_FOUND,
+        summary="the last states of one session, with reasons, the oldest first",
+    )
+    async def session_timeline(session_id: str) -> Json:
+        states = backend.sessions.timeline(_view(backend, session_id).session_id)
+        return Json({"id": session_id, "states": [entry.to_json() for entry in states]})
+
+    @app.get("/api/caller", summary="what the caller of this may do, and how it was let in")
+    async def caller(request: Request) -> Json:
+        scopes = sorted(request.scope.get(SCOPES, ()))
+        return Json({"scopes": scopes, "signedIn": SIGNED_IN in request.scope})
 
 
 async def _pieces(backend: Backend) -> AsyncIterator[bytes]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from runner import _core
+    from runner.admin.guard import App
     from runner.admin.tokens import Tokens
     from runner.alerts.loop import Alerts
     from runner.baileys import BaileysDevice
@@ -51,7 +52,9 @@ class Admin:
         stopping: trio.Event,
         restart: Callable[[], Awaitable[None]],
         alerts: Alerts,
+        front: Callable[[App, Access], App],
     ) -> None:
+        """`front` stands before the API on both sockets: the dashboard."""
         now = settings()
         self._settings = settings
         self._supervisor = supervisor
@@ -79,7 +82,9 @@ class Admin:
             alerts=alerts,
             settings=lambda: config.written(self._settings()),
         )
-        self.server = AdminServer(application(backend, self.access), connections=now.admin_connections)
+        self.server = AdminServer(
+            front(application(backend, self.access), self.access), connections=now.admin_connections
+        )
 
     def reload(self, settings: Settings, tokens: Tokens) -> None:
         """Settings changed."""
@@ -140,6 +145,7 @@ class _Sessions:
         self._metrics = metrics
         self.rows = supervisor.rows
         self.view = supervisor.view
+        self.timeline = supervisor.timeline
         self.start = supervisor.start
         self.stop = supervisor.stop
         self.restart = supervisor.restart

@@ -6,8 +6,9 @@ WebSocket alike, so that no route can forget it. In order:
 1. A Unix socket belongs to the runner's user and root. The file mode says so and the kernel is asked again.
 2. On TCP the Host header must name this machine, or a page that rebinds its own name to 127.0.0.1 could call.
 3. A browser says where a call comes from (Origin, Sec-Fetch-Site); other origins are refused.
-4. A token that is presented must be one of ours. Without one, only the runner's user and root pass, and only
-   on a loopback bind.
+4. A token that is presented must be one of ours. Without one, a browser that signed in passes by its cookie,
+   but to change something it must say where the call comes from. Else only the runner's user and root pass,
+   and only on a loopback bind.
 5. The scopes of the caller must cover what the route does.
 """
 
@@ -41,6 +42,9 @@ PEER: Final = "runner.peer"
 """Key of the `Peer` in an ASGI scope, put there by the server that accepted the connection."""
 SCOPES: Final = "runner.scopes"
 """Key of the caller's scopes in an ASGI scope, put there by `Guard`."""
+
+SIGNED_IN: Final = "runner.signed_in"
+"""Key of the scopes that a browser's cookie stands for, put there by the dashboard; absent without one."""
 
 SMALL_BODY: Final = 64 * 1024
 """Largest body of any call but an import."""
@@ -85,8 +89,14 @@ def sees_detail(scope: Scope) -> bool:
     return OPERATE in scope.get(SCOPES, ())
 
 
-def admit(peer: Peer, method: str, headers: Mapping[str, str], access: Access) -> frozenset[str]:
-    """The scopes of a caller. Pure.
+def admit(
+    peer: Peer,
+    method: str,
+    headers: Mapping[str, str],
+    access: Access,
+    signed_in: frozenset[str] | None = None,
+) -> frozenset[str]:
+    """The scopes of a caller; `signed_in` are those of his cookie, if he has a good one. Pure.
 
     Errors: AdminError 401 or 403; the message never tells what the right token would be.
     """
@@ -96,15 +106,8 @@ def admit(peer: Peer, method: str, headers: Mapping[str, str], access: Access) -
                 403, "peer_refused", "this socket belongs to another user", "use the TCP port with a token"
             )
         return EVERYTHING
-    host = headers.get("host", "")
-    if not _is_own_host(host, access.hosts):
-        raise AdminError(
-            403,
-            "host_refused",
-            f"the Host header {host[:80]!r} is not this machine",
-            "add it to WHATSAPP_ADMIN_HOSTS",
-        )
-    _refuse_other_origins(method, host, headers)
+    refuse_other_hosts(headers, access)
+    refuse_other_origins(method, headers)
     if (token := _presented_token(headers)) is not None:
         scopes = access.tokens.scopes(token)
         if scopes is None:
@@ -112,6 +115,10 @@ def admit(peer: Peer, method: str, headers: Mapping[str, str], access: Access) -
                 401, "token_wrong", "this token is not known here", _WHERE_TOKEN, headers=_CHALLENGE
             )
         return scopes
+    if signed_in is not None:
+        if method not in _SAFE_METHODS and not headers.keys() & {"origin", "sec-fetch-site"}:
+            raise AdminError(403, "cross_origin", "a browser says where a call comes from; this one did not")
+        return signed_in
     if access.is_loopback and peer.is_trusted(access.own_uid):
         return EVERYTHING
     raise AdminError(401, "token_missing", "this call needs a token", _WHERE_TOKEN, headers=_CHALLENGE)
@@ -140,7 +147,21 @@ def _without_port(host: str) -> str:
     return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host
 
 
-def _refuse_other_origins(method: str, host: str, headers: Mapping[str, str]) -> None:
+def refuse_other_hosts(headers: Mapping[str, str], access: Access) -> None:
+    """Errors: AdminError 403 when the Host header names another machine."""
+    host = headers.get("host", "")
+    if not _is_own_host(host, access.hosts):
+        raise AdminError(
+            403,
+            "host_refused",
+            f"the Host header {host[:80]!r} is not this machine",
+            "add it to WHATSAPP_ADMIN_HOSTS",
+        )
+
+
+def refuse_other_origins(method: str, headers: Mapping[str, str]) -> None:
+    """Errors: AdminError 403 when a browser says that another page calls."""
+    host = headers.get("host", "")
     site = headers.get("sec-fetch-site", "same-origin")
     origin = headers.get("origin")
     is_typed_by_hand = site == "none" and method in _SAFE_METHODS
@@ -191,12 +212,11 @@ class Guard:
 
     def _enter(self, scope: Scope) -> int:
         """Let the caller in, or raise; the largest body he may send."""
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        headers = headers_of(scope)
         method = scope.get("method", "WEBSOCKET")
         path = scope["path"]
-        scopes = admit(scope.get(PEER, Peer("tcp")), method, headers, self._access)
+        peer = scope.get(PEER, Peer("tcp"))
+        scopes = admit(peer, method, headers, self._access, scope.get(SIGNED_IN))
         needed = needed_scope(method, path)
         scope[SCOPES] = scopes
         if needed not in scopes:
@@ -206,6 +226,11 @@ class Guard:
         if not length.isdigit() or int(length) > limit:
             raise AdminError(413, "body_too_large", f"the body is larger than {limit} bytes")
         return limit
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The headers of a request, their names in lower case."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 class _Answer:

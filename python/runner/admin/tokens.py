@@ -32,9 +32,17 @@ class Tokens:
 
     entries: tuple[tuple[bytes, frozenset[str]], ...]
 
+    @staticmethod
+    def digest(presented: str) -> bytes:
+        """What is kept of a token."""
+        return sha256(presented.encode("utf-8", "surrogateescape")).digest()
+
     def scopes(self, presented: str) -> frozenset[str] | None:
         """What a presented token may do; None when it is not one of ours."""
-        digest = sha256(presented.encode("utf-8", "surrogateescape")).digest()
+        return self.scopes_of(self.digest(presented))
+
+    def scopes_of(self, digest: bytes) -> frozenset[str] | None:
+        """What the token with this digest may do; None when it is not, or no longer, one of ours."""
         granted = None
         for known, scopes in self.entries:
             if hmac.compare_digest(known, digest):

@@ -17,6 +17,7 @@ from runner.cli.monitoring import monitor
 from runner.cli.options import as_json, ends_well, settings, show_json
 from runner.cli.restarting import restart
 from runner.cli.service import service
+from runner.cli.top import top
 from runner.cli.tune import tune
 from runner.errors import ConfigError
 
@@ -196,5 +197,5 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, alerts, restart, monitor, service, import_, tune):
+for _command in (*fleet.COMMANDS, top, alerts, restart, monitor, service, import_, tune):
     cli.add_command(_command)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from runner.reconnect.version import Version
     from runner.supervisor.feed import StatusEvent
     from runner.supervisor.row import Options, Row
+    from runner.supervisor.timeline import Entry
 
 log = structlog.get_logger()
 
@@ -93,6 +94,10 @@ class Supervisor:
     def view(self, session_id: str) -> SessionView | None:
         """One session as it is now, or None."""
         return self.machine.view(session_id)
+
+    def timeline(self, session_id: str) -> list[Entry]:
+        """The states that a session went through since the process started, the oldest first."""
+        return self.machine.timeline.entries(self.machine.row(session_id))
 
     def incidents(self) -> tuple[Incident, ...]:
         """What is wrong for many sessions at once: one entry for each cause, open ones only."""

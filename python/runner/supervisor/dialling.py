@@ -55,6 +55,7 @@ class Dialling(Ledger):
                 self.deadlines.set(row.session_id, Kind.STATE, now + lasts_s)
             self.account_for_fd(row)
         if changed:
+            self.timeline.note(row, self.unix_ms())
             self.publish("session.status", row)
 
     def rest(self, row: Row) -> None:

@@ -20,6 +20,7 @@ from runner.session import SessionView, State
 from runner.supervisor.deadlines import Deadlines
 from runner.supervisor.feed import Feed, StatusEvent
 from runner.supervisor.row import Ages, Options, Row, exit_tag, redact_proxy, show
+from runner.supervisor.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,6 +62,7 @@ class Ledger:
         self.outages = Outages(policy)
         self._exit_secret = secrets.token_bytes(16)
         self.feed = Feed()
+        self.timeline = Timeline()
         self.mass = MassDrop(policy)
         self.logouts = LogoutGuard(policy)
         self.dirty: set[str] = set()
@@ -113,7 +115,7 @@ class Ledger:
             return None
         reading = table.now
         return Ages(
-            reading.at,
+            self._clock() - table.age_s(),
             known(reading.last_data_ages_s[place]),
             known(reading.last_pong_ages_s[place]),
             known(reading.pong_rtts_s[place]),

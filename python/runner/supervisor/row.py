@@ -82,6 +82,8 @@ class Row:
     is_archived: bool = False
     """The store has its credentials marked as those of an unlinked device."""
     is_removed: bool = False
+    past: bytes = b""
+    """The states it went through, as `runner.supervisor.timeline` writes them."""
     closed: trio.Event | None = None
     """Set when the open connection is gone, for those who wait for it."""
 
