@@ -509,7 +509,7 @@ def test_every_command_has_examples_and_takes_json() -> None:
     for words, command in commands_of(cli):
         shown = run(*words, "--help").stdout
         assert "Example" in shown, words
-        if not isinstance(command, click.Group) and words not in (["run"], ["sim"], ["service", "print"]):
+        if not isinstance(command, click.Group) and words[0] not in {"run", "sim", "service"}:
             assert "--json" in shown, words
 
 
