@@ -163,7 +163,7 @@ class CounterTable:
 
     def refresh_within(self, age_s: float) -> Reading:
         """The latest reading, copied anew if it is older than that."""
-        return self.refresh() if self._clock() - self.now.at >= age_s else self.now
+        return self.refresh() if self.age_s() >= age_s else self.now
 
     def age_s(self) -> float:
         """How old the latest reading is: the same on every clock."""

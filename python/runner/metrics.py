@@ -308,15 +308,6 @@ class Metrics:
         """The mean of the same."""
         return self.response_times().average_ms
 
-    def memory_ratio(self) -> tuple[float, str]:
-        """Used ÷ total memory, and of what."""
-        memory = self.machine.memory()
-        return memory.used / memory.total, memory.scope
-
-    def cpu_ratio(self) -> tuple[float, str]:
-        """Share of the CPU in use at the last sample, and of what."""
-        return self._cpu
-
     # -- as JSON
 
     def session(self, session_id: str) -> dict[str, object]:
