@@ -19,6 +19,10 @@ from support.alerts import Receiver
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import httpx2
+
+    from runner.alerts.delivery import Notice
+
 BODY = b'{"id":"evt_1","event":"alert.firing","payload":{"alert":"disk_full","about":null}}'
 
 
@@ -39,11 +43,21 @@ class Clock:
         return self.ms
 
 
-def a_webhook(url: str, clock: Clock, *, allow: str = "127.0.0.1", attempts: int = 4) -> Webhook:
-    return Webhook(url, "key", allowed_of([allow]), attempts, unix_ms=clock, rng=Random(1))
+class Observed(Webhook):
+    """Tells when an attempt is over."""
+
+    attempted: trio.Event
+
+    async def _attempt(self, client: httpx2.AsyncClient, notice: Notice) -> None:
+        await super()._attempt(client, notice)
+        self.attempted.set()
 
 
-async def delivered(webhook: Webhook, clock: Clock) -> None:
+def a_webhook(url: str, clock: Clock, *, allow: str = "127.0.0.1", attempts: int = 4) -> Observed:
+    return Observed(url, "key", allowed_of([allow]), attempts, unix_ms=clock, rng=Random(1))
+
+
+async def delivered(webhook: Observed, clock: Clock) -> None:
     """Run until nothing waits; each pause is noted and skipped."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(webhook.run)
@@ -56,7 +70,8 @@ async def delivered(webhook: Webhook, clock: Clock) -> None:
                     nursery.cancel_scope.cancel()
                     webhook.restore(restored)
                     break
-                await trio.sleep(0.01)
+                webhook.attempted = trio.Event()
+                await webhook.attempted.wait()
             else:
                 nursery.cancel_scope.cancel()
     if webhook.queue.first is not None:
