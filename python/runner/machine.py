@@ -10,15 +10,14 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped]
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from runner import cgroup
 
-_V1_NO_LIMIT: Final = 1 << 60
-"""cgroup v1 writes a number near 2^63 for "no limit"."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,12 @@ class Machine:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._process = psutil.Process()
-        self._memory_v2 = self._tightest("", "memory.max", _number)
-        self._memory_v1 = self._tightest("memory", "memory.limit_in_bytes", _v1_limit)
-        self._cpu_v2 = self._tightest("", "cpu.max", _v2_cpus)
-        self._cpu_v1 = self._tightest("cpu", "cpu.cfs_quota_us", lambda path: _v1_cpus(path.parent))
+        self._memory_v2 = self._tightest("", lambda folder: cgroup.limit(folder / "memory.max"))
+        self._memory_v1 = self._tightest(
+            "memory", lambda folder: cgroup.limit(folder / "memory.limit_in_bytes")
+        )
+        self._cpu_v2 = self._tightest("", cgroup.v2_cpus)
+        self._cpu_v1 = self._tightest("cpu", cgroup.v1_cpus)
         self._last_cpu: tuple[float, float] | None = None
 
     def memory(self) -> Memory:
@@ -66,8 +67,8 @@ class Machine:
         ):
             if folder is None:
                 continue
-            total, used = _number(folder / limit), _number(folder / current)
-            if total is not None and used is not None and total < min(_V1_NO_LIMIT, host.total):
+            total, used = cgroup.limit(folder / limit), cgroup.number(folder / current)
+            if total is not None and used is not None and total < host.total:
                 return Memory(total, max(used - _field(folder / "memory.stat", cache), 0), "cgroup")
         return Memory(host.total, host.total - host.available, "host")
 
@@ -94,74 +95,26 @@ class Machine:
         """File descriptors of this process."""
         return _open_fds(self._root)
 
-    def _tightest(self, controller: str, file: str, limit: Callable[[Path], float | None]) -> Path | None:
-        """Of the cgroups at or above ours, the one whose `file` sets the lowest limit. "" is cgroup v2."""
+    def _tightest(self, controller: str, limit: Callable[[Path], float | None]) -> Path | None:
+        """Of the cgroups at or above ours, the one with the lowest limit. "" is cgroup v2."""
         found: tuple[float, Path] | None = None
-        for folder in self._own_groups(controller):
-            value = limit(folder / file)
+        for folder in cgroup.groups(self._root, "self", controller):
+            value = limit(folder)
             if value is not None and (found is None or value < found[0]):
                 found = value, folder
         return None if found is None else found[1]
 
-    def _own_groups(self, controller: str) -> Iterator[Path]:
-        """Ours and those above it, as far as they can be seen from here: in a container only the top can."""
-        top = self._root / "sys/fs/cgroup" / controller
-        try:
-            lines = (self._root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
-        except (OSError, ValueError):
-            lines = []
-        path = top
-        for line in lines:
-            _, controllers, own = line.split(":", 2)
-            if controller in controllers.split(","):
-                path = top / own.lstrip("/")
-        while path != top and top in path.parents:
-            yield path
-            path = path.parent
-        yield top
-
     def _cpu_quota(self) -> tuple[float | None, float]:
         """CPUs that the cgroup may use, None without a limit, and the CPU seconds that it has used."""
-        if self._cpu_v2 is not None and (cpus := _v2_cpus(self._cpu_v2 / "cpu.max")) is not None:
+        if self._cpu_v2 is not None and (cpus := cgroup.v2_cpus(self._cpu_v2)) is not None:
             return cpus, _field(self._cpu_v2 / "cpu.stat", "usage_usec") / 1e6
-        if self._cpu_v1 is not None and (cpus := _v1_cpus(self._cpu_v1)) is not None:
+        if self._cpu_v1 is not None and (cpus := cgroup.v1_cpus(self._cpu_v1)) is not None:
             # Usually one hierarchy under two names; where they are two, the groups have the same path.
             inside = self._cpu_v1.relative_to(self._root / "sys/fs/cgroup/cpu")
             for folder in (self._cpu_v1, self._root / "sys/fs/cgroup/cpuacct" / inside):
-                if (used_ns := _number(folder / "cpuacct.usage")) is not None:
+                if (used_ns := cgroup.number(folder / "cpuacct.usage")) is not None:
                     return cpus, used_ns / 1e9
         return None, 0.0
-
-
-def _v1_limit(path: Path) -> float | None:
-    limit = _number(path)
-    return None if limit is None or limit >= _V1_NO_LIMIT else limit
-
-
-def _v2_cpus(path: Path) -> float | None:
-    try:
-        quota, period = path.read_text(encoding="ascii").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
-
-
-def _v1_cpus(folder: Path) -> float | None:
-    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-    return quota / period if quota and period else None  # without a limit the quota is -1: no number to us
-
-
-def _first_word(path: Path) -> str | None:
-    try:
-        words = path.read_text(encoding="ascii").split()
-    except OSError:
-        return None
-    return words[0] if words else None
-
-
-def _number(path: Path) -> int | None:
-    word = _first_word(path)
-    return int(word) if word is not None and word.isdigit() else None
 
 
 def _field(path: Path, name: str) -> int:
