@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final, TextIO
 
 from runner.errors import StartError
 from runner.logs import LineWriter
+from runner.rotation import rotate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,18 +35,6 @@ class RotatedWriter(LineWriter):
         target = super()._target()
         if target.tell() < self._max_bytes:
             return target
-        self._rotate()
+        rotate(self._at, self._keep)
         self.reopen()
         return super()._target()
-
-    def _rotate(self) -> None:
-        for number in range(self._keep - 1, 0, -1):
-            with contextlib.suppress(FileNotFoundError):
-                self._old(number).replace(self._old(number + 1))
-        if self._keep:
-            self._at.replace(self._old(1))
-        else:
-            self._at.unlink()
-
-    def _old(self, number: int) -> Path:
-        return self._at.with_name(f"{self._at.name}.{number}")

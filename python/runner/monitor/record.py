@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from runner.monitor.verdict import Past
+from runner.rotation import rotate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,24 +33,13 @@ def append(path: Path, line: str, at: float, rotate_bytes: int = ROTATE_BYTES) -
     with _locked(path):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size >= rotate_bytes:
-                _rotate(path)
+                rotate(path, KEPT)
         # One write of a file opened for appending: whole lines, even without the lock.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             os.write(descriptor, f"{when} {line}\n".encode())
         finally:
             os.close(descriptor)
-
-
-def _rotate(path: Path) -> None:
-    for number in range(KEPT - 1, 0, -1):
-        with contextlib.suppress(FileNotFoundError):
-            _old(path, number).replace(_old(path, number + 1))
-    path.replace(_old(path, 1))
-
-
-def _old(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
 
 
 @contextlib.contextmanager
