@@ -17,6 +17,7 @@ import trio
 from starlette.websockets import WebSocketDisconnect
 
 from runner.admin.guard import sees_detail
+from runner.admin.lists import words
 from runner.envelope import envelope
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class Wanted(msgspec.Struct, frozen=True):
 def wanted_of(socket: WebSocket) -> Wanted:
     """Read the query of the upgrade request."""
     query = socket.query_params
-    sessions = frozenset(word for value in query.getlist("session") for word in value.split(",") if word)
-    events = frozenset(word for value in query.getlist("events") for word in value.split(",") if word)
+    sessions, events = frozenset(words(query, "session")), frozenset(words(query, "events"))
     return Wanted(sessions or frozenset({"*"}), events or frozenset({STATUS}))
 
 
