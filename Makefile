@@ -54,7 +54,7 @@ lint: build ## formatting, lints, types, layers, the boundary stub
 	$(BIN)/python tools/license_scan.py
 
 deny: prerequisites ## licences, bans and sources of every Rust dependency
-	@command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny@0.20.2
+	@command -v cargo-deny >/dev/null || cargo install --quiet --locked --debug cargo-deny@0.20.2
 	cargo deny --locked --log-level error check bans licenses sources
 
 bench: build ## the pytest-benchmark suite (Rust: cargo bench; whole processes: bench.scenarios)

@@ -4,7 +4,7 @@ set -euo pipefail
 seconds=${1:-10}
 cd "$(dirname "$0")/../rust/fuzz"
 version=0.13.2
-cargo fuzz --version 2>/dev/null | grep -q " $version\$" || cargo install --quiet --locked "cargo-fuzz@$version"
+cargo fuzz --version 2>/dev/null | grep -q " $version\$" || cargo install --quiet --locked --debug "cargo-fuzz@$version"
 export RUSTC_BOOTSTRAP=1
 host=$(rustc -vV | sed -n 's/^host: //p')
 scratch=$(mktemp -d)
