@@ -135,8 +135,9 @@ class Store(Protocol):
     def flush(self, timeout_s: float) -> bool: ...
 
 
-def open_store(path: Path, keep_done_s: float) -> _core.Store:
-    """Open or create the store; confirmed messages are kept for `keep_done_s`. Blocking.
+def open_store(path: Path, keep_done_s: float, keep_undelivered_s: float = 30 * 86_400.0) -> _core.Store:
+    """Open or create the store; confirmed messages are kept for `keep_done_s`, and what was given up for
+    `keep_undelivered_s`. Blocking.
 
     Raises:
         LeaseHeldError: another process has it.
@@ -145,7 +146,7 @@ def open_store(path: Path, keep_done_s: float) -> _core.Store:
     from runner import _core
 
     try:
-        return _core.Store(str(path), keep_done_s=keep_done_s)
+        return _core.Store(str(path), keep_done_s=keep_done_s, keep_undelivered_s=keep_undelivered_s)
     except _core.StoreError as error:
         slug, message = error.args[0], str(error.args[-1])
         if slug == "locked":

@@ -13,10 +13,10 @@ import trio.testing
 from runner import App
 from runner.consumer import loop
 from runner.consumer.loop import Consumer, Limits
-from runner.consumer.tally import DEAD, FAILED, HANDLED
 from runner.delivery.retry import Retry
 from runner.lane_loop import PAGE
 from runner.lanes import Lanes
+from runner.tally import DEAD, DONE, FAILED, Tally
 from support.inbox import FakeStore, inline
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class World:
         self.given: list[tuple[str, str | None, int]] = []
         self.raises: dict[str, BaseException] = {}
         self.hangs: set[str] = set()
+        self.tally = Tally()
         self.app = App()
         self.app.on_message(self._handle)
         self.lanes: Lanes[Inbound] = Lanes(per_lane=4, most_held=32)
@@ -69,6 +70,7 @@ class World:
             Limits(concurrency, timeout_s, RETRY),
             state=lambda _: None,
             tell=lambda _session, message, _id: self.told.append(message.text),
+            tally=self.tally,
             rng=Random(1),
             lanes=self.lanes,
             aside=inline,
@@ -113,7 +115,7 @@ async def test_a_message_is_confirmed_when_its_handler_returned(
         assert world.store.confirmed == []
         await world.settle()
         assert world.store.confirmed == [1]
-    assert world.consumer.tally.outcomes[HANDLED] == 1
+    assert world.tally.handlers[DONE] == 1
     assert world.told == ["oi"]
 
 
@@ -168,8 +170,8 @@ async def test_what_fails_is_given_again_and_then_kept(autojump_clock: MockClock
         assert dead.why.startswith("ValueError at test_consumer.py:")
         assert "customer" not in dead.why
         assert sorted(world.store.confirmed) == [2, 3]
-        outcomes = world.consumer.tally.outcomes
-        assert (outcomes[FAILED], outcomes[DEAD], outcomes[HANDLED]) == (2, 1, 2)
+        outcomes = world.tally.handlers
+        assert (outcomes[FAILED], outcomes[DEAD], outcomes[DONE]) == (2, 1, 2)
 
         world.raises.clear()
         assert world.store.redrive([dead.seq]) == (1, 0)
@@ -203,7 +205,7 @@ async def test_a_handler_that_hangs_is_cut_off_and_told_so(autojump_clock: MockC
         await world.settle(60)
     (dead,) = world.store.dead.values()
     assert dead.why == "no end within 5 s"
-    assert world.consumer.tally.sum_s == pytest.approx(15)
+    assert world.tally.handler_s == pytest.approx(15)
 
 
 async def test_what_runs_may_end_before_the_stop_and_the_rest_is_given_next_time(

@@ -15,11 +15,11 @@ import trio
 
 from runner.consumer.call import call
 from runner.consumer.inbound import Inbound, inbound
-from runner.consumer.tally import DEAD, FAILED, HANDLED, Tally
 from runner.envelope import derived_id
 from runner.lane_loop import PAGE, Found, LaneLoop
 from runner.lanes import Lanes
 from runner.message import Session
+from runner.tally import DEAD, DONE, FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runner.lanes import Key
     from runner.message import Message
     from runner.session import State
+    from runner.tally import Tally
 
 log = structlog.get_logger()
 
@@ -103,13 +104,14 @@ class Consumer:
         *,
         state: Callable[[str], State | None],
         tell: Callable[[str, Message, str], None],
+        tally: Tally,
         rng: Random,
         lanes: Lanes[Inbound] | None = None,
         aside: Aside = trio.to_thread.run_sync,
     ) -> None:
         """`state` is what a `Session` says of itself; `tell` shows a message (session, message, event id) to
         whoever watches, once, and never waits."""
-        self.tally = Tally()
+        self._tally = tally
         self.limits = limits
         self._inbox, self._outbox = inbox, outbox
         self._handler = app.handler if app is not None else None
@@ -198,16 +200,16 @@ class Consumer:
         problem = await call(self._handler, session, message, self.limits.timeout_s)
         seconds = trio.current_time() - started
         if problem is None:
-            self.tally.ended(seconds, HANDLED)
+            self._tally.handled(seconds, DONE)
             self._writes.done.append(item.seq)
             self._lanes.done(item)
         elif self.limits.retry.is_over(attempts):
-            self.tally.ended(seconds, DEAD)
+            self._tally.handled(seconds, DEAD)
             self._writes.dead.append((item.seq, attempts, problem))
             self._lanes.done(item)
             log.error("message given up", session=item.session_id, attempt=attempts, problem=problem)
         else:
-            self.tally.ended(seconds, FAILED)
+            self._tally.handled(seconds, FAILED)
             wait_s = self.limits.retry.wait_s(attempts, self._rng)
             self._lanes.failed(item, attempts, trio.current_time() + wait_s)
             log.warning(
