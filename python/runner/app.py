@@ -510,6 +510,7 @@ class Process:
             self._stopping,
             partial(self.lifetime.restart, BY_REQUEST, "by the admin API"),
             self._alerts,
+            self._handing_on,
             Front,
         )
 

@@ -63,7 +63,7 @@ def test_an_app_is_found_in_the_current_directory(write: Write) -> None:
         ("nowhere_bot:app", "there is no module 'nowhere_bot'"),
         ("good_bot:ap", "did you mean app?"),
         ("good_bot:number", "is no App but int"),
-        ("good_bot:empty", "has no handler; put @empty.on_message"),
+        ("good_bot:empty", "has no handler: put @empty.on_message"),
         ("missing_bot:app", "does not import: No module named 'not_installed'"),
         ("broken_bot:app", "does not import: ZeroDivisionError: division by zero"),
         ("typo_bot:app", "does not import: SyntaxError"),

@@ -22,6 +22,7 @@ from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
 from runner.admin.lists import Json, Page, Streamed, listing, page_of, whole, words
+from runner.admin.outgoing import add_outgoing
 from runner.admin.schemas import (
     CHANGED_SESSION,
     CONFLICT,
@@ -43,6 +44,7 @@ from runner.errors import (
     RunnerError,
     StoreFailedError,
     UnknownSessionError,
+    WebhookWrongError,
 )
 from runner.history import MOST_POINTS, RESOLUTIONS
 from runner.metric_definitions import HISTORY
@@ -115,6 +117,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_metrics(app, backend)
     _add_system(app, backend)
     add_alerts(app, backend)
+    add_outgoing(app, backend, version)
     _add_for_dashboard(app, backend)
 
     @app.websocket("/ws")
@@ -488,7 +491,7 @@ def as_admin_error(error: RunnerError) -> AdminError:
         status, reason = (409 if error.kind == "exists" else 422), error.kind
     elif isinstance(error, ImportSourceError):
         return AdminError(422, ImportRefusedError.slug, str(error), error.remedy, error.slug)
-    elif isinstance(error, ProxyWrongError):
+    elif isinstance(error, ProxyWrongError | WebhookWrongError):
         status = 422
     elif isinstance(error, MisuseError):
         status = 409

@@ -40,6 +40,13 @@ PAGED: Final[dict[str, Any]] = {
     ]
 }
 
+EVENTS_QUERY: Final[dict[str, Any]] = {
+    "parameters": [
+        {"name": "session", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        {"name": "events", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+    ]
+}
+
 HISTORY_QUERY: Final[dict[str, Any]] = {
     "parameters": [
         {"name": "metric", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},

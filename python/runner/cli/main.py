@@ -9,7 +9,7 @@ import sys
 import click
 
 from runner import config
-from runner.cli import fleet
+from runner.cli import fleet, outgoing
 from runner.cli.alerting import alerts
 from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
@@ -202,5 +202,5 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, top, alerts, restart, monitor, service, import_, tune):
+for _command in (*fleet.COMMANDS, *outgoing.COMMANDS, top, alerts, restart, monitor, service, import_, tune):
     cli.add_command(_command)
