@@ -352,10 +352,13 @@ class Webhooks:
 
     async def remove(self, webhook_id: str) -> int:
         """Forget one; what waits for it is given up. How much that was. Errors: AdminError; RefusedError."""
-        self._refuse_from_settings(self._find(webhook_id))
-        await self._end(webhook_id)
-        del self._senders[webhook_id]
-        self._changed.set()
+        if webhook_id in self._unread:
+            self._unread.remove(webhook_id)
+        else:
+            self._refuse_from_settings(self._find(webhook_id))
+            await self._end(webhook_id)
+            del self._senders[webhook_id]
+            self._changed.set()
         given_up: int = await self._aside(partial(self._store.remove_webhook, webhook_id, REMOVED))
         log.info("webhook removed", webhook=webhook_id, given_up=given_up)
         return given_up
