@@ -76,6 +76,8 @@ def small() -> Iterator[Dashboard]:
     with Dashboard(*fleet) as dashboard:
         dashboard.desk.fire("disk_full", "critical", "no space left on the store's disk")
         dashboard.fleet.pasts["desk-00007"] = a_past(now)
+        dashboard.fleet.store.receive("desk-00007", "15550001111@s.whatsapp.net", "oi")
+        dashboard.fleet.store.bury([(1, 5, "ValueError at bot.py:7 in handle")])
         yield dashboard
 
 

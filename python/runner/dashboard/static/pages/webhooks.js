@@ -20,8 +20,8 @@ function lastAttempt(last) {
 export function webhooks(main, ends) {
   const list = h("div", { class: "stack figure" }), rows = h("tbody"), more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => loadLetters(true) }, t("alerts.more"));
   const none = h("p", { class: "muted", hidden: true }, t("letters.none"));
-  const table = h("div", { class: "scroll-x figure" }, h("table", { class: "plain past" },
-    h("thead", {}, h("tr", {}, ["letters.when", "letters.for", "letters.event", "letters.session", "letters.why"].map((key) => h("th", { scope: "col" }, t(key))), h("th", {}, h("span", { class: "hidden" }, t("letters.actions"))))), rows));
+  const table = h("div", { class: "scroll-x figure" }, h("table", { class: "plain letters" },
+    h("thead", {}, h("tr", {}, ["letters.when", "letters.for", "letters.event", "letters.session", "letters.why"].map((key) => h("th", { scope: "col" }, t(key))), h("th", { scope: "col", "aria-label": t("letters.actions") }))), rows));
   let next = null;
   fill(main,
     h("div", { class: "row between wrap" }, h("h1", {}, t("nav.webhooks")), button("webhooks.add", mayAdmin(), add, "primary")),
