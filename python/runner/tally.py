@@ -33,6 +33,11 @@ class Tally:
         """Calls of a handler that ended."""
         return sum(self.buckets)
 
+    @property
+    def given_up(self) -> int:
+        """Messages and events that are not tried any more."""
+        return self.handlers[DEAD] + self.deliveries[DEAD] + self.deliveries[LOST]
+
     def handled(self, seconds: float, outcome: str) -> None:
         """A call of a handler ended."""
         self.buckets[bisect_left(HANDLER_BOUNDS_S, seconds)] += 1

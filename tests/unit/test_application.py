@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from runner.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from runner import Message, Session
 
@@ -36,6 +36,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         del sys.modules[name]
 
 
+ROOT = Path(__file__).parents[2]
 GOOD = """
     from runner import App
     app = App()
@@ -109,6 +110,16 @@ def test_the_line_of_the_mistake_is_named(write: Write) -> None:
     write("broken_bot", "x = 1\ny = x / 0")
     with pytest.raises(ConfigError, match=r"broken_bot\.py, line 2"):
         load_app("broken_bot:app")
+
+
+def test_the_example_is_the_one_of_the_readme_and_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert load_app("examples.echo:app").handler is not None
+    example = (ROOT / "examples" / "echo.py").read_text()
+    body = example.partition("@app.on_message")[2].splitlines()
+    shown = (ROOT / "README.md").read_text().partition("# examples/echo.py")[2].partition("```")[0]
+    for line in body:
+        assert '"""' in line or line in shown
 
 
 def test_the_decorator_gives_the_handler_back() -> None:
