@@ -571,7 +571,7 @@ def test_webhooks_and_dead_letters_from_the_command_line(served: Served) -> None
     assert "ValueError at bot.py:7" in listed
     assert "more: --after 2" in listed
     assert "put back: 1 messages" in run("dead-letters", "redrive", "1").stdout
-    assert run("dead-letters", "drop", "2", "--json").stdout.endswith('{"dropped": 1}\n')
+    assert '{"dropped": 1}' in run("dead-letters", "drop", "2", "--json").stdout
     assert "dropped: 1" in run("dead-letters", "drop", "--all", "--sink", "app").stdout
     for args in ((), ("1", "--all"), ("1", "--sink", "app")):
         assert run("dead-letters", "drop", *args).exit_code == Exit.USAGE
