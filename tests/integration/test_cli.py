@@ -547,9 +547,10 @@ def test_top_shows_one_frame(served: Served) -> None:
 
 def test_webhooks_and_dead_letters_from_the_command_line(served: Served) -> None:
     url = "http://127.0.0.1:9/hook"
-    webhook = said(
-        run("webhooks", "add", url, "--events", "message,session.*", "--header", "X-A: b", "--json")
-    )
+    made = run("webhooks", "add", url, "--events", "message,session.*", "--header", "X-A: b")
+    assert f"message, session.* go to {url}" in made.stdout
+    with Client(served.path) as runner:
+        (webhook,) = runner.get("/api/webhooks")["webhooks"]
     assert (webhook["events"], webhook["headers"]) == (["message", "session.*"], ["X-A"])
     assert url in run("webhooks", "list").stdout
     tested = run("webhooks", "test", webhook["id"])
