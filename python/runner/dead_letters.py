@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 import trio
 
+from runner.engine import told_as_store_failures
 from runner.errors import AdminError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from runner._core import Undelivered
     from runner.consumer.loop import Consumer
@@ -59,27 +61,31 @@ class DeadLetters:
         """Put back those, or all of a sink (None: of every sink): how many, and how many of a webhook that is
         gone and so stay. Errors: AdminError 404 for an id that is none, 422."""
         messages = deliveries = kept = 0
-        async for batch in self._meant(ids, sink):
-            good = [it for it in batch if it.sink == APP or self._webhooks.known(it.sink)]
-            kept += len(batch) - len(good)
-            put_back = await self._aside(partial(self._store.redrive, [it.seq for it in good]))
-            messages, deliveries = messages + put_back[0], deliveries + put_back[1]
-            self._consumer.loop.reopen({(it.session_id, it.chat) for it in good if it.sink == APP})
-            self._webhooks.posted({it.sink for it in good if it.sink != APP})
+        async with aclosing(self._meant(ids, sink)) as batches:
+            async for batch in batches:
+                good = [it for it in batch if it.sink == APP or self._webhooks.known(it.sink)]
+                kept += len(batch) - len(good)
+                with told_as_store_failures("they stay dead letters"):
+                    put_back = await self._aside(partial(self._store.redrive, [it.seq for it in good]))
+                messages, deliveries = messages + put_back[0], deliveries + put_back[1]
+                self._consumer.loop.reopen({(it.session_id, it.chat) for it in good if it.sink == APP})
+                self._webhooks.posted({it.sink for it in good if it.sink != APP})
         log.info("dead letters put back", messages=messages, deliveries=deliveries, kept=kept)
         return {"messages": messages, "deliveries": deliveries, "kept": kept}
 
     async def drop(self, ids: Sequence[str] | None, sink: str | None) -> dict[str, int]:
         """Let go of those, or of all of a sink (None: of every sink). Errors: as `redrive`."""
         dropped = 0
-        async for batch in self._meant(ids, sink):
-            dropped += await self._aside(partial(self._store.discard, [it.seq for it in batch]))
+        async with aclosing(self._meant(ids, sink)) as batches:
+            async for batch in batches:
+                with told_as_store_failures("they are kept"):
+                    dropped += await self._aside(partial(self._store.discard, [it.seq for it in batch]))
         log.info("dead letters dropped", dropped=dropped)
         return {"dropped": dropped}
 
     async def _meant(
         self, ids: Sequence[str] | None, sink: str | None
-    ) -> AsyncIterator[Sequence[Undelivered]]:
+    ) -> AsyncGenerator[Sequence[Undelivered], None]:
         if ids is not None:
             yield await self._named(ids)
             return

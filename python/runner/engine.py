@@ -6,6 +6,7 @@ Everything above works with the protocols `Engine` and `Store`, so that a fake c
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -19,7 +20,7 @@ from runner.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from runner import _core
@@ -193,6 +194,17 @@ def delete_device(store: Store, session_id: str) -> None:
         store.delete(session_id)
     except _core.StoreError as error:
         raise StoreFailedError(f"session {session_id!r} stays: {error.args[-1]}") from error
+
+
+@contextmanager
+def told_as_store_failures(doing: str) -> Iterator[None]:
+    """Raises StoreFailedError for a store that could not do what was asked."""
+    from runner import _core
+
+    try:
+        yield
+    except _core.StoreError as error:
+        raise StoreFailedError(f"{doing}: {error.args[-1]}") from error
 
 
 def _refused(slug: str, message: str) -> ImportRefusedError:

@@ -153,6 +153,24 @@ async def test_what_is_to_be_put_back_must_be_said(
         assert (await client.post(f"/api/dead-letters/{verb}", json=body)).status_code == status
 
 
+async def test_a_store_that_fails_is_a_503_and_nothing_is_said_to_be_done(
+    client: httpx2.AsyncClient, fleet: FakeFleet
+) -> None:
+    made = (await client.post("/api/webhooks", json={"url": "http://127.0.0.1:9/"})).json()
+    fleet.store.receive("desk", "chat", "oi")
+    fleet.store.bury([(1, 5, "x")])
+    fleet.store.is_broken = True
+    for answer in (
+        await client.post("/api/webhooks", json={"url": "http://127.0.0.1:9/"}),
+        await client.put(f"/api/webhooks/{made['id']}", json={"url": "http://127.0.0.1:9/"}),
+        await client.post("/api/dead-letters/redrive", json={"all": True}),
+        await client.post("/api/dead-letters/drop", json={"all": True}),
+        await client.delete(f"/api/webhooks/{made['id']}"),
+    ):
+        assert (answer.status_code, answer.json()["error"]) == (503, "store_failed"), answer.text
+        assert "no space left" in answer.json()["message"]
+
+
 async def test_who_may_only_read_sees_no_address_and_no_chat(backend: Backend, fleet: FakeFleet) -> None:
     fleet.store.receive("desk", "15550001111@s.whatsapp.net", "oi")
     fleet.store.bury([(1, 5, "x")])

@@ -551,7 +551,7 @@ def test_webhooks_and_dead_letters_from_the_command_line(served: Served) -> None
     assert f"message, session.* go to {url}" in made.stdout
     with Client(served.path) as runner:
         (webhook,) = runner.get("/api/webhooks")["webhooks"]
-    assert (webhook["events"], webhook["headers"]) == (["message", "session.*"], ["X-A"])
+    assert (webhook["events"], webhook["headers"]) == (["message", "session.*"], ["x-a"])
     assert url in run("webhooks", "list").stdout
     tested = run("webhooks", "test", webhook["id"])
     assert (tested.exit_code, "not delivered: ConnectError" in tested.stderr) == (1, True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from runner._core import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -100,7 +102,7 @@ class FakeStore:
 
     def _check(self) -> None:
         if self.is_broken:
-            raise OSError("no space left")
+            raise StoreError("disk_full", "no space left")
 
     def take(self, after_seq: int, n: int) -> list[FakeRow]:
         self._check()
@@ -205,6 +207,7 @@ class FakeStore:
         return [it for it in found if sink in (None, it.sink)][:n]
 
     def redrive(self, seqs: list[int]) -> tuple[int, int]:
+        self._check()
         messages = deliveries = 0
         for seq in seqs:
             it = self.dead.pop(seq, None)
@@ -220,6 +223,7 @@ class FakeStore:
         return messages, deliveries
 
     def discard(self, seqs: list[int]) -> int:
+        self._check()
         return sum(self.dead.pop(seq, None) is not None for seq in seqs)
 
     def webhooks(self) -> list[tuple[str, str]]:
@@ -230,6 +234,7 @@ class FakeStore:
         self.hooks[webhook_id] = json
 
     def remove_webhook(self, webhook_id: str, why: str) -> int:
+        self._check()
         self.hooks.pop(webhook_id, None)
         gone = [seq for seq, it in self.open.items() if it.webhook_id == webhook_id]
         for seq in gone:

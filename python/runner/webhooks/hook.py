@@ -35,7 +35,17 @@ FROM_SETTINGS: Final = "settings"
 MOST_HEADERS: Final = 20
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,4096}")
-_OURS: Final = frozenset({"host", "content-length", "content-type", "transfer-encoding", "idempotency-key"})
+_OURS: Final = frozenset(
+    {
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "transfer-encoding",
+        "user-agent",
+        "x-hub-signature-256",
+    }
+)
 
 
 Policy = Literal["constant", "linear", "exponential"]
@@ -162,7 +172,7 @@ def checked_headers(wish: Mapping[str, str]) -> dict[str, str]:
             raise WebhookWrongError(f"the header {name} is set by the runner", "choose another name")
         if not _HEADER_VALUE.fullmatch(value):
             raise WebhookWrongError(f"the value of the header {name} has a character that none may have")
-    return dict(wish)
+    return {name.lower(): value for name, value in wish.items()}
 
 
 def decoded(webhook_id: str, json: str) -> Webhook | None:

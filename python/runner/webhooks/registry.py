@@ -16,6 +16,7 @@ import trio
 from runner.config_kinds import split_list
 from runner.delivery.attempt import addresses, client
 from runner.delivery.target import TargetRefusedError, allowed_of, chosen
+from runner.engine import told_as_store_failures
 from runner.envelope import envelope, new_id
 from runner.errors import AdminError, ConfigError, RefusedError, WebhookWrongError
 from runner.tally import LOST
@@ -139,11 +140,11 @@ class Webhooks:
         self._given_up = store.give_up_unknown([*self._senders, *self._unread], NOT_SET)
 
     def _restored(self) -> list[Webhook]:
-        found, self._unread = [], list[str]()
+        found, self._unread = [], set[str]()
         for webhook_id, json in self._store.webhooks():
             webhook = decoded(webhook_id, json)
             if webhook is None:
-                self._unread.append(webhook_id)
+                self._unread.add(webhook_id)
                 log.error("webhook not understood", webhook=webhook_id, remedy="remove it and add it again")
             else:
                 found.append(webhook)
@@ -203,6 +204,8 @@ class Webhooks:
     async def _serve(self, sender: Sender) -> None:
         # Half a second of imports, on a thread, so that it does not stop the dials.
         await trio.to_thread.run_sync(__import__, "httpx2")
+        if self._senders.get(sender.webhook.id) is not sender:
+            return  # removed or changed meanwhile
         with trio.CancelScope() as scope:
             self._scopes[sender.webhook.id] = scope
             async with client(self._rules.concurrency) as link:
@@ -332,7 +335,8 @@ class Webhooks:
 
     async def _keep(self, webhook: Webhook) -> None:
         await self._check_target(webhook)
-        await self._aside(partial(self._store.put_webhook, webhook.id, encoded(webhook)))
+        with told_as_store_failures("the webhook is not kept"):
+            await self._aside(partial(self._store.put_webhook, webhook.id, encoded(webhook)))
         await self._end(webhook.id)
         self._senders[webhook.id] = sender = self._sender(webhook)
         if self._nursery is not None:
@@ -352,14 +356,14 @@ class Webhooks:
 
     async def remove(self, webhook_id: str) -> int:
         """Forget one; what waits for it is given up. How much that was. Errors: AdminError; RefusedError."""
-        if webhook_id in self._unread:
-            self._unread.remove(webhook_id)
-        else:
+        if webhook_id not in self._unread:
             self._refuse_from_settings(self._find(webhook_id))
-            await self._end(webhook_id)
-            del self._senders[webhook_id]
-            self._changed.set()
-        given_up: int = await self._aside(partial(self._store.remove_webhook, webhook_id, REMOVED))
+        with told_as_store_failures("the webhook stays"):
+            given_up: int = await self._aside(partial(self._store.remove_webhook, webhook_id, REMOVED))
+        self._unread.discard(webhook_id)
+        await self._end(webhook_id)
+        self._senders.pop(webhook_id, None)
+        self._changed.set()
         log.info("webhook removed", webhook=webhook_id, given_up=given_up)
         return given_up
 
