@@ -96,9 +96,7 @@ def main(
             logs = Logs(settings)
             stack.callback(logs.close)
             try:
-                restart = _run(
-                    settings, environ, simulated, logs, stack, door, before.restart, app, reference
-                )
+                restart = _run(settings, environ, simulated, logs, stack, door, before.restart, app)
             except EngineFailedError as error:
                 logger().critical("engine failed", error=str(error))
                 return EXIT_ENGINE_FAILED
@@ -117,7 +115,6 @@ def _run(
     door: Door,
     before: Restart | None,
     app: App | None,
-    reference: str | None,
 ) -> Restart | None:
     known_tokens = load_tokens(settings)
     notify = notifier(split_list(settings.alert_apprise_urls))
@@ -247,7 +244,6 @@ class Process:
         before: Restart | None = None,
         notify: Callable[[str, str, str], bool] | None = None,
         app: App | None = None,
-        reference: str | None = None,
     ) -> None:
         """`adjust` is what `--simulator` makes of the operator's settings, at start and at every reload."""
         self.settings = settings
@@ -269,7 +265,7 @@ class Process:
             os.getpid(),
             settings=lambda: self.settings,
             begin_end=self._begin_end,
-            reference=reference,
+            reference=None if app is None else app.reference,
         )
 
     async def run(self) -> None:

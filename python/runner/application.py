@@ -36,6 +36,8 @@ class App:
 
     def __init__(self) -> None:
         self.handler: Handler | None = None
+        self.reference: str | None = None
+        """What it was found by, `MODULE:NAME`."""
 
     def on_message(self, handler: Handler) -> Handler:
         """Decorator: call this for every message, on Trio.
@@ -90,6 +92,7 @@ def load_app(reference: str) -> App:
         raise ConfigError(
             [f"{reference} has no handler: put @{attribute}.on_message before an async function"]
         )
+    app.reference = reference
     return app
 
 

@@ -129,6 +129,7 @@ def test_a_handler_that_always_fails_touches_only_its_message_and_is_redriven(
     folder, notes = tmp_path / "r", tmp_path / "notes"
     settings = {
         "NOTES": str(notes),
+        "PYTHONPATH": str(tmp_path / "bot"),
         "POISON": "7",
         "WHATSAPP_HANDLER_ATTEMPTS": "2",
         "WHATSAPP_HANDLER_RETRY_DELAY": "50",
@@ -151,6 +152,9 @@ def test_a_handler_that_always_fails_touches_only_its_message_and_is_redriven(
         wait_until(
             lambda: len([it for it in noted(notes) if it[:3] in poisoned]) == 4 * len(poisoned), 20, "again"
         )
+        (tmp_path / "bot" / "note_bot.py").write_text("raise ValueError('half an update')")
+        status, refusal = runner.request("POST", "/api/restart", timeout_s=75)
+        assert (status, "note_bot does not import" in refusal["message"]) == (409, True)
         assert runner.stop() == 0
         phones = {chat.split("@")[0] for _, chat, _, _ in noted(notes)}
         assert not [phone for phone in phones if phone in runner.output()], "no phone number in the log"

@@ -53,7 +53,7 @@ def test_an_app_is_found_in_the_current_directory(write: Write) -> None:
     write("good_bot", GOOD)
     app = load_app("good_bot:app")
     assert app.handler is not None
-    assert app.handler.__name__ == "handle"
+    assert (app.handler.__name__, app.reference) == ("handle", "good_bot:app")
 
 
 @pytest.mark.parametrize(
