@@ -39,11 +39,21 @@ W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True)
+class Refill(Generic[T]):
+    """What one lane was given."""
+
+    key: Key
+    items: Sequence[T]
+    upto: int
+    """The number of the last row that was read, also when it was not for us."""
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Found(Generic[T]):
     """What one step read."""
 
-    refills: Sequence[tuple[Key, Sequence[T], bool]]
-    """Lane, rows, and whether these are all."""
+    refills: Sequence[Refill[T]]
     page: Sequence[T] = ()
     last: int | None = None
     """The number of the last row that was read, also when it was not for us; None: there was none."""
@@ -191,8 +201,8 @@ class LaneLoop(Generic[T, W]):
             log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
             await trio.sleep(STORE_AGAIN_S)
             return not self._is_stopping
-        for key, items, is_all in found.refills:
-            self.lanes.refill(key, items, is_all=is_all)
+        for it in found.refills:
+            self.lanes.refill(it.key, it.items, upto=it.upto, is_all=it.is_all)
         if found.last is not None:
             self.lanes.offer(self._desk.scanned(found))
             self.lanes.passed(found.last)

@@ -118,6 +118,8 @@ class Lanes(Generic[T]):
             if lane is None:
                 lane = self._lanes[item.lane] = _Lane(item.lane)
             if item.seq <= lane.upto:
+                if all(held.seq != item.seq for held in lane.held):
+                    self._reopen(lane)  # it was not for us when the lane passed it
                 continue
             if lane.has_more or len(lane.held) >= self.per_lane:
                 lane.has_more = True
@@ -140,18 +142,20 @@ class Lanes(Generic[T]):
             return []
         return [(key, self._lanes[key].upto) for key, _ in zip(self._wanting, range(most), strict=False)]
 
-    def refill(self, key: Key, items: Sequence[T], *, is_all: bool) -> None:
-        """What the store has for a lane that was `wanting`, in order; `is_all`: and no more than that."""
+    def refill(self, key: Key, items: Sequence[T], *, upto: int, is_all: bool) -> None:
+        """What the store has for a lane that was `wanting`, in order.
+
+        It was read up to the number `upto`, some of it may not be for us; `is_all`: there is no more.
+        """
         lane = self._lanes[key]
         self._wanting.pop(key, None)
         if lane.held or lane.is_running or lane.waits_until is not None:
             return
         lane.has_more = not is_all
         for item in items:
-            if item.seq in self._unconfirmed:
-                lane.upto = max(lane.upto, item.seq)
-            elif item.seq > lane.upto:
+            if item.seq > lane.upto and item.seq not in self._unconfirmed:
                 self._hold(lane, item)
+        lane.upto = max(lane.upto, upto)
         self._settle(lane)
 
     def reopen(self, key: Key) -> None:
@@ -159,6 +163,9 @@ class Lanes(Generic[T]):
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(key)
+        self._reopen(lane)
+
+    def _reopen(self, lane: _Lane[T]) -> None:
         self._let_go(lane, keep=1 if lane.is_running else 0)
         lane.upto, lane.has_more = 0, True
         self._settle(lane)

@@ -53,11 +53,28 @@ class LanesMachine(stateful.RuleBasedStateMachine):
         self.taken: set[int] = set()
         """Done with, and not put back: never to be run again."""
         self.until: dict[Key, float] = {}
+        self.locked: set[int] = set()
+        """Waiting, and not decrypted yet."""
+        self.late: set[int] = set()
+        """Decrypted after others of their lane were run."""
 
     @stateful.rule(lane=st.sampled_from("abc"), n=st.integers(1, 40))
     def messages_come(self, lane: str, n: int) -> None:
         for _ in range(n):
             self.store.add(("s", lane))
+
+    @stateful.rule(lane=st.sampled_from("abc"), n=st.integers(1, 5))
+    def messages_that_wait_for_keys_come(self, lane: str, n: int) -> None:
+        for _ in range(n):
+            self.store.add(("s", lane))
+            self.locked.add(self.store.last)
+
+    @stateful.precondition(lambda self: self.locked)
+    @stateful.rule()
+    def keys_come(self) -> None:
+        self.late |= self.locked
+        self.locked.clear()
+        self.lanes.rescan()
 
     @stateful.rule(finish_meanwhile=st.booleans(), n=st.integers(0, 4))
     def turn(self, finish_meanwhile: bool, n: int) -> None:
@@ -78,9 +95,13 @@ class LanesMachine(stateful.RuleBasedStateMachine):
         page = self.store.after(self.lanes.cursor, PAGE) if self.lanes.has_room else []
         if finish_meanwhile and self.running:
             self.succeed(0)
-        for key, _, rows in refills:
-            self.lanes.refill(key, rows, is_all=len(rows) < PER_LANE)
-        self.lanes.offer(page)
+        for key, after, rows in refills:
+            upto = max((row.seq for row in rows), default=after)
+            readable = [row for row in rows if row.seq not in self.locked]
+            self.lanes.refill(key, readable, upto=upto, is_all=len(rows) < PER_LANE)
+        self.lanes.offer([row for row in page if row.seq not in self.locked])
+        if page:
+            self.lanes.passed(page[-1].seq)
         self.lanes.confirmed([*told, *buried])
 
     def start(self, n: int) -> None:
@@ -96,7 +117,7 @@ class LanesMachine(stateful.RuleBasedStateMachine):
             earlier = [
                 seq
                 for seq, it in self.store.waiting.items()
-                if it.lane == row.lane and seq < row.seq and seq not in self.taken
+                if it.lane == row.lane and seq < row.seq and seq not in self.taken | self.locked | self.late
             ]
             assert not earlier, "out of order"
             self.running[row.seq] = row
@@ -160,6 +181,8 @@ class LanesMachine(stateful.RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened: when everything succeeds from now on, all of it is taken."""
+        if self.locked:
+            self.keys_come()
         for _ in range(3 * (self.store.last + 10)):
             while self.running:
                 self.succeed(0)

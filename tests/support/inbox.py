@@ -111,6 +111,7 @@ class FakeStore:
 
     def take_of_chat(self, session_id: str, chat: str, after_seq: int, n: int) -> list[FakeRow]:
         self._check()
+        self.reads += 1
         rows = [self.waiting[seq] for seq in sorted(self.waiting) if seq > after_seq]
         return [row for row in rows if (row.session_id, row.chat) == (session_id, chat)][:n]
 

@@ -295,6 +295,25 @@ async def test_what_is_not_decrypted_stays_and_is_looked_at_again(
         assert world.store.confirmed == [2, 1]
 
 
+async def test_a_chat_with_many_that_are_not_decrypted_goes_on_behind_them(autojump_clock: MockClock) -> None:
+    world = World()
+    locked = []
+    for n in range(30):
+        if 6 <= n < 22:
+            locked.append(world.store.receive("desk", "ana", None))
+        else:
+            world.store.receive("desk", "ana", str(n))
+    async with world.running():
+        await world.settle(2)
+        assert world.texts() == [str(n) for n in range(30) if not 6 <= n < 22]
+        assert world.store.reads < 50
+        for seq in locked:
+            world.store.decrypt(seq, f"late {seq}")
+        await trio.sleep(30)
+    assert world.texts()[14:] == [f"late {seq}" for seq in locked]
+    assert not world.store.waiting
+
+
 async def test_what_is_never_decrypted_costs_ever_fewer_looks(autojump_clock: MockClock) -> None:
     world = World()
     world.store.receive("desk", "ana", None)

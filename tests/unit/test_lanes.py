@@ -49,7 +49,7 @@ def test_what_a_lane_passed_over_comes_before_what_is_offered_later() -> None:
     lanes.done(run(lanes))
     assert lanes.next() is None
     assert lanes.wanting(9) == [(A, 2)]
-    lanes.refill(A, rows(A, 3, 4), is_all=True)
+    lanes.refill(A, rows(A, 3, 4), upto=4, is_all=True)
     assert run(lanes).seq == 3
 
 
@@ -68,14 +68,41 @@ def test_what_a_refill_brought_ahead_of_the_scan_is_not_run_again_by_it() -> Non
     lanes: Lanes[Row] = Lanes(per_lane=1)
     lanes.offer(rows(A, 1, 2))
     lanes.done(run(lanes))
-    lanes.refill(A, rows(A, 2, 3), is_all=True)  # 3 came meanwhile; the scan is at 2
+    lanes.refill(A, rows(A, 2, 3), upto=3, is_all=True)  # 3 came meanwhile; the scan is at 2
     for expected in (2, 3):
         row = run(lanes)
         assert row.seq == expected
         lanes.done(row)
-    lanes.confirmed([1, 2, 3])
-    lanes.offer(rows(A, 3, 4))  # a page that was read before 3 was confirmed
+    lanes.offer(rows(A, 3, 4))  # done with, and the store does not know yet
     assert run(lanes).seq == 4
+
+
+def test_what_is_for_us_only_later_is_read_in_its_place() -> None:
+    lanes: Lanes[Row] = Lanes()
+    lanes.offer(rows(A, 2, 3, 4))
+    running = run(lanes)
+    lanes.rescan()
+    lanes.offer(rows(A, 1, 2, 3))
+    lanes.done(running)
+    assert lanes.next() is None
+    assert lanes.wanting(9) == [(A, 0)]
+    lanes.refill(A, rows(A, 1, 2, 3, 4), upto=4, is_all=True)
+    assert [run_and_end(lanes) for _ in range(3)] == [1, 3, 4]
+
+
+def run_and_end(lanes: Lanes[Row]) -> int:
+    row = run(lanes)
+    lanes.done(row)
+    return row.seq
+
+
+def test_a_lane_that_read_nothing_for_us_goes_on_behind_it() -> None:
+    lanes: Lanes[Row] = Lanes(per_lane=2)
+    lanes.offer(rows(A, 1, 2, 3))
+    for _ in range(2):
+        run_and_end(lanes)
+    lanes.refill(A, [], upto=9, is_all=False)
+    assert lanes.wanting(9) == [(A, 9)]
 
 
 def test_the_one_that_failed_comes_first_and_its_attempts_are_counted() -> None:
@@ -89,7 +116,7 @@ def test_the_one_that_failed_comes_first_and_its_attempts_are_counted() -> None:
     assert lanes.wanting(9) == []
     lanes.wake(10.0)
     assert lanes.wanting(9) == [(A, 0)]
-    lanes.refill(A, rows(A, 1, 2), is_all=True)
+    lanes.refill(A, rows(A, 1, 2), upto=2, is_all=True)
     again = run(lanes)
     assert (again.seq, lanes.attempts(again)) == (1, 1)
     lanes.done(again)
@@ -103,11 +130,11 @@ def test_attempts_are_forgotten_with_what_was_given_up() -> None:
     row = run(lanes)
     lanes.failed(row, 4, until=1.0)
     lanes.hurry()
-    lanes.refill(A, rows(A, 1, 2), is_all=True)
+    lanes.refill(A, rows(A, 1, 2), upto=2, is_all=True)
     lanes.done(run(lanes))
     lanes.confirmed([1])
     lanes.reopen(A)
-    lanes.refill(A, rows(A, 1, 2), is_all=True)
+    lanes.refill(A, rows(A, 1, 2), upto=2, is_all=True)
     assert lanes.attempts(run(lanes)) == 0
 
 

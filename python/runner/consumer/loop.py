@@ -16,7 +16,7 @@ import trio
 from runner.consumer.call import call
 from runner.consumer.inbound import Inbound, inbound
 from runner.envelope import derived_id
-from runner.lane_loop import PAGE, Found, LaneLoop
+from runner.lane_loop import PAGE, Found, LaneLoop, Refill
 from runner.lanes import Lanes
 from runner.message import Session
 from runner.tally import DEAD, DONE, FAILED
@@ -145,7 +145,8 @@ class Consumer:
         refills = []
         for key, seq in wanting:
             rows = self._inbox.take_of_chat(*key, seq, most)
-            refills.append((key, _readable(rows), len(rows) < most))
+            upto = rows[-1].seq if rows else seq
+            refills.append(Refill(key, _readable(rows), upto, len(rows) < most))
         if after is None:
             return Found(refills)
         rows = self._inbox.take(after, PAGE)

@@ -16,7 +16,7 @@ from runner.delivery.attempt import post
 from runner.delivery.headers import headers
 from runner.delivery.retry import asked_s
 from runner.envelope import new_id
-from runner.lane_loop import PAGE, Found, LaneLoop
+from runner.lane_loop import PAGE, Found, LaneLoop, Refill
 from runner.lanes import Lanes
 from runner.tally import DEAD, DONE, FAILED
 
@@ -175,8 +175,8 @@ class Sender:
         most, name = self._lanes.per_lane, self.webhook.id
         refills = []
         for key, seq in wanting:
-            rows = self._store.deliveries_of(name, *key, seq, most)
-            refills.append((key, [Outgoing(row) for row in rows], len(rows) < most))
+            rows = [Outgoing(row) for row in self._store.deliveries_of(name, *key, seq, most)]
+            refills.append(Refill(key, rows, rows[-1].seq if rows else seq, len(rows) < most))
         if after is None:
             return Found(refills)
         page = [Outgoing(row) for row in self._store.deliveries(name, after, PAGE)]
