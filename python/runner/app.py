@@ -87,7 +87,10 @@ def main(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     before = inherited(environ)
     settings = config.load(environ)
-    app = None if reference is None else load_app(reference)
+    named = reference or settings.app
+    app = load_app(named) if named else None
+    if app is not None:
+        app.reference = reference
     prepare(settings.data_path)
     door = Door(settings, before, holds_store=simulated is None)
     restart = None

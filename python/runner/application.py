@@ -37,7 +37,7 @@ class App:
     def __init__(self) -> None:
         self.handler: Handler | None = None
         self.reference: str | None = None
-        """What it was found by, `MODULE:NAME`."""
+        """What it was found by on the command line, `MODULE:NAME`; None: by the settings."""
 
     def on_message(self, handler: Handler) -> Handler:
         """Decorator: call this for every message, on Trio.
@@ -92,7 +92,6 @@ def load_app(reference: str) -> App:
         raise ConfigError(
             [f"{reference} has no handler: put @{attribute}.on_message before an async function"]
         )
-    app.reference = reference
     return app
 
 

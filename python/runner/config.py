@@ -55,7 +55,7 @@ SECTIONS: Final = {
     "admin_socket": "Admin API",
     "performance_monitoring": "Monitoring",
     "disk_threshold": "Alerts",
-    "handler_concurrency": "Handlers and webhooks",
+    "app": "Handlers and webhooks",
     "outbox_capacity": "Bounds",
     "log_level": "Logs",
 }
@@ -302,6 +302,11 @@ class Settings:
         written_default="$WHATSAPP_DATA_DIR/logs/monitor.log",
     )
 
+    app: str = text(
+        "",
+        "the app that gets the messages, MODULE:NAME, when `run` names none; docs/app.md",
+        kind="name",
+    )
     handler_concurrency: int = count(
         64, "handlers of an app that run at the same time, each for another chat", low=1, high=10_000
     )

@@ -11,6 +11,8 @@ import pytest
 
 from runner import App
 from runner.application import load_app
+from runner.cli.rehearsal import rehearse
+from runner.config import Settings
 from runner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def test_an_app_is_found_in_the_current_directory(write: Write) -> None:
     write("good_bot", GOOD)
     app = load_app("good_bot:app")
     assert app.handler is not None
-    assert (app.handler.__name__, app.reference) == ("handle", "good_bot:app")
+    assert app.handler.__name__ == "handle"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,15 @@ def test_what_is_wrong_with_an_app_is_told_in_one_line(write: Write, reference: 
     (problem,) = caught.value.problems
     assert said in problem
     assert "\n" not in problem
+
+
+def test_a_rehearsal_loads_the_app_of_the_command_line_or_of_the_settings(write: Write) -> None:
+    write("good_bot", GOOD)
+    for settings, reference in ((Settings(), "good_bot:app"), (Settings(app="good_bot:app"), None)):
+        assert rehearse(settings, reference)["listeners"]
+    for settings, reference in ((Settings(), "good_bot:ap"), (Settings(app="good_bot:ap"), None)):
+        with pytest.raises(ConfigError, match="did you mean app"):
+            rehearse(settings, reference)
 
 
 def test_the_line_of_the_mistake_is_named(write: Write) -> None:

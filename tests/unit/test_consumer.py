@@ -339,6 +339,7 @@ async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> No
     assert len(world.store.open) == 2
 
 
+@pytest.mark.pain(22)
 async def test_memory_is_bounded_whatever_waits(autojump_clock: MockClock) -> None:
     world = World(concurrency=2, timeout_s=10_000)
     world.hangs = {"hang"}

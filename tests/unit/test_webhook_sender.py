@@ -149,6 +149,7 @@ async def test_attempts_are_bounded_by_the_webhooks_own_policy(autojump_clock: M
     assert not world.store.open
 
 
+@pytest.mark.pain(22)
 async def test_a_receiver_that_is_down_for_six_hours_loses_nothing_and_is_drained(
     autojump_clock: MockClock,
 ) -> None:

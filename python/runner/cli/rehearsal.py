@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def rehearse(settings: Settings, reference: str | None = None) -> dict[str, list[str]]:
     """Load what a start loads; what it would lock and where it would listen. Opens nothing. Takes a second.
-    `reference` is the app that it would be given.
+    `reference` is the app that its command line names.
 
     Errors: ConfigError, StartError; ImportError for a broken installation.
     """
@@ -21,7 +21,7 @@ def rehearse(settings: Settings, reference: str | None = None) -> dict[str, list
 
     import_module("runner.admin.assembly")  # a start does so late, when the old process has gone
     engine_config(settings)
-    if reference is not None:
-        load_app(reference)
+    if named := reference or settings.app:
+        load_app(named)
     locks, listeners = opened_by(settings)
     return {"locks": [str(path) for path in locks], "listeners": listeners}
