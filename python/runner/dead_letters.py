@@ -118,9 +118,10 @@ class DeadLetters:
         return found
 
     async def _page(self, sink: str | None, after: int, n: int) -> Sequence[Undelivered]:
-        page: Sequence[Undelivered] = await self._aside(
-            partial(self._store.undelivered, max(after, 0), n, sink)
-        )
+        with told_as_store_failures("the dead letters cannot be read"):
+            page: Sequence[Undelivered] = await self._aside(
+                partial(self._store.undelivered, max(after, 0), n, sink)
+            )
         return page
 
 

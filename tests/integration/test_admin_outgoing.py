@@ -161,6 +161,8 @@ async def test_a_store_that_fails_is_a_503_and_nothing_is_said_to_be_done(
     fleet.store.bury([(1, 5, "x")])
     fleet.store.is_broken = True
     for answer in (
+        await client.get("/api/webhooks"),
+        await client.get("/api/dead-letters"),
         await client.post("/api/webhooks", json={"url": "http://127.0.0.1:9/"}),
         await client.put(f"/api/webhooks/{made['id']}", json={"url": "http://127.0.0.1:9/"}),
         await client.post("/api/dead-letters/redrive", json={"all": True}),

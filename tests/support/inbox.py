@@ -204,6 +204,7 @@ class FakeStore:
         return len(messages)
 
     def undelivered(self, after_seq: int, n: int, sink: str | None = None) -> list[FakeUndelivered]:
+        self._check()
         found = [self.dead[seq] for seq in sorted(self.dead) if seq > after_seq]
         return [it for it in found if sink in (None, it.sink)][:n]
 
@@ -249,6 +250,7 @@ class FakeStore:
         return len(gone)
 
     def backlog(self) -> list[tuple[str, int, int]]:
+        self._check()
         sinks = sorted({it.webhook_id for it in self.open.values()} | {it.sink for it in self.dead.values()})
         return [
             (

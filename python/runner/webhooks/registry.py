@@ -287,7 +287,10 @@ class Webhooks:
 
     async def listed(self, session: str | None, *, with_detail: bool) -> list[dict[str, object]]:
         """All of them, or those of one session and those of all."""
-        backlog = {sink: (waiting, dead) for sink, waiting, dead in await self._aside(self._store.backlog)}
+        with told_as_store_failures("the outbox cannot be read"):
+            backlog = {
+                sink: (waiting, dead) for sink, waiting, dead in await self._aside(self._store.backlog)
+            }
         return [
             self._shown(it, backlog.get(name, (0, 0)), with_detail=with_detail)
             for name, it in self._senders.items()
