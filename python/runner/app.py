@@ -23,6 +23,7 @@ import trio
 
 from runner import config, embedded
 from runner.admin import tokens
+from runner.admin.guesses import Guesses
 from runner.alerts.channels import Channels
 from runner.alerts.loop import Alerts
 from runner.alerts.mail import Mail, notifier
@@ -247,6 +248,7 @@ class Process:
         self._notify = notify
         self._has_stopped = False
         self._admin: Admin | None = None
+        self._guesses = Guesses()
         self.lifetime = Lifetime(
             door,
             before,
@@ -316,6 +318,7 @@ class Process:
             sources,
             self._states,
             session_faults=lambda: self._supervisor.machine.faults_total,
+            wrong_tokens=lambda: (self._guesses.wrong_total, self._guesses.refused_total),
             bucket_bounds_s=response_buckets_s(),
         )
         metrics.monitor(self.settings.performance_monitoring)
@@ -471,6 +474,7 @@ class Process:
         return Admin(
             lambda: self.settings,
             self._tokens,
+            self._guesses,
             self._supervisor,
             self._metrics,
             self._store,
