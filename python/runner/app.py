@@ -248,7 +248,7 @@ class Process:
         self._notify = notify
         self._has_stopped = False
         self._admin: Admin | None = None
-        self._guesses = Guesses()
+        self._guesses = Guesses(settings.admin_wrong_tokens)
         self.lifetime = Lifetime(
             door,
             before,
@@ -428,6 +428,7 @@ class Process:
         self._supervisor.set_policy(policy_of(self.settings))
         if "WHATSAPP_CLIENT_VERSION" in changed:
             self._supervisor.set_version(parse_version(self.settings.client_version))
+        self._guesses.allow(self.settings.admin_wrong_tokens)
         self._metrics.monitor(self.settings.performance_monitoring)
         self._health.interval_s = self.settings.health_check_interval_s
         self._alerts.reload(self.settings)

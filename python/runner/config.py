@@ -182,6 +182,15 @@ class Settings:
         written_default="generated into $WHATSAPP_DATA_DIR/admin.token at first start",
         reloadable=True,
     )
+    admin_wrong_tokens: int = count(
+        10,
+        "wrong tokens that one caller may present at once and then a minute, all together ten times as many; "
+        "beyond it none is looked at (429)",
+        low=1,
+        high=1_000_000,
+        unit="tokens",
+        reloadable=True,
+    )
     admin_hosts: str = text(
         "", "further names, separated by commas, that a request's Host header may carry", reloadable=True
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.admin.guesses import EACH
+from runner.admin.guesses import Guesses
 from runner.session import BreakerView, State
 from support.dashboard import READ_TOKEN, TOKEN, Dashboard, a_past, many
 from support.fleet import a_view
@@ -332,7 +332,7 @@ def test_after_a_restart_an_open_page_asks_for_the_token_again(browser: Browser)
 def test_who_guessed_too_often_is_told_to_wait(browser: Browser) -> None:
     dashboard = Dashboard(*many(1), needs_token=True)
     with dashboard, a_page(browser, dashboard.url, may_fail=True) as page:
-        for number in range(EACH.at_once + 1):
+        for number in range(Guesses().each.number + 1):
             page.get_by_label("Token").fill(f"not-the-token-{number}")
             with page.expect_response("**/login"):
                 page.get_by_role("button", name="Sign in").click()

@@ -10,7 +10,7 @@ import trio
 
 from runner.admin.api import application
 from runner.admin.guard import PEER, Access
-from runner.admin.guesses import EACH
+from runner.admin.guesses import Guesses
 from runner.admin.peer import Peer
 from runner.admin.tokens import parse
 from runner.dashboard import cookies
@@ -26,6 +26,7 @@ TOKEN, READING = "everything-token-x", "reading-token-xx"
 TOKENS = parse(f"{TOKEN},{READING}:read")
 OWN_UID = 1000
 ORIGIN = "http://localhost:4001"
+WRONG = Guesses().each
 
 
 class Stranger:
@@ -104,28 +105,28 @@ async def test_a_wrong_token_is_refused(stranger: Stranger) -> None:
 
 
 async def test_guessing_at_the_sign_in_and_in_a_header_are_one_guessing(stranger: Stranger) -> None:
-    for number in range(EACH.at_once - 1):
+    for number in range(WRONG.number - 1):
         assert (await stranger.sign_in(f"no-such-token-{number}")).status_code == 401
     headers = {"x-api-key": "no-such-token-in-a-header"}
     assert (await stranger.http.get("/api/caller", headers=headers)).status_code == 401
     refused = await stranger.sign_in(TOKEN)
     assert (refused.status_code, refused.json()["error"]) == (429, "too_many_wrong_tokens")
-    assert refused.headers["retry-after"] == str(round(EACH.every_s))
+    assert refused.headers["retry-after"] == str(round(WRONG.every_s))
     assert "set-cookie" not in refused.headers
     assert (await stranger.http.get("/")).status_code == 200
-    stranger.now += EACH.every_s
+    stranger.now += WRONG.every_s
     assert (await stranger.sign_in(TOKEN)).status_code == 200
 
 
 async def test_who_signed_in_goes_on_while_somebody_of_his_guesses(stranger: Stranger) -> None:
     """A cookie is no token: 256 random bits need no limit, and an old one after a restart is no guess."""
     await stranger.sign_in()
-    for number in range(EACH.at_once + 1):
+    for number in range(WRONG.number + 1):
         await stranger.http.get("/api/caller", headers={"x-api-key": f"no-such-token-{number}"})
     assert (await stranger.http.get("/api/caller")).status_code == 200
-    for _ in range(EACH.at_once + 1):
+    for _ in range(WRONG.number + 1):
         await stranger.http.get("/api/caller", headers={"cookie": "runner_session_4001=of-another-life"})
-    assert stranger.access.guesses.wrong_total == EACH.at_once
+    assert stranger.access.guesses.wrong_total == WRONG.number
 
 
 async def test_runners_on_two_ports_do_not_sign_each_other_out() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner.admin.guard import Access, admit, needed_scope
-from runner.admin.guesses import EACH, Guesses
+from runner.admin.guesses import Guesses
 from runner.admin.peer import Peer
 from runner.admin.tokens import load_or_create, parse
 from runner.errors import AdminError, ConfigError
@@ -21,6 +21,7 @@ TOKENS = parse("everything-token-x,reading-token-xx:read,operating-token-x:opera
 LOOPBACK = Access(TOKENS, is_loopback=True, own_uid=OWN, hosts=frozenset({"runner.internal"}))
 OPEN = Access(TOKENS, is_loopback=False, own_uid=OWN)
 LOCAL = {"host": "localhost:4001"}
+WRONG = Guesses().each
 
 
 def admitted(
@@ -95,18 +96,18 @@ def test_after_too_many_wrong_tokens_even_the_right_one_is_not_looked_at() -> No
     """Else guessing would go on: the one answer that differs is all that a guesser wants."""
     access = Access(TOKENS, own_uid=OWN)
     guesser = Peer("tcp", STRANGER)
-    wrong = [guess(access, guesser, f"wrong-token-{n:05}", 50.0) for n in range(EACH.at_once)]
-    assert wrong == [(401, "token_wrong", None)] * EACH.at_once
-    told = (429, "too_many_wrong_tokens", str(round(EACH.every_s)))
+    wrong = [guess(access, guesser, f"wrong-token-{n:05}", 50.0) for n in range(WRONG.number)]
+    assert wrong == [(401, "token_wrong", None)] * WRONG.number
+    told = (429, "too_many_wrong_tokens", str(round(WRONG.every_s)))
     assert guess(access, guesser, "wrong-token-xxxxx", 50.0) == told
     assert guess(access, guesser, "everything-token-x", 50.0) == told
-    assert guess(access, guesser, "everything-token-x", 50.0 + EACH.every_s)[0] == 200
-    assert (access.guesses.wrong_total, access.guesses.refused_total) == (EACH.at_once, 2)
+    assert guess(access, guesser, "everything-token-x", 50.0 + WRONG.every_s)[0] == 200
+    assert (access.guesses.wrong_total, access.guesses.refused_total) == (WRONG.number, 2)
 
 
 def test_what_one_guesses_holds_up_nobody_else() -> None:
     access = Access(TOKENS, own_uid=OWN)
-    for n in range(EACH.at_once + 5):
+    for n in range(WRONG.number + 5):
         guess(access, Peer("tcp", STRANGER), f"wrong-token-{n:05}", 50.0)
     assert guess(access, Peer("tcp", STRANGER + 1), "everything-token-x", 50.0)[0] == 200
     assert guess(access, Peer("tcp", address="10.0.0.7"), "everything-token-x", 50.0)[0] == 200

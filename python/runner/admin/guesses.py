@@ -1,8 +1,8 @@
 """Limits guessing at tokens: a wrong one costs, a right one never does.
 
-Each caller may be wrong `EACH.at_once` times and then once every `EACH.every_s`; all callers together have
-`ALL`, which does not hold up those who were right lately, so that many guessers cannot lock an operator out.
-Who has used up his allowance is refused without a look at his token: an answer would be worth the guess.
+Each caller may be wrong a few times at once and then so many times a minute; all callers together have ten
+times that, which does not hold up those who were right lately, so that many guessers cannot lock an operator
+out. Who has used up his allowance is refused without a look at his token: an answer would be worth the guess.
 
 An allowance is one number, the time at which all that was spent is back. Pure but for the memory: `now` is
 monotonic.
@@ -14,23 +14,25 @@ from typing import Final, NamedTuple
 
 
 class Allowance(NamedTuple):
-    """So many at once, and one more every so often."""
+    """So many at once, and as many a minute."""
 
-    at_once: int
-    every_s: float
+    number: int
+
+    @property
+    def every_s(self) -> float:
+        """How long until one more is back."""
+        return 60.0 / self.number
 
     def wait_s(self, spent_until: float, now: float) -> float:
         """How long until the next is allowed; 0 now."""
-        return max(0.0, spent_until - now - (self.at_once - 1) * self.every_s)
+        return max(0.0, spent_until - now - (self.number - 1) * self.every_s)
 
     def spend(self, spent_until: float, now: float) -> float:
         """The new `spent_until`."""
         return max(spent_until, now) + self.every_s
 
 
-EACH: Final = Allowance(10, 6.0)
-"""Enough for a script that was not told of a new token to be noticed, and to do no harm."""
-ALL: Final = Allowance(100, 0.6)
+ALL_OVER_EACH: Final = 10
 KNOWN_S: Final = 3600.0
 """How long after a right token a caller is not held up by the guesses of others."""
 MOST_CALLERS: Final = 1024
@@ -40,13 +42,18 @@ MOST_CALLERS: Final = 1024
 class Guesses:
     """What callers have spent. A caller is `Peer.caller`."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 10) -> None:
+        self.allow(number)
         self.wrong_total = 0
         self.refused_total = 0
         """Tokens that were not looked at."""
         self._spent_until: dict[str, float] = {}
         self._all_spent_until = 0.0
         self._known_until: dict[str, float] = {}
+
+    def allow(self, number: int) -> None:
+        """From now on this many at once and a minute for each caller: `WHATSAPP_ADMIN_WRONG_TOKENS`."""
+        self.each, self.all = Allowance(number), Allowance(ALL_OVER_EACH * number)
 
     @property
     def size(self) -> int:
@@ -55,16 +62,16 @@ class Guesses:
 
     def wait_s(self, caller: str, now: float) -> float:
         """How long this caller has to wait before a token of his is looked at; 0: not at all."""
-        own_s = EACH.wait_s(self._spent_until.get(caller, 0.0), now)
+        own_s = self.each.wait_s(self._spent_until.get(caller, 0.0), now)
         if own_s > 0.0 or now < self._known_until.get(caller, 0.0):
             return own_s
-        return ALL.wait_s(self._all_spent_until, now)
+        return self.all.wait_s(self._all_spent_until, now)
 
     def wrong(self, caller: str, now: float) -> None:
         """A token of his was looked at and is not ours."""
         self.wrong_total += 1
-        self._all_spent_until = ALL.spend(self._all_spent_until, now)
-        _keep(self._spent_until, caller, EACH.spend(self._spent_until.get(caller, 0.0), now), now)
+        self._all_spent_until = self.all.spend(self._all_spent_until, now)
+        _keep(self._spent_until, caller, self.each.spend(self._spent_until.get(caller, 0.0), now), now)
 
     def right(self, caller: str, now: float) -> None:
         """A token of his is ours. What he spent stays spent: he may be guessing at one that may do more."""
