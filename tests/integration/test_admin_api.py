@@ -149,6 +149,8 @@ async def test_a_session_is_created_from_uploaded_files(client: httpx2.AsyncClie
     assert answer.json()["warnings"] == ["stop the old program first"]
     again = await client.post("/api/sessions", json=body)
     assert (again.status_code, again.json()["reason"]) == (409, "exists")
+    twin = await client.post("/api/sessions", json={"id": "y", "files": {"creds.json": "of desk-1"}})
+    assert (twin.status_code, twin.json()["reason"]) == (409, "same_device")
     damaged = await client.post("/api/sessions", json={"id": "x", "files": {}})
     assert (damaged.status_code, damaged.json()["reason"]) == (422, "credentials_missing")
     assert damaged.json()["message"] == "x/creds.json: is missing"

@@ -250,7 +250,7 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         status_code=201,
         responses={
             **answers.CREATED,
-            409: says("the id is taken"),
+            409: says("the id is taken, or the device is here as another session"),
             413: says("too large"),
             422: says("damaged credentials, or a body of another form"),
         },

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from runner.admin.backend import Backend
 
+_TAKEN: Final = frozenset({"exists", "same_device"})
 _SLUGS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -81,7 +82,7 @@ def as_admin_error(error: RunnerError) -> AdminError:
     elif isinstance(error, RefusedError):
         status, reason = 409, error.reason
     elif isinstance(error, ImportRefusedError):
-        status, reason = (409 if error.kind == "exists" else 422), error.kind
+        status, reason = (409 if error.kind in _TAKEN else 422), error.kind
     elif isinstance(error, ImportSourceError):
         return AdminError(422, ImportRefusedError.slug, str(error), error.remedy, error.slug)
     elif isinstance(error, ProxyWrongError):
