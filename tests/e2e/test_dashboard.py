@@ -411,8 +411,12 @@ def test_theme_language_and_keyboard(browser: Browser, small: Dashboard) -> None
             page.locator("button.theme").click()
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+        see(page, ".alert p", "no space left on the store's disk")
         page.locator("button.language").click()
         see(page, "h1", "Alertas")
+        see(page, ".alert p", "nada pode ser gravado")
+        see(page, ".alert p[lang=en]", "no space left on the store's disk")
+        see(page, ".alert .remedy", "libere espaço")
         page.reload()
         see(page, "h1", "Alertas")
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -270,6 +270,15 @@ class RunnerProcess(Process):
 
         wait_until(enough, timeout_s, f"{n} sessions online")
 
+    def wait_committed(self, timeout_s: float = 20.0) -> None:
+        """Until nothing waits for the disk: what was shown before this call survives a `kill -9` after it."""
+
+        def empty() -> bool:
+            _, numbers = self.request("GET", "/performance-metrics?limit=0")
+            return int(numbers["store"]["queued"]) == 0
+
+        wait_until(empty, timeout_s, "an empty queue of the store")
+
     def wait_state(self, session_id: str, state: str, timeout_s: float = 20.0) -> dict[str, Any]:
         """Until one session is in a state; its row."""
 
