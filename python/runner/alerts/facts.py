@@ -70,6 +70,8 @@ class Facts:
     undelivered_total: int = 0
     given_up_total: int = 0
     """Messages and events that became dead letters."""
+    wrong_tokens_total: int = 0
+    """Those that were not looked at included."""
     is_monitoring: bool = True
     """Whether thresholds are watched at all."""
 
@@ -82,6 +84,8 @@ class Windows:
         self.drops, self.dead, self.certificates = Increase(minute), Increase(minute), Increase(minute)
         self.clock, self.exceptions, self.panics, self.dropped = (Increase(five) for _ in range(4))
         self.undelivered, self.given_up = Increase(HOUR_S * patience), Increase(HOUR_S * patience)
+        self.wrong_tokens = Increase(five)
+        self.undelivered = Increase(HOUR_S * patience)
         self.responses, self.responses_s = Increase(FIVE_MINUTES_S), Increase(FIVE_MINUTES_S)
 
     def observations(self, facts: Facts, now: float) -> Iterator[Observation]:
@@ -112,6 +116,12 @@ class Windows:
             ("events_dropped", self.dropped, facts.events_dropped_total, "events did not fit the outbox"),
             ("alerts_undelivered", self.undelivered, facts.undelivered_total, "notices were not delivered"),
             ("messages_given_up", self.given_up, facts.given_up_total, "messages and events were given up"),
+            (
+                "token_guessing",
+                self.wrong_tokens,
+                facts.wrong_tokens_total,
+                "wrong tokens were presented to the admin API within five minutes",
+            ),
         ):
             grown = window(total, now)
             yield _seen(slug, grown, f"{grown:.0f} {text}")
