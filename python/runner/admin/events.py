@@ -13,6 +13,7 @@ all events by default, no samples, and one envelope a line.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -116,12 +117,16 @@ def _told(change: StatusEvent, wanted: Wanted, version: str, *, with_detail: boo
     yield envelope(change.name, session, payload, version, change.at_unix_ms, change.event_id)
 
 
-async def lines(backend: Backend, wanted: Wanted, version: str, *, with_detail: bool) -> AsyncIterator[bytes]:
-    """The same for `GET /api/events`: one envelope a line, until the runner stops."""
+async def lines(
+    backend: Backend, wanted: Wanted, version: str, seconds: float | None, *, with_detail: bool
+) -> AsyncIterator[bytes]:
+    """The same for `GET /api/events`: one envelope a line, until the runner stops or the time is over."""
+    end = inf if seconds is None else trio.current_time() + seconds
     with backend.sessions.subscribe() as changes:
-        while not backend.stopping.is_set():
+        while not backend.stopping.is_set() and trio.current_time() < end:
             change = None
-            with trio.move_on_after(_STOP_POLL_S):  # no scope may be open around a yield
+            # No scope may be open around a yield.
+            with trio.move_on_at(min(end, trio.current_time() + _STOP_POLL_S)):
                 try:
                     change = await changes.receive()
                 except trio.EndOfChannel:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request, Response
 
-from runner.admin import events
+from runner.admin import answers, events
 from runner.admin.backend import WhichDeadLetters
 from runner.admin.guard import sees_detail
-from runner.admin.lists import Json, Streamed, whole
-from runner.admin.schemas import EVENTS_QUERY, says
+from runner.admin.lists import Json, Streamed
+from runner.admin.schemas import EVENTS_QUERY, Responses, a_body, says
 from runner.delivery.retry import POLICIES
 from runner.errors import AdminError
-from runner.webhooks.hook import DEFAULT_EVENTS, EVENTS, NewWebhook, Retries
+from runner.webhooks.hook import DEFAULT_EVENTS, EVENTS, FAMILIES, NewWebhook, Retries
 
 if TYPE_CHECKING:
     from runner.admin.backend import Backend
@@ -22,27 +22,43 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_LIMIT: Final = 500
+MOST_SECONDS: Final = 86_400
+MOST_ID: Final = 10**18
 Limit = Annotated[int, Query(ge=1, le=MOST_LIMIT, description="how many")]
 Of = Annotated[str | None, Query(description="only those that get events of this session")]
 Sink = Annotated[str | None, Query(description="the id of a webhook, or app for the handlers")]
-After = Annotated[str | None, Query(description="where the page before ended (`next`)")]
-_NO_WEBHOOK: Final[dict[int | str, dict[str, Any]]] = {404: says("no such webhook")}
-_WRONG: Final[dict[int | str, dict[str, Any]]] = {
-    422: says("an address, event, header or retry rule that cannot be used")
+After = Annotated[int, Query(ge=0, le=MOST_ID, description="where the page before ended (`next`)")]
+Seconds = Annotated[
+    int | None, Query(ge=0, le=MOST_SECONDS, description="end after so long; without it with the runner")
+]
+_NO_WEBHOOK: Final[Responses] = {404: says("no such webhook")}
+_WRONG: Final[Responses] = {
+    413: says("too large"),
+    422: says("an address, event, session, header or retry rule that cannot be used"),
+    503: says("the store failed; nothing was changed"),
 }
-_FIXED: Final[dict[int | str, dict[str, Any]]] = {409: says("it comes from the settings")}
-_NO_LETTER: Final[dict[int | str, dict[str, Any]]] = {404: says("no such dead letter")}
+_FIXED: Final[Responses] = {409: says("it comes from the settings")}
+_MANY: Final[Responses] = {409: says("there are too many")}
+_STORE: Final[Responses] = {503: says("the store failed; nothing was changed")}
+_NO_LETTER: Final[Responses] = {404: says("no such dead letter"), 413: says("too large"), **_STORE}
 _RETRIES: Final = Retries()
 _WEBHOOK: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["url"],
     "additionalProperties": False,
     "properties": {
-        "url": {"type": "string", "maxLength": 2000, "examples": ["https://example.com/hook"]},
+        "url": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 2000,
+            "examples": ["https://example.com/hook"],
+        },
         "events": {
             "type": "array",
             "default": list(DEFAULT_EVENTS),
-            "items": {"type": "string"},
+            "minItems": 1,
+            "maxItems": 50,
+            "items": {"type": "string", "enum": [*EVENTS, *FAMILIES, "*"]},
             "description": "; ".join(f"`{name}`: {what}" for name, what in EVENTS.items())
             + "; `session.*` and `*` mean several",
         },
@@ -71,18 +87,24 @@ _WEBHOOK: Final[dict[str, Any]] = {
     },
 }
 _WHICH: Final[dict[str, Any]] = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "ids": {"type": "array", "maxItems": MOST_LIMIT, "items": {"type": "string"}},
-        "all": {"type": "boolean", "default": False, "description": "all of `sink`, or of every sink"},
-        "sink": {"type": ["string", "null"]},
-    },
+    "oneOf": [
+        {
+            "type": "object",
+            "required": ["ids"],
+            "additionalProperties": False,
+            "properties": {"ids": {"type": "array", "maxItems": MOST_LIMIT, "items": {"type": "string"}}},
+        },
+        {
+            "type": "object",
+            "required": ["all"],
+            "additionalProperties": False,
+            "properties": {
+                "all": {"const": True, "description": "all of `sink`, or of every sink"},
+                "sink": {"type": ["string", "null"]},
+            },
+        },
+    ]
 }
-
-
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:
@@ -97,13 +119,14 @@ def add_outgoing(app: FastAPI, backend: Backend, version: str) -> None:
 
     @app.get(
         "/api/events",
-        responses={403: says("messages, for a token that only reads")},
+        response_class=Streamed,
+        responses=answers.LOG_LINES,
         summary="what happens from now on, one JSON object a line; filters as of WS /ws, all by default",
         openapi_extra=EVENTS_QUERY,
     )
-    async def stream(request: Request) -> Streamed:
+    async def stream(request: Request, seconds: Seconds = None) -> Response:
         wanted = events.wanted_of(request, "*")
-        lines = events.lines(backend, wanted, version, with_detail=sees_detail(request.scope))
+        lines = events.lines(backend, wanted, version, seconds, with_detail=sees_detail(request.scope))
         return Streamed(lines, media_type="application/x-ndjson")
 
     _add_webhooks(app, backend)
@@ -111,7 +134,11 @@ def add_outgoing(app: FastAPI, backend: Backend, version: str) -> None:
 
 
 def _add_webhooks(app: FastAPI, backend: Backend) -> None:
-    @app.get("/api/webhooks", summary="all webhooks, with what waits for each")
+    @app.get(
+        "/api/webhooks",
+        responses={**answers.WEBHOOKS, **_STORE},
+        summary="all webhooks, with what waits for each",
+    )
     async def webhooks(request: Request, session: Of = None) -> Json:
         found = await backend.webhooks.listed(session, with_detail=sees_detail(request.scope))
         return Json({"webhooks": found})
@@ -119,24 +146,28 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
     @app.post(
         "/api/webhooks",
         status_code=201,
-        responses=_WRONG,
+        responses={**answers.WEBHOOK_ADDED, **_MANY, **_WRONG},
         summary="post events to an address from now on; it outlives the process",
-        openapi_extra=_body(_WEBHOOK),
+        openapi_extra=a_body(_WEBHOOK),
     )
     async def add(request: Request) -> Json:
         wish = _decoded(await request.body(), NewWebhook)
         _check_session(backend, wish)
         return Json(await backend.webhooks.add(wish), 201)
 
-    @app.get("/api/webhooks/{webhook_id}", responses=_NO_WEBHOOK, summary="one webhook")
+    @app.get(
+        "/api/webhooks/{webhook_id}",
+        responses={**answers.A_WEBHOOK, **_NO_WEBHOOK, **_STORE},
+        summary="one webhook",
+    )
     async def webhook(webhook_id: str, request: Request) -> Json:
         return Json(await backend.webhooks.one(webhook_id, with_detail=sees_detail(request.scope)))
 
     @app.put(
         "/api/webhooks/{webhook_id}",
-        responses={**_NO_WEBHOOK, **_FIXED, **_WRONG},
+        responses={**answers.A_WEBHOOK, **_NO_WEBHOOK, **_FIXED, **_WRONG},
         summary="another configuration under the same id; what waits goes to the new address",
-        openapi_extra=_body(_WEBHOOK),
+        openapi_extra=a_body(_WEBHOOK),
     )
     async def change(webhook_id: str, request: Request) -> Json:
         wish = _decoded(await request.body(), NewWebhook)
@@ -145,7 +176,7 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
 
     @app.delete(
         "/api/webhooks/{webhook_id}",
-        responses={**_NO_WEBHOOK, **_FIXED},
+        responses={**answers.WEBHOOK_REMOVED, **_NO_WEBHOOK, **_FIXED, **_STORE},
         summary="forget a webhook; what waits for it becomes dead letters",
     )
     async def remove(webhook_id: str) -> Json:
@@ -153,7 +184,7 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
 
     @app.post(
         "/api/webhooks/{webhook_id}/test",
-        responses=_NO_WEBHOOK,
+        responses={**answers.WEBHOOK_TESTED, **_NO_WEBHOOK},
         summary="post one event `webhook.test` now, and say what came of it",
     )
     async def test(webhook_id: str) -> Json:
@@ -169,20 +200,18 @@ def _check_session(backend: Backend, wish: NewWebhook) -> None:
 def _add_dead_letters(app: FastAPI, backend: Backend) -> None:
     @app.get(
         "/api/dead-letters",
+        responses={**answers.DEAD_LETTERS, **_STORE},
         summary="messages that handlers, and events that webhooks did not take, the oldest first",
     )
-    async def dead_letters(
-        request: Request, sink: Sink = None, limit: Limit = 100, after: After = None
-    ) -> Json:
-        start = whole(after, "after", 0, digits=18)
+    async def dead_letters(request: Request, sink: Sink = None, limit: Limit = 100, after: After = 0) -> Json:
         detail = sees_detail(request.scope)
-        return Json(await backend.dead_letters.listed(sink, start, limit, with_detail=detail))
+        return Json(await backend.dead_letters.listed(sink, after, limit, with_detail=detail))
 
     @app.post(
         "/api/dead-letters/redrive",
-        responses=_NO_LETTER,
+        responses={**answers.REDRIVEN, **_NO_LETTER},
         summary="put them back, behind what waits, with their attempts forgotten",
-        openapi_extra=_body(_WHICH),
+        openapi_extra=a_body(_WHICH),
     )
     async def redrive(request: Request) -> Json:
         which = _which(await request.body())
@@ -190,9 +219,9 @@ def _add_dead_letters(app: FastAPI, backend: Backend) -> None:
 
     @app.post(
         "/api/dead-letters/drop",
-        responses=_NO_LETTER,
+        responses={**answers.DROPPED, **_NO_LETTER},
         summary="let go of them for good",
-        openapi_extra=_body(_WHICH),
+        openapi_extra=a_body(_WHICH),
     )
     async def drop(request: Request) -> Json:
         which = _which(await request.body())

@@ -30,6 +30,8 @@ EVENTS: Final = {
 }
 """Every event that a webhook may ask for. `webhook.test` goes to one only, when an operator asks."""
 TEST: Final = "webhook.test"
+FAMILIES: Final = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENTS if "." in name))
+"""What means several of them, beside `*`."""
 DEFAULT_EVENTS: Final = ("message", "session.status")
 FROM_SETTINGS: Final = "settings"
 MOST_HEADERS: Final = 20
