@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import schemathesis
 
+from runner.admin.outgoing import MOST_SECONDS
 from runner.sim import SimulatorControl
 from support.processes import UnixHTTPConnection
 
@@ -153,9 +154,11 @@ def before_call(_context: HookContext, case: Case, _kwargs: dict[str, Any]) -> N
     if case.path == "/api/logs" and isinstance(case.query, dict) and "follow" in case.query:
         case.query["follow"] = "false"
     if case.path == "/api/events" and (case.query is None or isinstance(case.query, dict)):
-        case.query = {"seconds": 0, **(case.query or {})}
-        if str(case.query["seconds"]).isdigit() or case.query["seconds"] is None:
-            case.query["seconds"] = 0
+        query = {"seconds": 0, **(case.query or {})}
+        is_time = query["seconds"] is None or str(query["seconds"]).isdigit()
+        if is_time and int(query["seconds"] or 0) <= MOST_SECONDS:
+            query["seconds"] = 0
+        case.query = query
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     if case.method == "POST" and case.path == "/api/sessions":

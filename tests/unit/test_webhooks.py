@@ -16,7 +16,7 @@ from runner.errors import AdminError, ConfigError, RefusedError, WebhookWrongErr
 from runner.supervisor.feed import Feed, StatusEvent
 from runner.tally import LOST, Tally
 from runner.webhooks import registry
-from runner.webhooks.hook import EVENTS, NewWebhook, Webhook, checked, decoded, encoded, is_meant
+from runner.webhooks.hook import EVENTS, NewWebhook, Retries, Webhook, checked, decoded, encoded, is_meant
 from runner.webhooks.registry import Webhooks, webhooks_of
 from support.fleet import a_view
 from support.inbox import FakeStore, inline
@@ -101,6 +101,7 @@ def test_a_pattern_means_what_it_says(pattern: str, event: str, expected: bool) 
         (NewWebhook(url=URL, headers={"bad name": "x"}), "cannot be the name of a header"),
         (NewWebhook(url=URL, headers={"X-A": "b\r\nX-C: d"}), "has a character"),
         (NewWebhook(url=URL, headers={"X-Webhook-Hmac": "0"}), "is set by the runner"),
+        (NewWebhook(url=URL, retries=Retries(attempts=1.5)), "must be a whole number"),
         (NewWebhook(url=URL, headers={"Host": "evil"}), "is set by the runner"),
         (NewWebhook(url=URL, headers={"X-HUB-signature-256": "0"}), "is set by the runner"),
         (NewWebhook(url=URL, headers={f"X-{n}": "" for n in range(21)}), "21 headers"),

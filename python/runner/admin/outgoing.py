@@ -10,7 +10,7 @@ from fastapi import FastAPI, Query, Request, Response
 from runner.admin import answers, events
 from runner.admin.backend import WhichDeadLetters
 from runner.admin.guard import sees_detail
-from runner.admin.lists import Json, Streamed
+from runner.admin.lists import Json, Streamed, single
 from runner.admin.schemas import EVENTS_QUERY, Responses, a_body, says
 from runner.delivery.retry import POLICIES
 from runner.errors import AdminError
@@ -25,8 +25,6 @@ MOST_LIMIT: Final = 500
 MOST_SECONDS: Final = 86_400
 MOST_ID: Final = 10**18
 Limit = Annotated[int, Query(ge=1, le=MOST_LIMIT, description="how many")]
-Of = Annotated[str | None, Query(description="only those that get events of this session")]
-Sink = Annotated[str | None, Query(description="the id of a webhook, or app for the handlers")]
 After = Annotated[int, Query(ge=0, le=MOST_ID, description="where the page before ended (`next`)")]
 Seconds = Annotated[
     int | None, Query(ge=0, le=MOST_SECONDS, description="end after so long; without it with the runner")
@@ -107,6 +105,11 @@ _WHICH: Final[dict[str, Any]] = {
 }
 
 
+def _once(name: str, what: str) -> dict[str, Any]:
+    parameter = {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}
+    return {"parameters": [parameter]}
+
+
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
@@ -138,8 +141,10 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
         "/api/webhooks",
         responses={**answers.WEBHOOKS, **_STORE},
         summary="all webhooks, with what waits for each",
+        openapi_extra=_once("session", "only those that get events of this session"),
     )
-    async def webhooks(request: Request, session: Of = None) -> Json:
+    async def webhooks(request: Request) -> Json:
+        session = single(request.query_params, "session")
         found = await backend.webhooks.listed(session, with_detail=sees_detail(request.scope))
         return Json({"webhooks": found})
 
@@ -202,6 +207,7 @@ def _add_dead_letters(app: FastAPI, backend: Backend) -> None:
         "/api/dead-letters",
         responses={**answers.DEAD_LETTERS, **_STORE},
         summary="messages that handlers, and events that webhooks did not take, the oldest first",
+        openapi_extra=_once("sink", "the id of a webhook, or app for the handlers"),
     )
     async def dead_letters(request: Request, sink: Sink = None, limit: Limit = 100, after: After = 0) -> Json:
         detail = sees_detail(request.scope)

@@ -58,7 +58,8 @@ class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
 
     policy: Policy = "exponential"
     delay_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 2.0
-    attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 24
+    attempts: Annotated[int | float, msgspec.Meta(ge=1, le=1000)] = 24
+    """Whole; JSON does not tell 24 from 24.0."""
 
 
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -102,7 +103,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     def retry(self, longest_s: float) -> Retry:
         """The rule, with the ceiling that all share."""
         it = self.retries
-        return Retry(it.policy, it.delay_seconds, it.attempts, longest_s)
+        return Retry(it.policy, it.delay_seconds, int(it.attempts), longest_s)
 
     def to_json(self, *, with_detail: bool) -> dict[str, object]:
         """As shown; secrets never, and the path of the address only to who may operate."""
@@ -151,6 +152,8 @@ def checked(webhook_id: str, wish: NewWebhook, source: str = "api") -> Webhook:
             raise WrongValue("must be one address")
     except WrongValue as wrong:
         raise WebhookWrongError(f"url {wrong}", "write it like https://example.com/hook") from None
+    if wish.retries.attempts != int(wish.retries.attempts):
+        raise WebhookWrongError("retries.attempts must be a whole number")
     return Webhook(
         id=webhook_id,
         url=url,
