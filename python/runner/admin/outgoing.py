@@ -209,7 +209,8 @@ def _add_dead_letters(app: FastAPI, backend: Backend) -> None:
         summary="messages that handlers, and events that webhooks did not take, the oldest first",
         openapi_extra=_once("sink", "the id of a webhook, or app for the handlers"),
     )
-    async def dead_letters(request: Request, sink: Sink = None, limit: Limit = 100, after: After = 0) -> Json:
+    async def dead_letters(request: Request, limit: Limit = 100, after: After = 0) -> Json:
+        sink = single(request.query_params, "sink")
         detail = sees_detail(request.scope)
         return Json(await backend.dead_letters.listed(sink, after, limit, with_detail=detail))
 

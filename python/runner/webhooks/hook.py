@@ -58,7 +58,7 @@ class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
 
     policy: Policy = "exponential"
     delay_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 2.0
-    attempts: Annotated[int | float, msgspec.Meta(ge=1, le=1000)] = 24
+    attempts: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 24
     """Whole; JSON does not tell 24 from 24.0."""
 
 
@@ -116,7 +116,11 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
             "session": self.session,
             "signed": bool(self.secret),
             "headers": sorted(self.headers),
-            "retries": self.retries,
+            "retries": {
+                "policy": self.retries.policy,
+                "delaySeconds": self.retries.delay_seconds,
+                "attempts": int(self.retries.attempts),
+            },
             "source": self.source,
         }
 
