@@ -137,6 +137,7 @@ class CounterTable:
         self._reading = trio.Lock()
         self._owners: list[str | None] = []
         self.rows: dict[str, int] = {}
+        self.readings = 0
         self.begun_at = array("d")
         self.now = nothing_counted(float("-inf"))
 
@@ -145,6 +146,7 @@ class CounterTable:
         return self._take(self._read())
 
     def _take(self, columns: Columns) -> Reading:
+        self.readings += 1
         before, self.now = self.now, Reading(columns, self._clock())
         if self.now.changes != before.changes:
             self._follow(columns, before.births)
@@ -223,6 +225,8 @@ TOTALS: Final = (
     "bytes_sent",
     "stanzas_malformed",
     "messages_received",
+    "pings_sent",
+    "pongs_received",
     "requests_sent",
     "requests_failed",
     "response_count",

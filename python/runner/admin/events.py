@@ -112,7 +112,7 @@ async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, ver
             await socket.send_text(envelope("system.metrics", None, backend.numbers.live(), version).decode())
         if wanted.has("session.metrics", None):
             for session in named:
-                if backend.sessions.view(session) is not None:
-                    payload = backend.numbers.session(session)
+                if (view := backend.sessions.view(session)) is not None:
+                    payload = backend.metrics_of(view)
                     await socket.send_text(envelope("session.metrics", session, payload, version).decode())
         await backend.numbers.next_sample()
