@@ -125,7 +125,12 @@ def _plain(values: Mapping[str, object]) -> list[str]:
 def _fleet(metrics: Metrics) -> list[str]:
     totals = metrics.totals
     states = {state.value: 0 for state in State} | dict(metrics.states())
+    reading = {
+        "engine_readings_total": metrics.readings,
+        "engine_reading_age_seconds": metrics.reading_age_s,
+    }
     return [
+        *_plain(reading),  # in one piece with what it counts: there may be another before the next piece
         *_one("sessions", _labelled("state", states)),
         *_plain({"session_changes_total": metrics.revision()}),
         *_plain({"active_connections": metrics.active_connections}),
@@ -188,8 +193,6 @@ def _engine(metrics: Metrics) -> list[str]:
     stats = metrics.sources.stats()
     return _plain(
         {
-            "engine_readings_total": metrics.readings,
-            "engine_reading_age_seconds": metrics.reading_age_s,
             "engine_connections": stats.sessions,
             "engine_dialling": stats.dialling,
             "engine_loop_lag_seconds": stats.loop_lag_s,

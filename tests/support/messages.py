@@ -72,10 +72,10 @@ def wait_answered(control: Control, timeout_s: float = 60.0) -> None:
     wait_until(is_answered, timeout_s, "an answer to every message")
 
 
-def answered_ids(control: Control) -> set[MessageId]:
-    """Every message that the simulator saw answered."""
+def answered(control: Control) -> list[MessageId]:
+    """Every answer to a message that the simulator has seen."""
     acks = pages(control, "/sent", tag="ack")
-    return {(e["user"], e["attrs"]["id"]) for e in acks if e["attrs"].get("class") == "message"}
+    return [(e["user"], e["attrs"]["id"]) for e in acks if e["attrs"].get("class") == "message"]
 
 
 @contextlib.contextmanager
@@ -99,11 +99,11 @@ def inbox_of(store: _core.Store) -> list[_core.InboxMessage]:
 def kept_once(directory: Path, simulator: SimulatorProcess) -> tuple[set[MessageId], set[MessageId]]:
     """What was answered and what is in the inbox of a runner that has stopped: all of the first is in the
     second, and nothing twice."""
-    users, answered = users_of(simulator.credentials), answered_ids(Control(simulator.control))
+    users, acked = users_of(simulator.credentials), set(answered(Control(simulator.control)))
     with opened_store(directory) as store:
         kept = Counter((users[it.session_id], it.message_id) for it in inbox_of(store))
-    missing = answered - kept.keys()
+    missing = acked - kept.keys()
     assert not missing, f"{len(missing)} answered messages are lost, such as {sorted(missing)[:3]}"
     twice = sorted(it for it, times in kept.items() if times > 1)
     assert not twice, f"{len(twice)} messages are in the inbox twice, such as {twice[:3]}"
-    return answered, set(kept)
+    return acked, set(kept)

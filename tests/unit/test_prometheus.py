@@ -73,6 +73,18 @@ def test_labels_are_bounded_and_never_sessions_unless_asked_for(bench: Bench) ->
     assert shown.endswith("\n")
 
 
+def test_what_is_counted_is_in_one_piece_with_the_reading_that_it_is_of(bench: Bench) -> None:
+    bench.facts.add("a", frames_received=7)
+    bench.samples()
+    made = pieces(bench.metrics, OFF, lambda: standings({}))
+    first = next(made).decode().splitlines()
+    bench.facts.add("a", frames_received=7)
+    bench.samples()  # somebody else had a turn
+    rest = b"".join(made).decode()
+    assert {"runner_engine_readings_total 1", "runner_frames_received_total 7"} <= set(first)
+    assert "runner_engine_readings" not in rest
+
+
 def test_a_sessions_series_say_what_its_metrics_say(bench: Bench) -> None:
     bench.event("online", "desk")
     bench.event("closed", "desk", "pong_deadline", "online")
