@@ -166,6 +166,8 @@ class Supervision(RuleBasedStateMachine):
         for row in self.world.machine.rows.values():
             if row.state in (State.ONLINE, State.DEGRADED):
                 assert row.live
+            if not row.live:
+                assert row.phase is None
             if row.state in LASTING:
                 assert not self.world.machine.dials.is_waiting(row.session_id)
 

@@ -6,6 +6,7 @@ import json
 import re
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from support.processes import wait_until
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PATIENCE_MS = 15_000
 NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|ERR_")
 """What a browser writes about a server that is away or says no; everything else is our fault."""
@@ -30,6 +42,17 @@ SESSIONS = """() => [...document.querySelectorAll(".line")].map((it) => {
   return [text("id"), it.querySelector(".cell.state").dataset.state, text("connection"),
     it.querySelector("time").dateTime, it.dataset.revision];
 })"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's, with a new profile."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @contextmanager
@@ -77,7 +100,7 @@ class Tabs:
         self.sessions = self._open.enter_context(
             a_page(self._browser, f"{self._address}#/sessions?sort=id", height=height)
         )
-        self.overview.get_by_text(f"{self._n} of {self._n} online").wait_for()
+        self.overview.get_by_text(f"{self._n:,} of {self._n:,} online").wait_for()
         self.sessions.locator(".line").nth(self._shown - 1).wait_for()
         for page, look in ((self.overview, OVERVIEW), (self.sessions, SESSIONS)):
             page.evaluate(

@@ -41,8 +41,10 @@ def storm(p: Pair, waves: int) -> None:
     p.control.post("/config", sentCapacity=SENT_CAPACITY)
     for wave in range(waves):
         refused = users[wave % 10 :: 10]
-        rule = {"mode": "failure", "reason": REFUSALS[wave % len(REFUSALS)], "count": len(refused)}
-        p.control.post("/login-policy", rule, users=refused)
+        for user in refused:  # one by one: the count of a rule is for all of its users together
+            p.control.post(
+                "/login-policy", user=user, mode="failure", reason=REFUSALS[wave % len(REFUSALS)], count=1
+            )
         logins = p.control.stats()["logins"]
         p.control.post("/drop-all", hard=wave % 2 == 0)
         p.control.post("/push", users=users[wave % 3 :: 3], n=1, template="message", offline=True)

@@ -70,6 +70,14 @@ def test_a_promised_number_is_news_also_to_a_session_that_waits_its_turn() -> No
     assert (told.connection, told.revision) == (number, before.revision + 1)
 
 
+def test_a_refused_login_leaves_no_phase_behind() -> None:
+    world = online()
+    world.server.failures["a"] = ("failure_internal_error", 500, None)
+    world.engine.drop("a")
+    world.run_until(lambda: world.view().reason == "failure_internal_error", 60)
+    assert (world.state(), world.view().phase) == (State.BACKOFF, None)
+
+
 def test_uptime_is_that_of_the_connection_that_is_shown() -> None:
     world = online()
     row = world.machine.row("a")
