@@ -10,6 +10,7 @@ A receiver that is too slow loses events and is told how many (`stream.lost`); i
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,11 +22,16 @@ from runner.admin.lists import words
 from runner.envelope import envelope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.websockets import WebSocket
 
     from runner.admin.backend import Backend
+    from runner.supervisor.feed import StatusEvent
 
 STATUS: Final = "session.status"
+EVENTS_A_STEP: Final = 16
+"""Events that one receiver gets before others have their turn: about a millisecond of work."""
 GOING_AWAY: Final = 1001
 _PAUSED: Final = {
     "reason": "WHATSAPP_PERFORMANCE_MONITORING is false",
@@ -84,18 +90,26 @@ async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None
 async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
     with_detail = sees_detail(socket.scope)
     with backend.sessions.subscribe() as changes:
-        async for change in changes:
-            if change.lost:
-                lost = {"events": change.lost}
-                await socket.send_text(envelope("stream.lost", None, lost, version).decode())
-            session = change.session_id or None
-            if wanted.has(change.name, session):
-                payload = {
-                    **(change.view.to_json(with_detail=with_detail) if change.view else {}),
-                    **change.data,
-                }
-                message = envelope(change.name, session, payload, version, change.at_unix_ms)
-                await socket.send_text(message.decode())
+        async for first in changes:
+            for change in (first, *_at_hand(changes, EVENTS_A_STEP - 1)):
+                if change.lost:
+                    lost = {"events": change.lost}
+                    await socket.send_text(envelope("stream.lost", None, lost, version).decode())
+                session = change.session_id or None
+                if wanted.has(change.name, session):
+                    payload = {
+                        **(change.view.to_json(with_detail=with_detail) if change.view else {}),
+                        **change.data,
+                    }
+                    message = envelope(change.name, session, payload, version, change.at_unix_ms)
+                    await socket.send_text(message.decode())
+
+
+def _at_hand(changes: trio.MemoryReceiveChannel[StatusEvent], most: int) -> Iterator[StatusEvent]:
+    """Those that wait already: a round of the loop for each would be slower than they come in a storm."""
+    with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+        for _ in range(most):
+            yield changes.receive_nowait()
 
 
 async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
@@ -112,7 +126,7 @@ async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, ver
             await socket.send_text(envelope("system.metrics", None, backend.numbers.live(), version).decode())
         if wanted.has("session.metrics", None):
             for session in named:
-                if backend.sessions.view(session) is not None:
-                    payload = backend.numbers.session(session)
+                if (view := backend.sessions.view(session)) is not None:
+                    payload = backend.metrics_of(view)
                     await socket.send_text(envelope("session.metrics", session, payload, version).decode())
         await backend.numbers.next_sample()
