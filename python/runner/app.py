@@ -337,6 +337,8 @@ class Process:
         metrics = Metrics(
             sources,
             self._states,
+            revision=lambda: self._supervisor.revision,
+            uptime_s=lambda session_id: self._supervisor.uptime_s(session_id),
             session_faults=lambda: self._supervisor.machine.faults_total,
             wrong_tokens=lambda: (self._guesses.wrong_total, self._guesses.refused_total),
             bucket_bounds_s=response_buckets_s(),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from runner.admin.guesses import Guesses
 from runner.session import BreakerView, State
 from runner.supervisor.feed import StatusEvent
 from support.alerts import Receiver as AlertReceiver
+from support.browser import a_page
 from support.dashboard import READ_TOKEN, TOKEN, Dashboard, a_past, many
 from support.fleet import a_view
 from support.processes import RunnerProcess, SimulatorProcess, import_all, wait_until
@@ -24,42 +24,9 @@ from support.processes import RunnerProcess, SimulatorProcess, import_all, wait_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import APIResponse, Browser, Page, Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(90)]
-PATIENCE_MS = 15_000
-NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|ERR_")
-"""What a browser writes about a server that is away or says no; everything else is our fault."""
-
-
-@contextmanager
-def a_page(
-    browser: Browser,
-    address: str,
-    *,
-    width: int = 1280,
-    height: int = 800,
-    locale: str = "en-GB",
-    scheme: str = "light",
-    may_fail: bool = False,
-) -> Iterator[Page]:
-    """A page in a profile of its own, at an address; at the end the browser must have had nothing to say."""
-    context = browser.new_context(
-        viewport={"width": width, "height": height},
-        locale=locale,
-        color_scheme=scheme,  # type: ignore[arg-type]
-    )
-    said: list[str] = []
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(address)
-    try:
-        yield page
-    finally:
-        context.close()
-    assert [text for text in said if not (may_fail and NETWORK.search(text))] == []
 
 
 def see(page: Page, selector: str, text: str | re.Pattern[str] | None = None) -> None:
@@ -143,6 +110,23 @@ def test_a_state_changes_on_every_page_at_once(browser: Browser, fleet_of_few: D
             lambda: fleet_of_few.fleet.change("rest", state=State.DEGRADED, reason="iq_unanswered")
         )
         see(page, ".line", re.compile(r"degraded.*rest.*iq_unanswered"))
+
+
+def test_an_answer_that_was_on_its_way_does_not_undo_what_an_event_told(
+    browser: Browser, fleet_of_few: Dashboard
+) -> None:
+    with a_page(browser, "about:blank") as page:
+        held: list[tuple[Route, APIResponse]] = []
+        page.route("**/api/sessions?*", lambda route: held.append((route, route.fetch())))
+        page.goto(fleet_of_few.url + "#/sessions")
+        wait_until(lambda: page.evaluate("0") or held, 10, "the list to be asked for")
+        fleet_of_few.do(lambda: fleet_of_few.fleet.change("rest", state=State.ONLINE))
+        see(page, ".line", re.compile(r"online.*rest"))
+        route, old = held.pop()
+        assert '"stopped"' in old.text()
+        route.fulfill(response=old)
+        see(page, ".count", "4 of 4")
+        assert page.locator(".line", has_text="rest").filter(has_text="online").count() == 1
 
 
 def test_ten_thousand_sessions_scroll_filter_and_sort(browser: Browser) -> None:

@@ -18,6 +18,7 @@ from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnec
 from runner.admin import guard as guard_module
 from runner.admin import server as server_module
 from runner.admin.api import application
+from runner.admin.events import EVENTS_A_STEP
 from runner.admin.guard import Access
 from runner.admin.server import AdminServer
 from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
@@ -463,6 +464,35 @@ async def test_a_slow_websocket_is_told_what_it_lost(tmp_path: Path) -> None:
         assert told[-1]["event"] == "stream.lost"
         assert len(told[:-1]) + told[-1]["payload"]["events"] == 10
         assert (await receiver.message())["payload"]["state"] == "online"
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the loop that tasks of a name had."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.had = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.had += self._name in task.name
+
+
+async def test_a_websocket_gets_many_events_in_a_turn(tmp_path: Path) -> None:
+    """With three turns for each, a receiver beside a few lists gets a hundred a second; a storm has more."""
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        running.fleet.capacity = 1000
+        receiver = Receiver(stream)
+        await receiver.connect("/ws")
+        await subscribed(running)
+        await trio.testing.wait_all_tasks_blocked()
+        turns = Turns("_send_changes")
+        trio.lowlevel.add_instrument(turns)
+        for number in range(320):
+            running.fleet.change("desk-1", reason=str(number))
+        for number in range(320):
+            assert (await receiver.message())["payload"]["reason"] == str(number)
+        trio.lowlevel.remove_instrument(turns)
+    assert turns.had <= 2 * 320 / EVENTS_A_STEP
 
 
 async def test_a_websocket_that_leaves_is_forgotten(tmp_path: Path) -> None:

@@ -81,6 +81,10 @@ class FakeFleet:
         self.pasts: dict[str, list[Entry]] = {}
         self.store = FakeStore()
 
+    @property
+    def revision(self) -> int:
+        return max((view.revision for view in self.views.values()), default=0)
+
     def rows(self) -> Iterable[SessionView]:
         if self.broken:
             raise ZeroDivisionError("a bug of ours")
@@ -99,6 +103,7 @@ class FakeFleet:
 
     def change(self, session_id: str, **fields: object) -> None:
         before = self._known(session_id)
+        fields = {"revision": self.revision + 1, **fields}
         self.views[session_id] = after = replace(before, **fields)  # type: ignore[arg-type]
         self.feed.publish(
             StatusEvent("session.status", session_id, 1_700_000_003_000, after, {"previous": before.state})

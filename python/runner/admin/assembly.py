@@ -100,11 +100,12 @@ class Admin:
     def _prometheus(self) -> Iterator[bytes]:
         now = self._settings()
         choice = prometheus.Choice(now.metrics_sessions, now.metrics_session_limit)
-        return prometheus.pieces(self._metrics, choice, self._supervisor.states)
+        return prometheus.pieces(self._metrics, choice, self._supervisor.standings)
 
     def _fleet(self) -> Mapping[str, object]:
         return {
             "states": dict(self._metrics.states()),
+            "revision": self._supervisor.revision,
             "waitingForDial": self._supervisor.waiting,
             "incidents": [_incident(incident) for incident in self._supervisor.incidents()],
         }
@@ -161,6 +162,10 @@ class _Sessions:
         self.set_proxy = supervisor.set_proxy
         self.logout = supervisor.logout
         self.subscribe = partial(supervisor.subscribe, event_queue)
+
+    @property
+    def revision(self) -> int:
+        return self._supervisor.revision
 
     async def remove(self, session_id: str) -> None:
         await self._supervisor.remove(session_id)

@@ -27,6 +27,8 @@ BATCH_SESSIONS: Final = 200
 class Sessions(Protocol):
     """The part of the supervisor that an operator reaches. Errors: those of `runner.errors`."""
 
+    @property
+    def revision(self) -> int: ...
     def rows(self) -> Iterable[SessionView]: ...
     def view(self, session_id: str) -> SessionView | None: ...
     def timeline(self, session_id: str) -> Sequence[Entry]: ...
@@ -204,3 +206,14 @@ class Backend:
     dead_letters: DeadLetterDesk
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""
+
+    def metrics_of(self, view: SessionView) -> dict[str, object]:
+        """The metrics of one session, and which of its states they go with."""
+        return {
+            "id": view.session_id,
+            "state": view.state,
+            "connection": view.connection,
+            "since": view.since_unix_ms,
+            "revision": view.revision,
+            **self.numbers.session(view.session_id),
+        }

@@ -13,6 +13,7 @@ all events by default, no samples, and one envelope a line.
 
 from __future__ import annotations
 
+import contextlib
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 STATUS: Final = "session.status"
 MESSAGE: Final = "message"
 _STOP_POLL_S: Final = 0.5
+EVENTS_A_STEP: Final = 16
+"""Events that one receiver gets before others have their turn: about a millisecond of work."""
 GOING_AWAY: Final = 1001
 _PAUSED: Final = {
     "reason": "WHATSAPP_PERFORMANCE_MONITORING is false",
@@ -100,9 +103,17 @@ async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None
 async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
     with_detail = sees_detail(socket.scope)
     with backend.sessions.subscribe() as changes:
-        async for change in changes:
-            for message in _told(change, wanted, version, with_detail=with_detail):
-                await socket.send_text(message.decode())
+        async for first in changes:
+            for change in (first, *_at_hand(changes, EVENTS_A_STEP - 1)):
+                for message in _told(change, wanted, version, with_detail=with_detail):
+                    await socket.send_text(message.decode())
+
+
+def _at_hand(changes: trio.MemoryReceiveChannel[StatusEvent], most: int) -> Iterator[StatusEvent]:
+    """Those that wait already: a round of the loop for each would be slower than they come in a storm."""
+    with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+        for _ in range(most):
+            yield changes.receive_nowait()
 
 
 def _told(change: StatusEvent, wanted: Wanted, version: str, *, with_detail: bool) -> Iterator[bytes]:
@@ -150,7 +161,7 @@ async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, ver
             await socket.send_text(envelope("system.metrics", None, backend.numbers.live(), version).decode())
         if wanted.has("session.metrics", None):
             for session in named:
-                if backend.sessions.view(session) is not None:
-                    payload = backend.numbers.session(session)
+                if (view := backend.sessions.view(session)) is not None:
+                    payload = backend.metrics_of(view)
                     await socket.send_text(envelope("session.metrics", session, payload, version).decode())
         await backend.numbers.next_sample()
