@@ -117,6 +117,12 @@ def test_a_rehearsal_loads_the_app_of_the_command_line_or_of_the_settings(write:
             rehearse(settings, reference)
 
 
+def test_a_rehearsal_reads_the_webhooks_of_the_settings() -> None:
+    wrong = Settings(webhook_urls="https://example.com/", webhook_events="mesage")
+    with pytest.raises(ConfigError, match="did you mean message"):
+        rehearse(wrong)
+
+
 def test_the_line_of_the_mistake_is_named(write: Write) -> None:
     write("broken_bot", "x = 1\ny = x / 0")
     with pytest.raises(ConfigError, match=r"broken_bot\.py, line 2"):

@@ -18,9 +18,11 @@ def rehearse(settings: Settings, reference: str | None = None) -> dict[str, list
     from runner.app import engine_config
     from runner.application import load_app
     from runner.handover import opened_by
+    from runner.webhooks.registry import webhooks_of
 
     import_module("runner.admin.assembly")  # a start does so late, when the old process has gone
     engine_config(settings)
+    webhooks_of(settings)
     if named := reference or settings.app:
         load_app(named)
     locks, listeners = opened_by(settings)
