@@ -22,6 +22,7 @@ from runner.machine import Machine
 from runner.metric_definitions import HISTORY, SESSION_METRICS
 from runner.response_times import ResponseTimes
 from runner.session import State
+from runner.tally import Tally
 from runner.windows import SAMPLE_S, FleetWindow, Point, SessionWindows
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Metrics:
         session_faults: Callable[[], int] = int,
         wrong_tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
         bucket_bounds_s: Sequence[float] = (),
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -88,6 +90,7 @@ class Metrics:
         self.session_faults = session_faults
         self.wrong_tokens = wrong_tokens
         self.machine = machine or Machine()
+        self.tally = tally if tally is not None else Tally()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
         self.footprint = Footprint()
@@ -231,6 +234,8 @@ class Metrics:
             responses=totals["response_count"],
             response_s=totals["response_sum_s"],
             buckets=tuple(now.response_totals),
+            handler_calls=self.tally.handler_calls,
+            handler_s=self.tally.handler_s,
         )
 
     def _values(self, point: Point, use: ProcessUse) -> dict[str, float | None]:
@@ -246,6 +251,7 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             **self._rates(point),
             **{f"sessions.{state.value}": states.get(state.value, 0) for state in State},
             "processRss": use.rss_bytes,
@@ -424,6 +430,7 @@ class Metrics:
         return {
             "averageResponseTime": times.average_ms,
             "responseTime": times.to_json(),
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             "states": {str(state): count for state, count in self.states().items()},
             "revision": self.revision(),
             **self._rates(point),
@@ -435,6 +442,8 @@ class Metrics:
         return {
             "monitoring": self._monitoring,
             **self._summary(),
+            "handlers": dict(self.tally.handlers),
+            "webhooks": dict(self.tally.deliveries),
             "process": self.process(),
             "engine": {
                 "readings": self.readings,

@@ -223,6 +223,8 @@ def test_every_history_name_gets_a_value_with_each_sample(bench: Bench) -> None:
     bench.facts.add("a", messages_received=60)
     bench.facts.answer("a", 0, 20, 0, 0, seconds=1.0)
     bench.facts.add("a", requests_sent=30, requests_failed=3)
+    bench.metrics.tally.handled(0.2, "done")
+    bench.metrics.tally.handled(0.4, "failed")
     bench.samples(2)
     past = bench.metrics.past(HISTORY, 0, None, 1000)
     latest = {name: series["values"][-1] for name, series in past.items()}  # type: ignore[index]
@@ -230,6 +232,7 @@ def test_every_history_name_gets_a_value_with_each_sample(bench: Bench) -> None:
     assert (latest["sessions.online"], latest["sessions.parked"], latest["sessions.backoff"]) == (3, 1, 0)
     assert (latest["messagesPerMinute"], latest["dialsPerMinute"], latest["closesPerMinute"]) == (60, 1, 1)
     assert (latest["averageResponseTime"], latest["errorsPerMinute"]) == (50, 3)
+    assert latest["averageHandlerTime"] == pytest.approx(300)
     assert latest["errorRate"] == pytest.approx(3 / 31, abs=1e-6)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runner.alerts.loop import Alerts
     from runner.baileys import BaileysDevice
     from runner.config import Settings
+    from runner.handing_on import HandingOn
     from runner.logs import LogBuffer
     from runner.metrics import Metrics
     from runner.reconnect.incidents import Incident
@@ -54,6 +55,7 @@ class Admin:
         stopping: trio.Event,
         restart: Callable[[], Awaitable[None]],
         alerts: Alerts,
+        handing_on: HandingOn,
         front: Callable[[App, Access], App],
     ) -> None:
         """`front` stands before the API on both sockets: the dashboard."""
@@ -83,6 +85,8 @@ class Admin:
             stopping=stopping,
             restart=restart,
             alerts=alerts,
+            webhooks=handing_on.webhooks,
+            dead_letters=handing_on.dead_letters,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(
