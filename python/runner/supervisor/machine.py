@@ -137,7 +137,7 @@ class Machine(Faults):
             return now
         times = [self.deadlines.next_at(), self.dials.gate.retry_at, self.outages.next_at()]
         if not self.is_stopping:
-            times += [self.dials.next_at(now), self.dials.gate.stale_at]
+            times += [self.dials.next_at(now), self.dials.gate.stale_at, self.clock_look_at]
         return min((at for at in times if at is not None), default=None)
 
     def dial(self, row: Row, now: float) -> None:
