@@ -13,7 +13,7 @@ from runner.alerts.loop import Alerts
 from runner.config import Settings
 from runner.errors import AdminError
 from runner.health import FleetFacts, Limits, judge
-from support.fake_engine import FakeServer, FakeStore
+from support.fake_engine import FakeEvent, FakeServer, FakeStore
 from support.world import World, names
 
 if TYPE_CHECKING:
@@ -114,6 +114,35 @@ async def test_each_fault_is_one_alert_and_one_recovery(fault: str) -> None:
     await desk.run(300)
     assert [it[:2] for it in desk.told()] == [("firing", alert), ("resolved", alert)]
     assert desk.shown() == []
+
+
+async def test_a_full_disk_is_told_as_one_from_the_first_failed_commit_on() -> None:
+    """Health sees it at its next look; the failed commit is heard of at once, and must not be told first."""
+    desk = await a_desk(6)
+    desk.world.store.fake_health.disk_full = True
+    desk.world.engine.emit(FakeEvent("store", healthy=False, detail="disk_full: sqlite: disk is full"))
+    await desk.run(10)
+    assert desk.told() == [("firing", "disk_full", "")]
+    assert {it["alert"]: it["suppressedBy"] for it in desk.shown()} == {
+        "disk_full": None,
+        "store_stalled": "disk_full",
+    }
+    desk.world.store.fake_health.disk_full = False
+    desk.world.engine.emit(FakeEvent("store", healthy=True))
+    await desk.run(200)
+    assert desk.told() == [("firing", "disk_full", ""), ("resolved", "disk_full", "")]
+
+
+async def test_a_process_that_stood_still_is_one_alert() -> None:
+    """Its Python thread and its I/O thread were late together: a paused machine is one fault."""
+    desk = await a_desk(6)
+    health_says(loop_lag_s=8.0, engine_lag_s=7.0)(desk)
+    await desk.run(10)
+    ended("event_loop_lag")(desk)
+    await desk.run(30)
+    ended("engine_lag")(desk)
+    await desk.run(200)
+    assert desk.told() == [("firing", "engine_lag", ""), ("resolved", "engine_lag", "")]
 
 
 async def test_an_incident_between_two_looks_is_told_too() -> None:

@@ -85,6 +85,7 @@ _TABLE: Final = (
         kind=_P,
         severity=_WARNING,
         is_incident=True,
+        depends_on=("engine_lag",),
         meaning="the Python thread was blocked for longer than 2 s; connections stay up, decisions come late",
         first_look=(
             "`python -m runner metrics`: `process.loopLag`; is the machine swapping or starved of CPU?"
