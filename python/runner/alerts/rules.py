@@ -244,7 +244,15 @@ _TABLE: Final = (
         kind=_C,
         severity=_WARNING,
         for_s=120,
-        depends_on=("path_outage", "client_outdated", "fleet_logout", "fd_limit", "session_fault", *_OURS),
+        depends_on=(
+            "path_outage",
+            "client_outdated",
+            "fleet_logout",
+            "fd_limit",
+            "engine_full",
+            "session_fault",
+            *_OURS,
+        ),
         meaning="a session that should run has not been online for two minutes, and nothing else explains it",
         first_look=(
             "`python -m runner show ID`: state, reason, `nextRetryAt`; `python -m runner logs --session ID`"
@@ -428,6 +436,16 @@ _TABLE: Final = (
         meaning="the outbox between engine and policy overflowed within the last five minutes",
         first_look="`python -m runner metrics`: `engine.outboxDepth` and `process.loopLag`",
         action="find what blocks the Python thread, or raise `WHATSAPP_OUTBOX_CAPACITY`",
+    ),
+    Warnable(
+        slug="engine_full",
+        kind=_A,
+        severity=_CRITICAL,
+        is_incident=True,
+        depends_on=("event_loop_lag", "engine_lag"),
+        meaning="the engine has had no room for a dial for half a minute: its events are not taken",
+        first_look="`python -m runner metrics`: `engine.outboxDepth` and `process.loopLag`",
+        action="find what blocks the Python thread; restart the runner, and report it",
     ),
     Warnable(
         slug="stanzas_unanswered",
