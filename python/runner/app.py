@@ -335,6 +335,7 @@ class Process:
             self.settings.data_path,
             lambda: self._logs.exceptions.total,
             lambda: self._channels.undelivered_total,
+            self.settings.alert_patience,
         )
         alerts = Alerts(machine, readings, self._channels, self.settings)
         meta = self._store.meta()

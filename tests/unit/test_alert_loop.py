@@ -190,6 +190,20 @@ async def test_a_session_that_cannot_come_back_is_told_after_two_minutes() -> No
     assert desk.shown() == []
 
 
+async def test_a_refused_certificate_is_one_alert_until_the_session_is_back() -> None:
+    """However far apart its attempts are by then, and whatever else is true of a session that is away."""
+    server = FakeServer(refusal="certificate_expired")
+    desk = await a_desk(8, server=server)
+    server.refused.add("s0003")
+    desk.world.engine.drop("s0003")
+    await desk.run(1500)
+    assert desk.told() == [("firing", "certificate_trouble", "s0003")]
+    server.refused.clear()
+    desk.world.force("s0003")
+    await desk.run(60)
+    assert desk.told()[1:] == [("resolved", "certificate_trouble", "s0003")]
+
+
 async def test_a_removed_session_takes_its_alert_with_it() -> None:
     desk = await a_desk(3)
     machine = desk.world.machine

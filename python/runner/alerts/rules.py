@@ -135,7 +135,7 @@ _TABLE: Final = (
         unit="ratio",
         clear_ratio=0.5,
         for_s=5,
-        depends_on=("path_outage", "client_outdated", "fleet_logout", *_OURS),
+        depends_on=("path_outage", "client_outdated", "fleet_logout", "error_rate_high", *_OURS),
         meaning=(
             "a fifth of the sessions or more lost their connection within a minute, and it may come again"
         ),
@@ -175,7 +175,7 @@ _TABLE: Final = (
         depends_on=("path_outage", "client_outdated", "fleet_logout", *_OURS),
         aftermath_s=_LONG_WINDOW_S,
         prometheus="runner_error_ratio > {threshold}",
-        meaning="too many dials and requests fail (of all in five minutes)",
+        meaning="too many dials and requests fail (of all in five minutes), and not of one or two sessions",
         first_look="`python -m runner metrics --prometheus | grep closes_total`: which reason grows?",
         action="follow that reason in docs/states.md; often it is one proxy or a few accounts",
     ),
@@ -183,14 +183,11 @@ _TABLE: Final = (
         slug="certificate_trouble",
         kind=_C,
         severity=_CRITICAL,
-        threshold=0,
-        unit="closes",
         depends_on=("path_outage",),
         prometheus=(
-            'sum(increase(runner_closes_total{reason=~"certificate_.*|tls_certificate_invalid"}[1m])) >  '
-            'sum(increase(runner_closes_total{reason=~"certificate_.*|tls_certificate_invalid"}[1m])) > 0'
+            'sum(increase(runner_closes_total{reason=~"certificate_.*|tls_certificate_invalid"}[10m])) > 0'
         ),
-        meaning="certificates of the server were refused within the last minute",
+        meaning="a session cannot log in because the server's certificate is refused",
         first_look=(
             "`date -u`: is this machine's clock right? `openssl s_client -connect web.whatsapp.com:443`"
         ),
@@ -248,6 +245,7 @@ _TABLE: Final = (
             "path_outage",
             "client_outdated",
             "fleet_logout",
+            "error_rate_high",
             "fd_limit",
             "engine_full",
             "session_fault",
@@ -263,7 +261,8 @@ _TABLE: Final = (
         slug="breaker_open",
         kind=_C,
         severity=_WARNING,
-        depends_on=("session_fault",),
+        for_s=60,
+        depends_on=("error_rate_high", "session_fault"),
         meaning="a session failed so often by itself that its circuit breaker opened; it tries again later",
         first_look="`curl localhost:4001/reconnection-status`: reason, attempt and when it tries next",
         action="mend what the reason says, then `python -m runner reset-breaker ID`",
