@@ -114,6 +114,7 @@ class Channels:
         alert, event = transition.alert, transition.what.value
         payload = alert.to_json()
         line = self._line(event, payload, transition.at_ms)
+        is_counted = alert.alert != delivery.UNDELIVERED
         self._alerts.write(line)
         if alert.kind == Kind.PERFORMANCE:
             self._performance.write(line)
@@ -121,10 +122,10 @@ class Channels:
             event_id = new_id("evt", transition.at_ms)
             body = envelope(event, session, payload, self._version, transition.at_ms, event_id)
             for webhook in self._webhooks:
-                webhook.put(event, event_id, body)
+                webhook.put(event, event_id, body, is_counted=is_counted)
             self._save_queue()
         if self._mail is not None and transition.what is not What.ACKNOWLEDGED:
-            self._mail.put(*_letter(alert, transition.what))
+            self._mail.put(*_letter(alert, transition.what), is_counted=is_counted)
 
     def _line(self, event: str, values: Mapping[str, object], at_ms: int) -> str:
         ts = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from runner.alerts.delivery import UNDELIVERED
 from runner.alerts.engine import Observation
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Windows:
             ),
             ("engine_panic", self.panics, facts.panics_total, "panics in the engine; see the log"),
             ("events_dropped", self.dropped, facts.events_dropped_total, "events did not fit the outbox"),
-            ("alerts_undelivered", self.undelivered, facts.undelivered_total, "notices were not delivered"),
+            (UNDELIVERED, self.undelivered, facts.undelivered_total, "notices were not delivered"),
         ):
             grown = window(total, now)
             yield _seen(slug, grown, f"{grown:.0f} {text}")

@@ -45,19 +45,19 @@ class Mail:
     def __init__(self, notify: Callable[[str, str, str], bool]) -> None:
         """`notify(title, body, type)` blocks and says whether everybody was told."""
         self._notify = notify
-        self._send, self._receive = trio.open_memory_channel[tuple[str, str, str]](MOST_WAITING)
+        self._send, self._receive = trio.open_memory_channel[tuple[str, str, str, bool]](MOST_WAITING)
         self.undelivered_total = 0
 
-    def put(self, title: str, body: str, kind: str) -> None:
-        """Tell this; never waits."""
+    def put(self, title: str, body: str, kind: str, *, is_counted: bool = True) -> None:
+        """Tell this; never waits. `is_counted`: whether it counts as undelivered when it is."""
         try:
-            self._send.send_nowait((title, body, kind))
+            self._send.send_nowait((title, body, kind, is_counted))
         except trio.WouldBlock:
-            self._give_up("too many wait")
+            self._give_up("too many wait", is_counted=is_counted)
 
     async def run(self) -> None:
         """Tell until cancelled."""
-        async for title, body, kind in self._receive:
+        async for title, body, kind, is_counted in self._receive:
             problem: str | None = f"not done within {SEND_S:g} s"
             with trio.move_on_after(SEND_S):
                 try:
@@ -68,10 +68,10 @@ class Mail:
                 except Exception as error:  # foreign code of a hundred services
                     problem = type(error).__name__
             if problem is not None:
-                self._give_up(problem)
+                self._give_up(problem, is_counted=is_counted)
 
-    def _give_up(self, why: str) -> None:
-        self.undelivered_total += 1
+    def _give_up(self, why: str, *, is_counted: bool) -> None:
+        self.undelivered_total += is_counted
         logger().error("alert not delivered", channel="apprise", problem=why)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner.supervisor.machine import Machine
 
 DISK_EVERY_S: Final = 10.0
+"""At the most: with less patience more often, or a reading outlives the trouble that `disk_full` explains."""
 
 
 class Readings:
@@ -46,7 +47,7 @@ class Readings:
             self._disk_ratio = await trio.to_thread.run_sync(
                 disk_ratio, self._data_path, abandon_on_cancel=True
             )
-            await trio.sleep(DISK_EVERY_S)
+            await trio.sleep(DISK_EVERY_S * min(self._patience, 1.0))
 
     def read(self) -> Facts:
         """The facts of this moment."""

@@ -247,6 +247,7 @@ _TABLE: Final = (
             "fleet_logout",
             "error_rate_high",
             "fd_limit",
+            "file_descriptors_high",
             "engine_full",
             "session_fault",
             *_OURS,
