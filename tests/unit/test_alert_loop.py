@@ -233,6 +233,20 @@ async def test_memory_and_cpu_cross_their_thresholds_once() -> None:
     assert desk.told()[2:] == [("resolved", "memory_high", ""), ("resolved", "cpu_high", "")]
 
 
+@pytest.mark.parametrize(
+    ("fault", "facts"),
+    [("session_fault", {"exceptions_total": 1}), ("event_loop_lag", {"events_dropped_total": 9})],
+)
+async def test_a_window_that_still_holds_a_fault_is_no_second_one(fault: str, facts: dict[str, int]) -> None:
+    desk = await a_desk(3)
+    raised(fault)(desk)
+    desk.readings.facts = Facts(**facts)  # type: ignore[arg-type]
+    await desk.run(30)
+    ended(fault)(desk)
+    await desk.run(600)
+    assert desk.told() == [("firing", fault, ""), ("resolved", fault, "")]
+
+
 async def test_what_operators_do_is_told_and_kept() -> None:
     desk = await a_desk(2)
     raised("disk_full")(desk)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _OURS: Final = ("engine_lag", "event_loop_lag", "store_lag", "store_stalled", "disk_full")
 _LONG_WINDOW_S: Final = 330.0
-"""Means of five minutes still hold a fault that ended five minutes ago."""
+"""Means and counts of five minutes still hold a fault that ended five minutes ago."""
 _P, _C, _S, _A = Kind.PERFORMANCE, Kind.CONNECTIVITY, Kind.SYSTEM, Kind.APPLICATION
 _WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
 
@@ -410,6 +410,7 @@ _TABLE: Final = (
         threshold=0,
         unit="exceptions",
         depends_on=("session_fault",),
+        aftermath_s=_LONG_WINDOW_S,
         meaning="code of ours raised something that it should not have, within the last five minutes",
         first_look="`python -m runner logs | grep -i exception`: the traceback",
         action="report it with the traceback",
@@ -432,6 +433,7 @@ _TABLE: Final = (
         threshold=0,
         unit="events",
         depends_on=("event_loop_lag",),
+        aftermath_s=_LONG_WINDOW_S,
         prometheus="increase(runner_engine_outbox_dropped_total[5m]) > 0",
         meaning="the outbox between engine and policy overflowed within the last five minutes",
         first_look="`python -m runner metrics`: `engine.outboxDepth` and `process.loopLag`",
