@@ -35,8 +35,8 @@ SETTINGS = (
     | {
         "WHATSAPP_HEALTH_CHECK_INTERVAL": "300",
         "WHATSAPP_RESPONSE_TIME_THRESHOLD": "150",
-        # Its default is one of the thresholds too, and needs more descriptors than these few sessions have.
-        "WHATSAPP_FD_THRESHOLD": "0.8",
+        # So that some are left for the other faults of that moment.
+        "WHATSAPP_FD_THRESHOLD": "0.5",
     }
 )
 
@@ -108,7 +108,7 @@ def descriptors(w: Watched) -> Fault:
     before, _hard = resource.prlimit(w.p.runner.pid, resource.RLIMIT_NOFILE)
     return Fault(
         "file_descriptors_high",
-        lambda: limit_fds(w, round(open_fds(w.p.runner.pid) / 0.85)),
+        lambda: limit_fds(w, round(open_fds(w.p.runner.pid) / 0.6)),
         lambda: limit_fds(w, before),
     )
 
@@ -182,7 +182,7 @@ def test_a_disk_without_room_is_told_once_and_by_the_file_on_it_too(w: Watched, 
 def test_a_process_without_a_free_descriptor_lives_on_and_tells_it_once(w: Watched) -> None:
     """Neither its API nor a webhook can be reached meanwhile: it is heard of by who listens already."""
     before, _hard = resource.prlimit(w.p.runner.pid, resource.RLIMIT_NOFILE)
-    some = w.p.ids()[:3]
+    some, lines = w.p.ids()[:3], len(w.p.lines("admin connections not accepted"))
     with exactly(w, ("file_descriptors_high", None)):
         limit_fds(w, 8)  # the numbers below belong to what stays
         w.p.control.post("/close", users=[w.user(it) for it in some], hard=True)
@@ -197,4 +197,4 @@ def test_a_process_without_a_free_descriptor_lives_on_and_tells_it_once(w: Watch
         for session_id in some:  # they would look again after a minute
             w.p.runner.request("POST", f"/force-reconnection/{session_id}")
         w.p.runner.wait_ready(N)
-    assert len(w.p.lines("admin connections not accepted")) == 1
+    assert len(w.p.lines("admin connections not accepted")) == lines + 1
