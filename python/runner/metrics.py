@@ -23,7 +23,7 @@ from runner.metric_definitions import HISTORY, SESSION_METRICS
 from runner.response_times import ResponseTimes
 from runner.session import State
 from runner.tally import Tally
-from runner.windows import SAMPLE_S, FleetWindow, Point, SessionWindows
+from runner.windows import RATE_WINDOW_S, SAMPLE_S, FleetWindow, Point, RecentSessions, SessionWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 FEWEST_OPERATIONS: Final = 20
 FRESH_S: Final = 1.0
 """On demand, the numbers are brought up to date at most this often."""
+DEAD: Final = "pong_deadline"
+UNRETURNED_RATIO: Final = 2 / 3
+"""Of the window of drops, 40 s of a minute: an outage whose dials hang for 20 s is known as one by then."""
 WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
 """Reasons that somebody here asked for."""
 
@@ -97,8 +100,12 @@ class Metrics:
         self.history = History({name: it.fold for name, it in HISTORY.items() if it.fold is not None})
         self.dials: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
-        """Open connections that were lost, by reason."""
+        self.dropped = RecentSessions()
+        """Sessions that lost an open connection."""
+        self.found_dead = RecentSessions()
+        """Those of them whose connection an unanswered ping ended."""
+        self.undialled = RecentSessions()
+        """Sessions whose dial failed."""
         self.reconnects_total = 0
         self.handler_exceptions_total = 0
         self.loop_lag_s = 0.0
@@ -106,6 +113,7 @@ class Metrics:
         self._monitoring = True
         self._table = sources.counters
         self._clock, self._wall = clock, wall
+        self._login_at = self.started_at
         self._told: dict[str, Told] = {}
         self._sessions = SessionWindows(self._table, self.bucket_bounds_s)
         self._fleet = FleetWindow(self.bucket_bounds_s)
@@ -124,6 +132,7 @@ class Metrics:
         if event.kind == "online":
             told = self._told_of(event.session_id)
             told.logins += 1
+            self._login_at = self._clock()
             self.dials["online"] += 1
             if told.logins > 1:
                 self.reconnects_total += 1
@@ -138,8 +147,11 @@ class Metrics:
         self._told_of(event.session_id).errors += 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
+            self.undialled.note(event.session_id, self._clock())
         elif event.phase == "online":
-            self.drops[reason] += 1
+            self.dropped.note(event.session_id, self._clock())
+            if reason == DEAD:
+                self.found_dead.note(event.session_id, self._clock())
 
     def _told_of(self, session_id: str) -> Told:
         told = self._told.get(session_id)
@@ -150,6 +162,8 @@ class Metrics:
     def forget(self, session_id: str) -> None:
         """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
         self._told.pop(session_id, None)
+        for sessions in (self.dropped, self.found_dead, self.undialled):
+            sessions.forget(session_id)
 
     def handler_failed(self) -> None:
         """A request ended in a bug of ours."""
@@ -300,6 +314,22 @@ class Metrics:
         past = self._fleet.oldest()
         done = 0.0 if past is None else now.operations - past.operations
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
+
+    def failing(self) -> int:
+        """Sessions whose dials failed, and requests that did, within the same 5 min."""
+        past, now = self._fleet.oldest(), self._point(self._table.now.at)
+        requests = 0.0 if past is None else now.failed_requests - past.failed_requests
+        return self.undialled.within(RATE_WINDOW_S, self._clock()) + round(requests)
+
+    def dropped_within(self, window_s: float) -> tuple[int, int]:
+        """Sessions that lost an open connection, and those of them that were found dead.
+
+        Left out while nobody has logged in since: a drop that is the beginning of an outage looks the same
+        until the dials have failed, and those that hang take longest.
+        """
+        now = self._clock()
+        until = max(self._login_at, now - UNRETURNED_RATIO * window_s)
+        return self.dropped.within(window_s, now, until), self.found_dead.within(window_s, now, until)
 
     def _rates(self, now: Point) -> dict[str, float | None]:
         """Gains of the last minute. The first minute is a count and no guess."""
