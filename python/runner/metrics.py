@@ -48,19 +48,6 @@ class Sources(Protocol):
     def store_health(self) -> StoreHealth: ...
 
 
-class Told:
-    """What events have told of one session."""
-
-    __slots__ = ("errors", "logins")
-
-    def __init__(self) -> None:
-        self.errors = 0
-        self.logins = 0
-
-
-_NOTHING_TOLD: Final = Told()
-
-
 class Metrics:
     """Keeps the numbers. Fed by `observe` (events) and `run` (samples); read from the Trio thread only."""
 
@@ -100,7 +87,9 @@ class Metrics:
         self._monitoring = True
         self._table = sources.counters
         self._clock, self._wall = clock, wall
-        self._told: dict[str, Told] = {}
+        # By session. Two dicts of numbers: the collector need not look at ten thousand objects.
+        self._logins: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
         self._sessions = SessionWindows(self._table, self.bucket_bounds_s)
         self._fleet = FleetWindow(self.bucket_bounds_s)
         self._next = trio.Event()
@@ -116,10 +105,9 @@ class Metrics:
     def observe(self, event: EngineEvent) -> None:
         """Count what one engine event says."""
         if event.kind == "online":
-            told = self._told_of(event.session_id)
-            told.logins += 1
+            logins = self._logins[event.session_id] = self._logins.get(event.session_id, 0) + 1
             self.dials["online"] += 1
-            if told.logins > 1:
+            if logins > 1:
                 self.reconnects_total += 1
         elif event.kind == "closed":
             self._count_close(event)
@@ -129,21 +117,16 @@ class Metrics:
         self.closes[reason] += 1
         if reason in WANTED_CLOSES:
             return
-        self._told_of(event.session_id).errors += 1
+        self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
         elif event.phase == "online":
             self.drops[reason] += 1
 
-    def _told_of(self, session_id: str) -> Told:
-        told = self._told.get(session_id)
-        if told is None:
-            told = self._told[session_id] = Told()
-        return told
-
     def forget(self, session_id: str) -> None:
         """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
-        self._told.pop(session_id, None)
+        self._logins.pop(session_id, None)
+        self._lost.pop(session_id, None)
 
     def handler_failed(self) -> None:
         """A request ended in a bug of ours."""
@@ -329,14 +312,14 @@ class Metrics:
     def session(self, session_id: str) -> dict[str, object]:
         """The metrics of one session."""
         row = self._table.rows.get(session_id)
-        told = self._told.get(session_id, _NOTHING_TOLD)
+        lost = self._lost.get(session_id, 0)
         if row is None:
             nothing = dict.fromkeys(SESSION_METRICS, 0) | dict.fromkeys(_RESPONSE_METRICS)
             return {
                 **nothing,
                 "connectionUptime": round(self._uptime_s(session_id), 3),
-                "errorCount": told.errors,
-                "reconnectCount": max(told.logins - 1, 0),
+                "errorCount": lost,
+                "reconnectCount": self.reconnects_of(session_id),
             }
         now = self._table.now
         times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
@@ -348,8 +331,8 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
-            "errorCount": told.errors + now.requests_failed[row] + now.stanzas_malformed[row],
-            "reconnectCount": max(told.logins - 1, 0),
+            "errorCount": lost + now.requests_failed[row] + now.stanzas_malformed[row],
+            "reconnectCount": self.reconnects_of(session_id),
         }
 
     def messages_of(self, session_id: str) -> int:
@@ -359,7 +342,7 @@ class Metrics:
 
     def reconnects_of(self, session_id: str) -> int:
         """`reconnectCount`."""
-        return max(self._told.get(session_id, _NOTHING_TOLD).logins - 1, 0)
+        return max(self._logins.get(session_id, 0) - 1, 0)
 
     def error_count(self, session_id: str) -> int:
         """`errorCount`."""
@@ -369,7 +352,7 @@ class Metrics:
         """`errorCount` by kind."""
         row, now = self._table.rows.get(session_id), self._table.now
         return {
-            "connection": self._told.get(session_id, _NOTHING_TOLD).errors,
+            "connection": self._lost.get(session_id, 0),
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
         }

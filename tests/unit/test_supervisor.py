@@ -642,5 +642,5 @@ def test_ten_thousand_rows_are_cheap() -> None:
 
     world.machine.turn = counted  # type: ignore[method-assign]
     world.run(3600)
-    assert turns < 10, "an idle fleet takes no turns"
+    assert turns < 50, "an idle fleet takes no turns but to forget superseded deadlines"
     assert len(world.machine.deadlines) == 0
