@@ -49,26 +49,7 @@ def main() -> None:
             storm(p, args.waves)
             exact = agree_at_rest(p)
             ragged(p, args.ragged, watch.look_by_command)
-            import sys
-
-            print(
-                "AT END",
-                watch.account.revision,
-                watch.account.lost,
-                [len(s.samples) for s in watch.samplers],
-                p.runner.request("GET", "/api/sessions?limit=1")[1]["revision"],
-                file=sys.stderr,
-                flush=True,
-            )
             tabs.wait_shown(p.runner.sessions(), 60.0)
-            print(
-                "AT END",
-                watch.account.revision,
-                watch.account.lost,
-                [len(s.samples) for s in watch.samplers],
-                file=sys.stderr,
-                flush=True,
-            )
         took_s = time.monotonic() - began
         watch.more += tabs.samples()
         row: dict[str, Any] = watch.verdict() | {

@@ -521,7 +521,7 @@ def test_moving_one_deadline_a_million_times_does_not_grow_the_heap() -> None:
 def test_ten_thousand_superseded_deadlines_of_one_moment_are_not_one_step() -> None:
     it = Deadlines()
     for n in range(10_000):
-        it.set(f"s{n}", Kind.STABLE, 20.0)  # so many are live that the others are kept
+        it.set(f"s{n}", Kind.STABLE, 20.0)
         it.set(f"s{n}", Kind.STATE, 5.0)
         it.clear(f"s{n}", Kind.STATE)
     before = len(it._heap)
