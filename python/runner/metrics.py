@@ -52,19 +52,6 @@ class Sources(Protocol):
     def store_health(self) -> StoreHealth: ...
 
 
-class Told:
-    """What events have told of one session."""
-
-    __slots__ = ("errors", "logins")
-
-    def __init__(self) -> None:
-        self.errors = 0
-        self.logins = 0
-
-
-_NOTHING_TOLD: Final = Told()
-
-
 class Metrics:
     """Keeps the numbers. Fed by `observe` (events) and `run` (samples); read from the Trio thread only."""
 
@@ -114,7 +101,9 @@ class Metrics:
         self._table = sources.counters
         self._clock, self._wall = clock, wall
         self._login_at = self.started_at
-        self._told: dict[str, Told] = {}
+        # By session. Two dicts of numbers: the collector need not look at ten thousand objects.
+        self._logins: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
         self._sessions = SessionWindows(self._table, self.bucket_bounds_s)
         self._fleet = FleetWindow(self.bucket_bounds_s)
         self._next = trio.Event()
@@ -130,11 +119,10 @@ class Metrics:
     def observe(self, event: EngineEvent) -> None:
         """Count what one engine event says."""
         if event.kind == "online":
-            told = self._told_of(event.session_id)
-            told.logins += 1
+            logins = self._logins[event.session_id] = self._logins.get(event.session_id, 0) + 1
             self._login_at = self._clock()
             self.dials["online"] += 1
-            if told.logins > 1:
+            if logins > 1:
                 self.reconnects_total += 1
         elif event.kind == "closed":
             self._count_close(event)
@@ -144,7 +132,7 @@ class Metrics:
         self.closes[reason] += 1
         if reason in WANTED_CLOSES:
             return
-        self._told_of(event.session_id).errors += 1
+        self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
             self.undialled.note(event.session_id, self._clock())
@@ -153,15 +141,10 @@ class Metrics:
             if reason == DEAD:
                 self.found_dead.note(event.session_id, self._clock())
 
-    def _told_of(self, session_id: str) -> Told:
-        told = self._told.get(session_id)
-        if told is None:
-            told = self._told[session_id] = Told()
-        return told
-
     def forget(self, session_id: str) -> None:
         """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
-        self._told.pop(session_id, None)
+        self._logins.pop(session_id, None)
+        self._lost.pop(session_id, None)
         for sessions in (self.dropped, self.found_dead, self.undialled):
             sessions.forget(session_id)
 
@@ -368,14 +351,14 @@ class Metrics:
     def session(self, session_id: str) -> dict[str, object]:
         """The metrics of one session."""
         row = self._table.rows.get(session_id)
-        told = self._told.get(session_id, _NOTHING_TOLD)
+        lost = self._lost.get(session_id, 0)
         if row is None:
             nothing = dict.fromkeys(SESSION_METRICS, 0) | dict.fromkeys(_RESPONSE_METRICS)
             return {
                 **nothing,
                 "connectionUptime": round(self._uptime_s(session_id), 3),
-                "errorCount": told.errors,
-                "reconnectCount": max(told.logins - 1, 0),
+                "errorCount": lost,
+                "reconnectCount": self.reconnects_of(session_id),
             }
         now = self._table.now
         times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
@@ -387,8 +370,8 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
-            "errorCount": told.errors + now.requests_failed[row] + now.stanzas_malformed[row],
-            "reconnectCount": max(told.logins - 1, 0),
+            "errorCount": lost + now.requests_failed[row] + now.stanzas_malformed[row],
+            "reconnectCount": self.reconnects_of(session_id),
         }
 
     def messages_of(self, session_id: str) -> int:
@@ -398,7 +381,7 @@ class Metrics:
 
     def reconnects_of(self, session_id: str) -> int:
         """`reconnectCount`."""
-        return max(self._told.get(session_id, _NOTHING_TOLD).logins - 1, 0)
+        return max(self._logins.get(session_id, 0) - 1, 0)
 
     def error_count(self, session_id: str) -> int:
         """`errorCount`."""
@@ -408,7 +391,7 @@ class Metrics:
         """`errorCount` by kind."""
         row, now = self._table.rows.get(session_id), self._table.now
         return {
-            "connection": self._told.get(session_id, _NOTHING_TOLD).errors,
+            "connection": self._lost.get(session_id, 0),
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
         }

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
+import anyio._backends._trio  # else anyio loads it with the first request: 25 ms, and not on a thread
 import anyio.abc
 import trio
 from anycorn.app_wrappers import ASGIWrapper
