@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from support.signal_group import Group
 from support.signal_peers import Device, Program, build, missing
 from support.signal_replay import Conversation, Overlap
 
@@ -35,7 +36,7 @@ class Programs:
             own.mkdir()
             self._running[kind] = self._stack.enter_context(Program(build(kind, own), own))
         self._devices += 1
-        device = Device(self._running[kind], str(15550000000 + self._devices))
+        device = Device(kind, self._running[kind], str(15550000000 + self._devices))
         device.create(self._devices, lease)
         return device
 
@@ -67,3 +68,15 @@ def test_a_conversation_survives_a_bad_network(
     assert tally.sent >= MESSAGES
     assert min(tally.lost, tally.overtaken, tally.refused_again, tally.crashes, tally.starts) > 0
     assert tally.retried <= tally.sent // 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("others", [("runner",), ("baileys",), ("whatsmeow",), ("baileys", "whatsmeow")])
+def test_a_group_survives_a_bad_network(programs: Programs, others: tuple[str, ...], seed: int) -> None:
+    ours = [programs.device("runner", lease) for lease in [(1, 1), (1, 16), (64, 256)][seed]]
+    members = ours + [programs.device(kind) for kind in others]
+    tally = Group(Random(seed), members, ours).run(MESSAGES // 3)
+    print(tally)
+    assert min(tally.lost, tally.overtaken, tally.refused_again, tally.told_again, tally.crashes) > 0
+    assert tally.read > tally.sent
+    assert tally.rotations > 0

@@ -130,6 +130,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 class Device:
     """One device of one program."""
 
+    kind: str
+    """`runner`, `baileys` or `whatsmeow`."""
     program: Program
     name: str
     opened: dict[str, list[str]] = field(default_factory=dict)

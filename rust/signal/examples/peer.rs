@@ -196,6 +196,11 @@ impl Device {
                 self.sender_keys.insert(theirs, opened.record.into_bytes());
                 Ok(json!({"plaintext": hex(&opened.plaintext)}))
             }
+            "rotate" => {
+                self.group_leases.remove(group);
+                self.sender_keys.remove(&(group.to_owned(), SELF.to_owned()));
+                Ok(json!({}))
+            }
             // kill -9: what is not on disk is gone.
             "crash" => {
                 self.leases.clear();
