@@ -36,7 +36,7 @@ class Programs:
             own.mkdir()
             self._running[kind] = self._stack.enter_context(Program(build(kind, own), own))
         self._devices += 1
-        device = Device(kind, self._running[kind], str(15550000000 + self._devices))
+        device = Device(kind, self._running[kind], str(15550000000 + self._devices), kind == "baileys")
         device.create(self._devices, lease)
         return device
 

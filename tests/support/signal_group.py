@@ -72,14 +72,27 @@ class Group:
     rotated: Counter[str] = field(default_factory=Counter)
 
     def run(self, messages: int) -> GroupTally:
-        """Sends that many messages to everybody, and delivers what is not lost."""
+        """Begins, sends that many messages to everybody, and delivers what is not lost."""
+        self.begin()
+        self.go_on(messages)
+        return self.end()
+
+    def begin(self) -> None:
+        """Everybody tells everybody its key."""
         for owner in self.members:
             for reader in self._others(owner):
                 self.queues[owner.name, reader.name] = Queue()
             self._tell(owner, self._others(owner))
-        while self.tally.sent < messages:
+
+    def go_on(self, messages: int) -> None:
+        """Sends that many messages more; leaves some under way."""
+        until = self.tally.sent + messages
+        while self.tally.sent < until:
             owner = self.rng.choice(self.members)
             self._step(owner, self.rng.choice(self._others(owner)), self.rng.random())
+
+    def end(self) -> GroupTally:
+        """Delivers what is under way."""
         for owner in self.members:
             for reader in self._others(owner):
                 self._drain(owner, reader)
@@ -91,7 +104,7 @@ class Group:
             self._deliver(owner, reader, self.rng.randrange(len(queue.in_flight)))
 
     def _tell_again(self, owner: Device, reader: Device) -> None:
-        if reader not in self.ours:
+        if reader.kind != "runner":
             self._drain(owner, reader)
         self._tell(owner, [reader])
 
@@ -120,6 +133,8 @@ class Group:
         elif chance < 0.96:
             self._tell_again(owner, reader)
             self.tally.told_again += 1
+        elif not self.ours:
+            return
         elif chance < 0.98:
             self.rng.choice(self.ours).crash()
             self.tally.crashes += 1
@@ -155,7 +170,7 @@ class Group:
 
     def _deliver(self, owner: Device, reader: Device, at: int) -> None:
         queue = self.queues[owner.name, reader.name]
-        at = 0 if reader.kind == "baileys" else min(at, len(queue.in_flight) - 1)
+        at = 0 if reader.is_ordered else min(at, len(queue.in_flight) - 1)
         sent = queue.in_flight.pop(at)
         assert self._decrypt(owner, reader, sent) == sent.plaintext
         queue.read.append(sent)

@@ -134,6 +134,8 @@ class Device:
     """`runner`, `baileys` or `whatsmeow`."""
     program: Program
     name: str
+    is_ordered: bool = False
+    """Whether it must get a group's messages in their order."""
     opened: dict[str, list[str]] = field(default_factory=dict)
     """Ratchet keys of each peer, in the order in which they came."""
 

@@ -76,16 +76,29 @@ class Conversation:
     two: Device
     overlap: Overlap = Overlap.FREE
     tally: Tally = field(default_factory=Tally)
+    ways: Ways = field(init=False)
 
     def run(self, messages: int) -> Tally:
-        """Sends that many messages, and delivers what is not lost."""
-        ways = Direction(self.one, self.two), Direction(self.two, self.one)
-        self._begin(ways)
-        while self.tally.sent < messages:
-            self._step(ways, self.rng.choice(ways), self.rng.random())
-        self._drain(ways)
-        self._settle(ways)
-        for way in ways:
+        """Begins, sends that many messages, and delivers what is not lost."""
+        self.begin()
+        self.go_on(messages)
+        return self.end()
+
+    def begin(self) -> None:
+        self.ways = Direction(self.one, self.two), Direction(self.two, self.one)
+        self._begin(self.ways)
+
+    def go_on(self, messages: int) -> None:
+        """Sends that many messages more; leaves some under way."""
+        until = self.tally.sent + messages
+        while self.tally.sent < until:
+            self._step(self.ways, self.rng.choice(self.ways), self.rng.random())
+
+    def end(self) -> Tally:
+        """Delivers what is under way; both sides must then be in one session."""
+        self._drain(self.ways)
+        self._settle(self.ways)
+        for way in self.ways:
             assert way.sender.encrypt(way.receiver, b"settled").type == "msg"
         return self.tally
 
@@ -130,7 +143,7 @@ class Conversation:
                 self._refuse(way, self.rng.choice(way.read[-60:]))
         elif chance < 0.98:
             self._start(ways, way)
-        else:
+        elif self.one.kind == "runner":
             self.one.crash()
             self.tally.crashes += 1
 

@@ -8,8 +8,8 @@ use std::io::{BufRead, Write};
 
 use runner_signal::session::{self, MessageKind, NamedPreKeys};
 use runner_signal::{
-    Bundle, Identity, PreKey, PreKeySignalMessage, PublicKey, SenderKeyDistribution, SenderKeyMessage,
-    SignalMessage, SignedPreKey, group,
+    Bundle, Identity, KeyPair, PreKey, PreKeySignalMessage, PublicKey, SenderKeyDistribution,
+    SenderKeyMessage, SignalMessage, SignedPreKey, baileys, group,
 };
 use serde_json::{Value, json};
 
@@ -171,6 +171,52 @@ impl Device {
         Ok(json!({"bytes": hex(&message)}))
     }
 
+    /// Takes over what Baileys wrote.
+    fn import(request: &Value) -> Result<Self, Failure> {
+        let secret = |name: &str| -> [u8; 32] { bytes(&request[name]).try_into().unwrap() };
+        let mut device = Self::new(number(&request["seed"]).into(), 1);
+        device.identity =
+            Identity::new(KeyPair::from_secret(secret("identity")), number(&request["registrationId"]));
+        device.signed = SignedPreKey {
+            id: number(&request["signedPreKeyId"]),
+            pair: KeyPair::from_secret(secret("signedPreKey")),
+            signature: bytes(&request["signature"]).try_into().unwrap(),
+        };
+        device.next_pre_key = number(&request["nextPreKeyId"]);
+        for (id, json) in files(&request["preKeys"]) {
+            let id = id.parse()?;
+            device.pre_keys.insert(id, baileys::pre_key_record(id, json)?.into_bytes());
+        }
+        for (peer, json) in files(&request["sessions"]) {
+            device.sessions.insert(peer.into(), baileys::session_record(json)?.record.into_bytes());
+        }
+        for (name, json) in files(&request["senderKeys"]) {
+            let (group, owner) = name.split_once(' ').unwrap();
+            let record = baileys::sender_key_record(json)?.record.into_bytes();
+            device.sender_keys.insert((group.into(), owner.into()), record);
+        }
+        Ok(device)
+    }
+
+    /// What Baileys would have written.
+    fn export(&mut self) -> Result<Value, Failure> {
+        let mut files = json!({"preKeys": {}, "sessions": {}, "senderKeys": {}});
+        for record in self.pre_keys.values() {
+            let (id, json) = baileys::pre_key_json(record)?;
+            files["preKeys"][id.to_string()] = String::from_utf8(json)?.into();
+        }
+        for (peer, record) in &self.sessions {
+            let json = baileys::session_json(record, 1_800_000_000_000, &mut |bytes| self.steps.fill(bytes))?;
+            files["sessions"][peer] = String::from_utf8(json)?.into();
+        }
+        for ((group, owner), record) in &self.sender_keys {
+            let json = baileys::sender_key_json(record)?;
+            files["senderKeys"][format!("{group} {owner}")] = String::from_utf8(json)?.into();
+        }
+        files["nextPreKeyId"] = self.next_pre_key.into();
+        Ok(files)
+    }
+
     fn answer(&mut self, request: &Value) -> Result<Value, Failure> {
         let text = |name: &str| request[name].as_str().unwrap_or_default();
         let (peer, group, content) = (text("peer"), text("group"), bytes(&request["bytes"]));
@@ -196,6 +242,7 @@ impl Device {
                 self.sender_keys.insert(theirs, opened.record.into_bytes());
                 Ok(json!({"plaintext": hex(&opened.plaintext)}))
             }
+            "export" => self.export(),
             "rotate" => {
                 self.group_leases.remove(group);
                 self.sender_keys.remove(&(group.to_owned(), SELF.to_owned()));
@@ -210,6 +257,10 @@ impl Device {
             other => Err(format!("unknown operation {other}").into()),
         }
     }
+}
+
+fn files(value: &Value) -> impl Iterator<Item = (&str, &[u8])> {
+    value.as_object().unwrap().iter().map(|(name, json)| (name.as_str(), json.as_str().unwrap().as_bytes()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -234,6 +285,9 @@ fn main() {
         let answer = if request["op"] == "create" {
             let lease = request.get("lease").map_or(1, number);
             devices.insert(name.into(), Device::new(number(&request["seed"]).into(), lease));
+            json!({})
+        } else if request["op"] == "import" {
+            devices.insert(name.into(), Device::import(&request).unwrap());
             json!({})
         } else {
             let device = devices.get_mut(name).unwrap();
