@@ -16,7 +16,7 @@ def _bytes(value: dict[str, str]) -> str:
     return base64.b64decode(value["data"]).hex()
 
 
-def _named(directory: Path, kind: str) -> dict[str, Path]:
+def named(directory: Path, kind: str) -> dict[str, Path]:
     """Files by the ids in their names."""
     start = f"{kind}-"
     return {path.stem.removeprefix(start): path for path in directory.glob(f"{start}*.json")}
@@ -26,7 +26,7 @@ def move_in(device: Device, directory: Path, program: Program) -> None:
     """`device`, until now Baileys' with this directory, goes on in our `program`."""
     creds: dict[str, Any] = json.loads((directory / "creds.json").read_text())
     sender_keys = {}
-    for name, path in _named(directory, "sender-key").items():
+    for name, path in named(directory, "sender-key").items():
         if not name.startswith("memory-"):
             group, user, _ = name.split("--")
             sender_keys[f"{group} {'' if user == device.name else user}"] = path.read_text()
@@ -40,9 +40,9 @@ def move_in(device: Device, directory: Path, program: Program) -> None:
         signedPreKey=_bytes(creds["signedPreKey"]["keyPair"]["private"]),
         signature=_bytes(creds["signedPreKey"]["signature"]),
         nextPreKeyId=creds["nextPreKeyId"],
-        preKeys={id_: path.read_text() for id_, path in _named(directory, "pre-key").items()},
+        preKeys={id_: path.read_text() for id_, path in named(directory, "pre-key").items()},
         sessions={
-            name.removesuffix(".1"): path.read_text() for name, path in _named(directory, "session").items()
+            name.removesuffix(".1"): path.read_text() for name, path in named(directory, "session").items()
         },
         senderKeys=sender_keys,
     )
@@ -56,7 +56,7 @@ def move_out(device: Device, directory: Path, program: Program) -> None:
     creds["nextPreKeyId"] = files["nextPreKeyId"]
     (directory / "creds.json").write_text(json.dumps(creds))
     for kind in ("pre-key", "session", "sender-key"):
-        for name, path in _named(directory, kind).items():
+        for name, path in named(directory, kind).items():
             if not name.startswith("memory-"):
                 path.unlink()
     for id_, text in files["preKeys"].items():

@@ -217,6 +217,28 @@ impl Device {
         Ok(files)
     }
 
+    /// What is on its disk, for vectors.
+    fn records(&self) -> Value {
+        let hexed = |records: &HashMap<String, Vec<u8>>| -> Value {
+            records.iter().map(|(name, record)| (name.clone(), json!(hex(record)))).collect()
+        };
+        let pre_keys: HashMap<_, _> =
+            self.pre_keys.iter().map(|(id, record)| (id.to_string(), record.clone())).collect();
+        let sender_keys: HashMap<_, _> = self
+            .sender_keys
+            .iter()
+            .map(|((group, owner), record)| (format!("{group} {owner}"), record.clone()))
+            .collect();
+        json!({
+            "identity": hex(self.identity.pair().expose()),
+            "registrationId": self.identity.registration_id(),
+            "signedPreKey": hex(self.signed.to_record().as_bytes()),
+            "preKeys": hexed(&pre_keys),
+            "sessions": hexed(&self.sessions),
+            "senderKeys": hexed(&sender_keys),
+        })
+    }
+
     fn answer(&mut self, request: &Value) -> Result<Value, Failure> {
         let text = |name: &str| request[name].as_str().unwrap_or_default();
         let (peer, group, content) = (text("peer"), text("group"), bytes(&request["bytes"]));
@@ -243,6 +265,7 @@ impl Device {
                 Ok(json!({"plaintext": hex(&opened.plaintext)}))
             }
             "export" => self.export(),
+            "records" => Ok(self.records()),
             "rotate" => {
                 self.group_leases.remove(group);
                 self.sender_keys.remove(&(group.to_owned(), SELF.to_owned()));

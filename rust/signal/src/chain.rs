@@ -108,17 +108,21 @@ impl Receiving {
                     at = next;
                 }
                 self.restart(after);
-                let oldest = self.next.saturating_sub(MAX_JUMP);
+                let oldest = self.oldest();
                 self.skipped.retain(|one| one.index >= oldest);
             }
         }
         true
     }
 
+    /// The oldest message that may still come: a jump before the last that came.
+    const fn oldest(&self) -> u32 {
+        self.next.saturating_sub(MAX_JUMP + 1)
+    }
+
     /// Adds seeds that another program kept of this chain, in any order; those that make no sense are left out.
     pub(crate) fn add_skipped(&mut self, skipped: Vec<Skipped>) {
-        let oldest = self.next.saturating_sub(MAX_JUMP);
-        let in_reach = oldest..self.next;
+        let in_reach = self.oldest()..self.next;
         self.skipped.extend(skipped.into_iter().filter(|one| in_reach.contains(&one.index)));
         self.skipped.sort_by_key(|one| one.index);
         self.skipped.dedup_by_key(|one| one.index);

@@ -12,7 +12,7 @@ use crate::{Random, wire::WireError};
 const TYPE: u8 = 5;
 
 /// An X25519 public key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; KEY_LEN]);
 
 impl PublicKey {

@@ -22,6 +22,8 @@
 pub mod baileys;
 mod chain;
 mod cipher;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod group;
 pub mod identity;
 mod kdf;
@@ -34,7 +36,7 @@ mod x3dh;
 
 pub use identity::Identity;
 pub use key::{KeyPair, PublicKey};
-pub use pre_key::{Bundle, PreKey, SignedPreKey};
+pub use pre_key::{Bundle, BundleError, PreKey, SignedPreKey};
 pub use record::{Kind, Record, RecordError};
 pub use wire::{PreKeySignalMessage, SenderKeyDistribution, SenderKeyMessage, SignalMessage, WireError};
 

@@ -103,6 +103,13 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
     short
 }
 
+/// A record with this body, whatever it is; for fuzzing.
+pub(crate) fn sealed(kind: Kind, body: &[u8]) -> Record {
+    let mut writer = Writer::new(kind, body.len());
+    writer.bytes(body);
+    writer.finish()
+}
+
 /// The body of a record of `kind`, read to its end by `body`.
 pub(crate) fn read<T>(
     kind: Kind,
