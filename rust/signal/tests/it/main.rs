@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are part of it")]
 
 mod baileys;
+mod corpora;
 mod group;
 mod hostile;
 mod lease;
