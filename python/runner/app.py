@@ -44,6 +44,7 @@ from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
+from runner.tracebacks import redact_tracebacks
 from runner.tune.start import freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
@@ -88,6 +89,7 @@ def main(environ: MutableMapping[str, str], simulated: int | None = None) -> int
         with ExitStack() as stack:
             logs = Logs(settings)
             stack.callback(logs.close)
+            redact_tracebacks(lambda text: logs.redactor.text(text))  # that of the settings in force
             try:
                 restart = _run(settings, environ, simulated, logs, stack, door, before.restart)
             except EngineFailedError as error:
