@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from runner.counters import known, nothing_counted
+from runner.counters import nothing_counted
 from runner.footprint import Footprint, Mark
 from runner.history import History
 from runner.machine import Machine
 from runner.metric_definitions import HISTORY, SESSION_METRICS
 from runner.response_times import ResponseTimes
 from runner.session import State
+from runner.tally import Tally
 from runner.windows import SAMPLE_S, FleetWindow, Point, SessionWindows
 
 if TYPE_CHECKING:
@@ -69,19 +70,27 @@ class Metrics:
         sources: Sources,
         states: Callable[[], Mapping[str, int]],
         *,
+        revision: Callable[[], int] = int,
+        uptime_s: Callable[[str], float] = lambda _session_id: 0.0,
         machine: Machine | None = None,
         session_faults: Callable[[], int] = int,
         wrong_tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
         bucket_bounds_s: Sequence[float] = (),
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`wrong_tokens`: how many the admin API found wrong, and how many it did not look at."""
+        """`states`, `revision` and `uptime_s` are the supervisor's: sessions by state, the number of the last
+        change of any of them, and since when one of them is logged in. `wrong_tokens`: how many the admin API
+        found wrong, and how many it did not look at."""
         self.sources = sources
         self.states = states
+        self.revision = revision
+        self._uptime_s = uptime_s
         self.session_faults = session_faults
         self.wrong_tokens = wrong_tokens
         self.machine = machine or Machine()
+        self.tally = tally if tally is not None else Tally()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
         self.footprint = Footprint()
@@ -103,7 +112,7 @@ class Metrics:
         self._next = trio.Event()
         self._cpu = self.machine.cpu_ratio()
         self._cpu_s: tuple[float, float] | None = None
-        self._live: tuple[float, dict[str, object]] | None = None
+        self._live: tuple[tuple[int, int], dict[str, object]] | None = None
         # At the start every counter is 0, so the windows can begin before the first sample.
         self._sessions.keep(nothing_counted(self.started_at))
         self._fleet.keep(Point(self.started_at))
@@ -225,6 +234,8 @@ class Metrics:
             responses=totals["response_count"],
             response_s=totals["response_sum_s"],
             buckets=tuple(now.response_totals),
+            handler_calls=self.tally.handler_calls,
+            handler_s=self.tally.handler_s,
         )
 
     def _values(self, point: Point, use: ProcessUse) -> dict[str, float | None]:
@@ -240,6 +251,7 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             **self._rates(point),
             **{f"sessions.{state.value}": states.get(state.value, 0) for state in State},
             "processRss": use.rss_bytes,
@@ -249,6 +261,16 @@ class Metrics:
         }
 
     # -- the fleet
+
+    @property
+    def readings(self) -> int:
+        """How many readings of the counters there were: what is counted is the same while this is."""
+        return self._table.readings
+
+    @property
+    def reading_age_s(self) -> float:
+        """How old the copy is that the latest is of."""
+        return self._clock() - self._table.now.copied_at
 
     @property
     def totals(self) -> Mapping[str, float]:
@@ -319,11 +341,16 @@ class Metrics:
         told = self._told.get(session_id, _NOTHING_TOLD)
         if row is None:
             nothing = dict.fromkeys(SESSION_METRICS, 0) | dict.fromkeys(_RESPONSE_METRICS)
-            return {**nothing, "errorCount": told.errors, "reconnectCount": max(told.logins - 1, 0)}
+            return {
+                **nothing,
+                "connectionUptime": round(self._uptime_s(session_id), 3),
+                "errorCount": told.errors,
+                "reconnectCount": max(told.logins - 1, 0),
+            }
         now = self._table.now
         times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
         return {
-            "connectionUptime": self._uptime_s(row),
+            "connectionUptime": round(self._uptime_s(session_id), 3),
             "messagesProcessed": now.messages_received[row],
             "messagesPerMinute": None if per_minute is None else round(per_minute, 1),
             "averageResponseTime": times.average_ms,
@@ -333,16 +360,6 @@ class Metrics:
             "errorCount": told.errors + now.requests_failed[row] + now.stanzas_malformed[row],
             "reconnectCount": max(told.logins - 1, 0),
         }
-
-    def _uptime_s(self, row: int) -> float:
-        now = self._table.now
-        age_s = known(now.online_ages_s[row])
-        return 0.0 if age_s is None else round(self._clock() - now.at + age_s, 3)
-
-    def session_uptime_s(self, session_id: str) -> float:
-        """`connectionUptime`."""
-        row = self._table.rows.get(session_id)
-        return 0.0 if row is None else self._uptime_s(row)
 
     def messages_of(self, session_id: str) -> int:
         """`messagesProcessed`."""
@@ -389,9 +406,10 @@ class Metrics:
         }
 
     def live(self) -> dict[str, object]:
-        """What `WS /ws?events=system.metrics` sends; made once for all receivers of one reading."""
-        if self._live is None or self._live[0] != self._table.now.at:
-            self._live = self._table.now.at, self._make_live()
+        """What `WS /ws?events=system.metrics` sends; made once for all receivers of one moment."""
+        moment = self.readings, self.revision()
+        if self._live is None or self._live[0] != moment:
+            self._live = moment, self._make_live()
         return self._live[1]
 
     def _make_live(self) -> dict[str, object]:
@@ -412,7 +430,9 @@ class Metrics:
         return {
             "averageResponseTime": times.average_ms,
             "responseTime": times.to_json(),
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             "states": {str(state): count for state, count in self.states().items()},
+            "revision": self.revision(),
             **self._rates(point),
         }
 
@@ -422,8 +442,12 @@ class Metrics:
         return {
             "monitoring": self._monitoring,
             **self._summary(),
+            "handlers": dict(self.tally.handlers),
+            "webhooks": dict(self.tally.deliveries),
             "process": self.process(),
             "engine": {
+                "readings": self.readings,
+                "readingAge": round(self.reading_age_s, 3),
                 "connections": stats.sessions,
                 "dialling": stats.dialling,
                 "online": stats.online,
@@ -434,6 +458,8 @@ class Metrics:
                 "heldInput": stats.held_input_bytes,
                 "dials": stats.dials_total,
                 "framesReceived": int(self.totals["frames_received"]),
+                "pingsSent": int(self.totals["pings_sent"]),
+                "pongsReceived": int(self.totals["pongs_received"]),
                 "turns": stats.turns_total,
                 "tlsResumed": stats.tls_resumed_total,
                 "panics": stats.panics_total,

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from runner.alerts.mail import SEND_S, Mail, load_apprise, notifier
-from runner.alerts.target import allowed_of
 from runner.alerts.webhook import Webhook
+from runner.delivery.target import allowed_of
 from runner.errors import StartError
 from support.alerts import Receiver
 

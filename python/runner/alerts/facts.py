@@ -68,6 +68,8 @@ class Facts:
     panics_total: int = 0
     events_dropped_total: int = 0
     undelivered_total: int = 0
+    given_up_total: int = 0
+    """Messages and events that became dead letters."""
     wrong_tokens_total: int = 0
     """Those that were not looked at included."""
     is_monitoring: bool = True
@@ -81,6 +83,7 @@ class Windows:
         minute, five = MINUTE_S * patience, FIVE_MINUTES_S * patience
         self.drops, self.dead, self.certificates = Increase(minute), Increase(minute), Increase(minute)
         self.clock, self.exceptions, self.panics, self.dropped = (Increase(five) for _ in range(4))
+        self.undelivered, self.given_up = Increase(HOUR_S * patience), Increase(HOUR_S * patience)
         self.wrong_tokens = Increase(five)
         self.undelivered = Increase(HOUR_S * patience)
         self.responses, self.responses_s = Increase(FIVE_MINUTES_S), Increase(FIVE_MINUTES_S)
@@ -112,6 +115,7 @@ class Windows:
             ("engine_panic", self.panics, facts.panics_total, "panics in the engine; see the log"),
             ("events_dropped", self.dropped, facts.events_dropped_total, "events did not fit the outbox"),
             ("alerts_undelivered", self.undelivered, facts.undelivered_total, "notices were not delivered"),
+            ("messages_given_up", self.given_up, facts.given_up_total, "messages and events were given up"),
             (
                 "token_guessing",
                 self.wrong_tokens,

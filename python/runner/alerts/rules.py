@@ -385,6 +385,19 @@ _TABLE: Final = (
     ),
     # application
     Warnable(
+        slug="messages_given_up",
+        kind=_A,
+        severity=_WARNING,
+        threshold=0,
+        unit="messages",
+        prometheus='increase(runner_handler_attempts_total{outcome="dead"}[1h]) > 0 or '
+        'sum by (instance) (increase(runner_webhook_attempts_total{outcome=~"dead|lost"}[1h])) > 0',
+        meaning="the app's handler, or a webhook, did not take messages or events after all attempts, within "
+        "the last hour",
+        first_look="`python -m runner dead-letters list`: which, and why",
+        action="mend the handler or the receiver, then `python -m runner dead-letters redrive --all`",
+    ),
+    Warnable(
         slug="token_guessing",
         kind=_A,
         severity=_WARNING,

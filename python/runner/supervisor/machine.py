@@ -260,6 +260,7 @@ class Machine(Faults):
             case "phase":
                 row.phase = event.phase
             case "path":
+                row.phase = "authenticating"
                 self.path_is_good(row, now)
             case "online":
                 self._on_online(row, event, now)
