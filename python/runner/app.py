@@ -47,6 +47,7 @@ from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
 from runner.tally import Tally
+from runner.tracebacks import redact_tracebacks
 from runner.tune.start import freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
@@ -100,6 +101,7 @@ def main(
         with ExitStack() as stack:
             logs = Logs(settings)
             stack.callback(logs.close)
+            redact_tracebacks(lambda text: logs.redactor.text(text))  # that of the settings in force
             try:
                 restart = _run(settings, environ, simulated, logs, stack, door, before.restart, app)
             except EngineFailedError as error:

@@ -22,7 +22,6 @@ import structlog
 from runner.config import secret_values
 from runner.errors import StartError
 from runner.redact import Redactor
-from runner.tracebacks import redact_tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -254,8 +253,7 @@ class Logs:
     def apply(self, settings: Settings) -> None:
         """Take over what SIGHUP may change: level and rate. Reopens the log file."""
         self.limit.rate = settings.log_session_rate
-        redactor = Redactor(secret_values(settings))
-        redact_tracebacks(redactor.text)
+        self.redactor = Redactor(secret_values(settings))
         level = logging.getLevelNamesMapping()[settings.log_level.upper()]
         structlog.configure(
             processors=[
@@ -264,7 +262,7 @@ class Logs:
                 self.exceptions,
                 self.limit,
                 structlog.processors.format_exc_info,
-                redactor,
+                self.redactor,
                 _stamp,
                 self._render,
             ],

@@ -26,6 +26,8 @@ def redact_tracebacks(redact: Callable[[str], str]) -> None:
     ) -> None:
         import traceback
 
+        if sys.stderr is None:
+            return
         told = heading + "".join(traceback.format_exception(kind, error, trace))
         try:
             sys.stderr.write(redact(told))
