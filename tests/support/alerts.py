@@ -45,6 +45,7 @@ KINDS = {
     "session_penalised": ("connectivity", "critical"),
     "clock_stepped": ("system", "warning"),
     "disk_full": ("system", "critical"),
+    "fd_limit": ("system", "critical"),
     "disk_space_low": ("system", "warning"),
     "file_descriptors_high": ("system", "warning"),
     "store_stalled": ("system", "critical"),

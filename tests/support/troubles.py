@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from support import faults
 from support.crashes import Refusing
+from support.pair import running, simulated
 from support.processes import wait_until
-from support.watch import Fault, exactly
+from support.watch import INDIFFERENT, Fault, all_at_once, exactly, post, watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from support.watch import Watched
+
+SETTINGS = INDIFFERENT | {
+    "WHATSAPP_CLIENT_VERSION": "auto",
+    "WHATSAPP_IK": "off",  # as with the real host: a resumed handshake shows no certificates
+    # A breaker opens, and retries are used up, before a session has been away for two minutes.
+    "WHATSAPP_CIRCUIT_BREAKER_THRESHOLD": "2",
+    "WHATSAPP_RECONNECTION_MAX_RETRIES": "3",
+}
+"""With these each of the faults below has one name only."""
 
 # -- one session ---------------------------------------------------------------------------------------------
 
@@ -36,7 +53,7 @@ def mend(w: Watched, session_id: str) -> None:
     w.p.control.post("/relink", user=user)
     forgive(w, session_id)
     force(w, session_id)
-    w.p.runner.wait_state(session_id, "online")
+    w.p.runner.wait_state(session_id, "online", 20.0 * w.slowness)
     # Half-open until the connection has been stable for 30 s; a second reset says that it is good.
     forgive(w, session_id)
 
@@ -83,7 +100,7 @@ def replaced_by_another_client(w: Watched, session_id: str) -> None:
 
 def unlinked_by_its_phone(w: Watched, session_id: str) -> None:
     w.p.control.post("/unlink", user=w.user(session_id))
-    wait_until(lambda: w.p.rows()[session_id]["reason"] == "stream_device_removed", 10.0, "the first word")
+    wait_until(lambda: w.p.rows()[session_id]["reason"] == "stream_device_removed", 20.0, "the first word")
     force(w, session_id)  # the confirming login comes after a minute; an operator may have it now
 
 
@@ -156,7 +173,7 @@ def do_nothing_to_tell(w: Watched, it: Nothing, session_id: str) -> None:
     user, before = w.user(session_id), w.p.rows()[session_id]["connection"]
     w.p.control.post(it.route, it.order, user=user)
     if it.ends_it:
-        wait_until(lambda: _is_online(w, session_id, before + 1), 20.0, f"{it} is over")
+        wait_until(lambda: _is_online(w, session_id, before + 1), 20.0 * w.slowness, f"{it} is over")
     else:
         w.p.control.post("/push", user=user, template="message")
         wait_until(lambda: _owed(w, user) == 0, 20.0, f"{it} is answered")
@@ -196,7 +213,7 @@ def all_streams_end(w: Watched) -> None:
 
 
 def three_fall_silent(w: Watched) -> None:
-    faults.zombies(w.p, 3, "socket", 5.0)
+    faults.zombies(w.p, 3, "socket", 5.0 * w.slowness)
 
 
 def refused(mode: str) -> Callable[[Watched], None]:
@@ -240,7 +257,7 @@ def many_are_unlinked(w: Watched) -> None:
     w.p.control.post("/relink", users=users)
     for session_id in some:
         force(w, session_id)
-    w.p.runner.wait_ready(w.p.n)
+    w.p.runner.wait_ready(w.p.n, 30.0 * w.slowness)
     forgive(w, *some)
 
 
@@ -281,6 +298,14 @@ def store_refuses(w: Watched) -> None:
     wait_until(lambda: sum(it["owed"] for it in w.p.control.sessions()) == 0, 20.0, "all answered")
 
 
+def process_is_stopped(w: Watched) -> None:
+    """As by a hypervisor: its own clocks stand still, and the server's do not."""
+    w.p.runner.child.send_signal(signal.SIGSTOP)
+    threading.Event().wait(4.0)
+    w.p.runner.child.send_signal(signal.SIGCONT)
+    w.wait_firing("engine_lag")
+
+
 def _path(w: Watched) -> str | None:
     return w.p.simulator.url
 
@@ -297,7 +322,6 @@ OF_THE_FLEET = (
     Trouble("nobody listens", "path_outage", refused("unlisten"), _path),
     Trouble("reset at accept", "path_outage", refused("reset"), _path),
     Trouble("HTTP 503", "path_outage", refused("503"), _path),
-    Trouble("dials hang", "path_outage", refused("hang"), _path),
     Trouble("certificate expired", "path_outage", certificate_expires, _path),
     Trouble("one refused certificate", "certificate_trouble", certificate_is_refused_to_one, _one),
     Trouble("four banned", "session_penalised", four_are_banned),
@@ -308,9 +332,76 @@ OF_THE_FLEET = (
 )
 
 
+TAKES_LONG = (
+    # Some dials have to time out: while they hang, an impatient runner tells their sessions.
+    Trouble("dials hang", "path_outage", refused("hang"), _path),
+    # The engine's lag is that of the last minute.
+    Trouble("stopped for seconds", "engine_lag", process_is_stopped),
+)
+
+
 def befall(w: Watched, trouble: Trouble) -> None:
     """It happens, it is over, all are back, and this is told of it."""
     with exactly(w, (trouble.alert, trouble.about(w))):
         trouble.happen(w)
-        w.p.runner.wait_ready(w.p.n)
+        w.p.runner.wait_ready(w.p.n, 30.0 * w.slowness)
     forgive(w, *w.p.ids())
+
+
+# -- all of it -----------------------------------------------------------------------------------------------
+
+Row = tuple[str, "Callable[[Watched], None]"]
+
+
+def table(*, slowly: bool = False) -> list[Row]:
+    """What can go wrong, and the proof of what is told of it. The longest first."""
+    troubles = [*OF_THE_FLEET, *(TAKES_LONG if slowly else ())]
+    first, *others = [(it.name, partial(befall, trouble=it)) for it in troubles]
+    return [first, ("of single sessions", _sessions), ("mends itself", _nothing), *others]
+
+
+@contextmanager
+def fleets_of(
+    directory: Path, number: int, n: int, settings: dict[str, str], slowness: float = 1.0
+) -> Iterator[list[Watched]]:
+    """So many runners of `n` sessions, each heard on its own; none may have had an exception in the end."""
+    with ExitStack() as stack:
+        made: list[Watched] = []
+        for folder in (directory / f"fleet{place}" for place in range(number)):
+            letters = stack.enter_context(post())
+            simulator = stack.enter_context(simulated(folder, n))
+            p = stack.enter_context(running(folder, simulator, n, settings | letters.settings()))
+            p.runner.wait_ready(n, 30.0 * slowness)
+            made.append(stack.enter_context(watched(p, letters, folder, slowness)))
+        yield made
+        for w in made:
+            assert "Traceback" not in w.p.runner.output()
+
+
+def _sessions(w: Watched) -> None:
+    all_at_once(w, of_one_session(w))
+
+
+def _nothing(w: Watched) -> None:
+    with exactly(w):
+        for session_id, it in zip(w.p.ids(), NOTHING_TO_TELL, strict=False):
+            do_nothing_to_tell(w, it, session_id)
+
+
+def go_through(rows: Sequence[Row], fleets: Sequence[Watched]) -> None:
+    """Each fleet takes the next row when it is well again: faults of a fleet would hide one another."""
+    waiting = deque(rows)
+
+    def work(w: Watched) -> None:
+        while waiting:
+            name, row = waiting.popleft()
+            try:
+                row(w)
+            except BaseException as error:
+                error.add_note(f"while this was wrong: {name}")
+                waiting.clear()
+                raise
+
+    with ThreadPoolExecutor(len(fleets)) as pool:
+        for done in [pool.submit(work, w) for w in fleets]:
+            done.result()

@@ -40,8 +40,6 @@ LETTERBOX = Path(__file__).with_name("letterbox")
 IMPATIENT = {
     # A minute of docs/operating.md is three seconds here: what lasts a minute is seen by two looks at least.
     "WHATSAPP_ALERT_PATIENCE": "0.05",
-    "WHATSAPP_ALERT_WEBHOOK_SECRET": SECRET,
-    "WHATSAPP_ALERT_WEBHOOK_ALLOW": "127.0.0.1",
 }
 INDIFFERENT = {
     # What the machine of a test does besides, where that is not its subject.
@@ -62,6 +60,8 @@ class Post:
     def settings(self) -> dict[str, str]:
         told = {
             "WHATSAPP_ALERT_WEBHOOK_URLS": self.hook.url,
+            "WHATSAPP_ALERT_WEBHOOK_SECRET": SECRET,
+            "WHATSAPP_ALERT_WEBHOOK_ALLOW": "127.0.0.1",
             "WHATSAPP_ALERT_APPRISE_URLS": self.letters.apprise_url,
         }
         if find_spec("apprise") is None:  # an optional extra
@@ -85,6 +85,8 @@ class Watched:
     post: Post
     listener: Listener
     alerts_log: Path
+    slowness: float = 1.0
+    """What a second of the waiting here is for this runner: with the default settings all takes longer."""
 
     def user(self, session_id: str) -> str:
         return self.p.users[session_id]
@@ -108,7 +110,7 @@ class Watched:
                 None,
             )
 
-        found = wait_until(there, timeout_s, f"{alert} firing", LOOK_S)
+        found = wait_until(there, timeout_s * self.slowness, f"{alert} firing", LOOK_S)
         told_of("alert.firing", found)
         return found
 
@@ -120,7 +122,7 @@ class Watched:
             left = [(it["alert"], it["about"]) for it in self.active()]
             return (alert, about) not in left if alert else not left
 
-        wait_until(gone, timeout_s, f"{alert or 'all'} over", LOOK_S)
+        wait_until(gone, timeout_s * self.slowness, f"{alert or 'all'} over", LOOK_S)
 
     def channels(self) -> dict[str, list[Told]]:
         """What each has told so far."""
@@ -148,10 +150,10 @@ class Watched:
 
 
 @contextmanager
-def watched(p: Pair, post: Post, directory: Path) -> Iterator[Watched]:
+def watched(p: Pair, post: Post, directory: Path, slowness: float = 1.0) -> Iterator[Watched]:
     """Everybody listens from now on."""
     listener = Listener(p.runner.socket)
-    yield Watched(p, post, listener, directory / "data" / "logs" / "alerts.log")
+    yield Watched(p, post, listener, directory / "data" / "logs" / "alerts.log", slowness)
     p.runner.stop()
     listener.close()
 
