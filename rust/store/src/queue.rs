@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::record::Batch;
+use crate::record::{Batch, RecordKey};
 use crate::{ErrorKind, Options, StoreError};
 
 /// Work of a blocking caller, run inside a group's transaction in a savepoint of its own.
@@ -20,6 +20,8 @@ pub(crate) trait Call: Send {
 pub(crate) enum Job {
     Batch(Batch),
     Device { session_id: String, token: u64 },
+    Records { session_id: String, token: u64, keys: Vec<RecordKey> },
+    Ciphertexts { session_id: String, token: u64, after_seq: u64, n: usize },
     Call(Box<dyn Call>),
 }
 
@@ -27,7 +29,8 @@ impl Job {
     fn writes(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.writes.len().max(1),
-            Self::Device { .. } | Self::Call(_) => 1,
+            Self::Records { keys, .. } => keys.len().max(1),
+            Self::Device { .. } | Self::Ciphertexts { .. } | Self::Call(_) => 1,
         }
     }
 
@@ -36,7 +39,10 @@ impl Job {
             Self::Batch(batch) => {
                 batch.session_id.len() + batch.writes.iter().map(|w| w.weight()).sum::<usize>()
             }
-            Self::Device { session_id, .. } => session_id.len(),
+            Self::Records { session_id, keys, .. } => {
+                session_id.len() + keys.iter().map(|key| key.id.len()).sum::<usize>()
+            }
+            Self::Device { session_id, .. } | Self::Ciphertexts { session_id, .. } => session_id.len(),
             Self::Call(_) => 0,
         }
     }

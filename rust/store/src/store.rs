@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use crate::lock::Lock;
 use crate::queue::{Call, Job};
 use crate::record::{
-    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, SessionRow,
-    SignalKey,
+    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, RecordKey,
+    SessionRow, SignalKey,
 };
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::writer::Writer;
@@ -83,6 +83,24 @@ impl Store {
         self.inner.shared.push(job).map_err(|(_, error)| error)
     }
 
+    /// Asks for Signal records of a session; the answer is a [`Completion::Records`] in submit order, and sees what was
+    /// submitted before. Never blocks.
+    ///
+    /// Errors: as [`submit`](Self::submit).
+    pub fn request_records(&self, session_id: &str, token: u64, keys: Vec<RecordKey>) -> Result<()> {
+        let job = Job::Records { session_id: session_id.into(), token, keys };
+        self.inner.shared.push(job).map_err(|(_, error)| error)
+    }
+
+    /// Asks for the oldest `n` unconfirmed messages of a session after `after_seq` that an earlier version did not
+    /// decrypt; the answer is a [`Completion::Ciphertexts`] in submit order. Never blocks.
+    ///
+    /// Errors: as [`submit`](Self::submit).
+    pub fn request_ciphertexts(&self, session_id: &str, token: u64, after_seq: u64, n: usize) -> Result<()> {
+        let job = Job::Ciphertexts { session_id: session_id.into(), token, after_seq, n };
+        self.inner.shared.push(job).map_err(|(_, error)| error)
+    }
+
     /// Appends what was completed since the last call, in submit order.
     pub fn drain_completions(&self, into: &mut Vec<Completion>) {
         into.append(&mut lock(&self.inner.shared.completions));
@@ -150,7 +168,7 @@ impl Store {
         self.call(move |c| sessions::import_all(c, &imports, now_unix_ms()))
     }
 
-    /// All readable Signal keys of a session. Blocking. Damaged ones are quarantined first, and missing here.
+    /// All readable Signal keys of a session that are still as they were imported. Blocking. Damaged ones are quarantined first, and missing here.
     pub fn signal_keys(&self, session_id: &str) -> Result<Vec<SignalKey>> {
         let scan = self.read(|c| sessions::signal_keys(c, session_id))?;
         if !scan.damaged.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use runner_store::{Completion, ErrorKind, Options, ServerChain, Store, Write};
+use runner_store::{Applied, Completion, ErrorKind, Options, ServerChain, Store, Write};
 
 use crate::support::{Dir, Open, PATIENCE, batch, import, message, poison, sized_message};
 
@@ -29,7 +29,7 @@ fn completions_come_in_submit_order_whatever_they_are() {
     }
     for (expected, completion) in open.wait(300).into_iter().enumerate() {
         let (token, kind) = match completion {
-            Completion::Committed { token, inbox_rows: 1 } => (token, 0),
+            Completion::Committed { token, applied: Applied { inbox_rows: 1, .. } } => (token, 0),
             Completion::Device { token, result } if result.is_ok() => (token, 1),
             Completion::Failed { token, error } if error.kind == ErrorKind::UnknownSession => (token, 2),
             other => panic!("{other:?}"),

@@ -43,10 +43,10 @@ proptest! {
             for (index, completion) in open.wait(burst.len()).into_iter().enumerate() {
                 let submit = &burst[index];
                 match completion {
-                    Completion::Committed { token, inbox_rows } => {
+                    Completion::Committed { token, applied } => {
                         prop_assert_eq!(token, index as u64);
                         prop_assert!(submit.session < 2 && !submit.poisoned);
-                        rows += inbox_rows as usize;
+                        rows += applied.inbox_rows as usize;
                         expected.extend(submit.messages.iter().map(|m| (submit.session, *m)));
                     }
                     Completion::Failed { token, .. } => prop_assert_eq!(token, index as u64),

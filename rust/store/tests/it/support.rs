@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use runner_store::{
-    Batch, Completion, Credentials, Import, OpenReport, Options, Secret32, SignalKey, Store, StoreError,
-    Write,
+    Batch, Completion, Content, Credentials, Import, OpenReport, Options, Secret32, SignalKey, Store,
+    StoreError, Write,
 };
 
 /// A loose ceiling for anything that waits: far above any healthy disk.
@@ -116,7 +116,7 @@ impl Open {
     pub(crate) fn commit(&self, batch: Batch) -> Result<u32, StoreError> {
         self.store.submit(batch)?;
         match self.wait(1).remove(0) {
-            Completion::Committed { inbox_rows, .. } => Ok(inbox_rows),
+            Completion::Committed { applied, .. } => Ok(applied.inbox_rows),
             Completion::Failed { error, .. } => Err(error),
             other => panic!("only a batch was submitted: {other:?}"),
         }
@@ -178,6 +178,7 @@ pub(crate) fn sized_message(message_id: &str, bytes: usize) -> Write {
         sender: "15550009999@s.whatsapp.net".into(),
         message_id: message_id.into(),
         stanza: vec![b'm'; bytes],
+        content: Content::Plain(b"\x0a\x02hi".to_vec()),
         received_unix_ms: 1_700_000_000_000,
     }
 }
