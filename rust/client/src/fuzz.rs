@@ -4,7 +4,11 @@
 //! operation: what the client sends decrypts in order and is well-formed, nothing is answered twice, the end is told
 //! once and last, and no timer stays due.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use runner_proto::{
     close_reason::CloseReason,
@@ -19,7 +23,10 @@ use runner_proto::{
     ws::{self, Message, Opcode},
 };
 
-use crate::{Client, Command, CommitFailed, Config, Cx, DeviceState, Effect, Event, TransportEnd};
+use crate::{
+    Client, Command, CommitFailed, Committed, Config, Content, Cx, DeviceKeys, DeviceState, Effect, Event,
+    LoadFailed, RecordBytes, RecordKey, StoredRecord, TransportEnd, Write,
+};
 
 /// 2026-01-01.
 const START_UNIX_MS: u64 = 1_767_225_600_000;
@@ -41,7 +48,7 @@ enum Op<'a> {
     Wait(u8),
     /// Time passes until something is due.
     Due,
-    /// The oldest open commit has an outcome.
+    /// The store answers the oldest question, or fails it and all behind it.
     Settle(bool),
     StoreStalled(bool),
     StoreRecovered,
@@ -98,7 +105,7 @@ struct Run {
     scratch: Buffers,
     out: Vec<u8>,
     effects: Vec<Effect>,
-    open_commits: Vec<u64>,
+    store: Store,
     last_token: u64,
     is_told: bool,
 }
@@ -114,6 +121,15 @@ impl Run {
             push_name: Some("fuzz".to_owned()),
             routing_info: None,
             server_key: None,
+            keys: DeviceKeys {
+                registration_id: 7,
+                identity_secret: [4; 32],
+                signed_pre_key_id: 1,
+                signed_pre_key_secret: [5; 32],
+                signed_pre_key_signature: [6; 64],
+                account: None,
+            },
+            has_ciphertexts: false,
             version: [2, 3000, 1],
             counters: Counters::default(),
         };
@@ -140,7 +156,7 @@ impl Run {
             scratch,
             out,
             effects,
-            open_commits: Vec::new(),
+            store: Store::default(),
             last_token: 0,
             is_told: false,
         }
@@ -184,10 +200,12 @@ impl Run {
             }
             Op::Due => self.run_due(),
             Op::Settle(is_ok) => {
-                if !self.open_commits.is_empty() {
-                    let token = self.open_commits.remove(0);
-                    let outcome = if is_ok { Ok(()) } else { Err(CommitFailed::Store) };
-                    self.call(|client, cx| client.on_committed(token, outcome, cx));
+                let answers = if is_ok { self.store.answer() } else { self.store.fail() };
+                for answer in answers {
+                    self.call(|client, cx| match answer {
+                        StoreAnswer::Committed(token, outcome) => client.on_committed(token, outcome, cx),
+                        StoreAnswer::Loaded(token, outcome) => client.on_loaded(token, outcome, cx),
+                    });
                 }
             }
             Op::StoreStalled(stalled) => self.call(|client, cx| client.handle_store_stalled(stalled, cx)),
@@ -228,12 +246,16 @@ impl Run {
         for effect in std::mem::take(&mut self.effects) {
             assert!(!self.is_told, "an effect after the end: {effect:?}");
             match effect {
-                Effect::Commit { token: 0, .. } => {}
                 Effect::Commit { token, writes } => {
-                    assert!(token > self.last_token && !writes.is_empty());
-                    self.last_token = token;
-                    self.open_commits.push(token);
+                    assert!(token == 0 || token > self.last_token);
+                    self.last_token = self.last_token.max(token);
+                    self.store.open.push_back(Question::Commit(token, writes));
                 }
+                Effect::Load { token, keys } => {
+                    assert!(!keys.is_empty());
+                    self.store.open.push_back(Question::Load(token, keys));
+                }
+                Effect::LoadCiphertexts { .. } => panic!("there are none"),
                 Effect::Event(Event::Closed(_)) => self.is_told = true,
                 Effect::Event(_) => {}
             }
@@ -262,6 +284,80 @@ impl Run {
         }
         assert!(decoder.is_between_frames(), "a frame is never left unfinished");
         self.stream.clear();
+    }
+}
+
+/// A store in memory that answers in the order of asking, and when the input says so.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) records: HashMap<RecordKey, RecordBytes>,
+    /// Messages by chat, sender and id: their content, or how often they failed.
+    pub(crate) inbox: HashMap<(String, String, String), Result<Vec<u8>, u32>>,
+    pub(crate) open: VecDeque<Question>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Question {
+    Commit(u64, Vec<Write>),
+    Load(u32, Vec<RecordKey>),
+}
+
+pub(crate) enum StoreAnswer {
+    Committed(u64, Result<Committed, CommitFailed>),
+    Loaded(u32, Result<Vec<Option<StoredRecord>>, LoadFailed>),
+}
+
+impl Store {
+    /// Answers the oldest question.
+    pub(crate) fn answer(&mut self) -> Vec<StoreAnswer> {
+        let answer = match self.open.pop_front() {
+            None => return Vec::new(),
+            Some(Question::Load(token, keys)) => {
+                let find = |key| {
+                    let value = self.records.get(key).cloned()?;
+                    Some(StoredRecord { value, is_imported: false })
+                };
+                StoreAnswer::Loaded(token, Ok(keys.iter().map(find).collect()))
+            }
+            Some(Question::Commit(token, writes)) => {
+                let attempts = writes.into_iter().map(|write| self.write(write)).max().unwrap_or(0);
+                StoreAnswer::Committed(token, Ok(Committed { attempts }))
+            }
+        };
+        vec![answer]
+    }
+
+    /// Fails everything that was asked.
+    pub(crate) fn fail(&mut self) -> Vec<StoreAnswer> {
+        let failed = self.open.drain(..).map(|question| match question {
+            Question::Load(token, _) => StoreAnswer::Loaded(token, Err(LoadFailed)),
+            Question::Commit(token, _) => StoreAnswer::Committed(token, Err(CommitFailed::Store)),
+        });
+        failed.collect()
+    }
+
+    fn write(&mut self, write: Write) -> u32 {
+        match write {
+            Write::PutRecord { key, value } => {
+                self.records.insert(key, value);
+            }
+            Write::RemoveRecord(key) => {
+                self.records.remove(&key);
+            }
+            Write::Inbox { chat, sender, message_id, content, .. } => {
+                let row = self.inbox.entry((chat, sender, message_id)).or_insert(Err(0));
+                match (&mut *row, content) {
+                    (Ok(_), _) => {}
+                    (Err(_), Content::Plain(bytes)) => *row = Ok(bytes),
+                    (Err(attempts), Content::Failed(_)) => {
+                        *attempts += 1;
+                        return *attempts;
+                    }
+                }
+            }
+            _ => {}
+        }
+        0
     }
 }
 
