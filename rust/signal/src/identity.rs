@@ -1,6 +1,10 @@
 //! Who we are, and who a peer has proved to be.
 
+use crate::record::{self, Kind, Writer};
 use crate::{KeyPair, PublicKey, Random, Record, RecordError};
+
+/// Registration ids are in `1..=MAX_REGISTRATION_ID`.
+const MAX_REGISTRATION_ID: u32 = 16_380;
 
 /// Our own device as its peers know it.
 #[derive(Clone, Debug)]
@@ -19,8 +23,10 @@ impl Identity {
     /// The identity of a device that is being linked; the registration id is in `1..=16380`.
     pub fn generate(random: &mut Random<'_>) -> Self {
         let pair = KeyPair::generate(random);
-        let _ = random;
-        unimplemented!("{pair:?}")
+        let mut bytes = [0; 4];
+        random(&mut bytes);
+        // The bias of the remainder is below 1 in 250,000, and the number is no secret.
+        Self { pair, registration_id: u32::from_be_bytes(bytes) % MAX_REGISTRATION_ID + 1 }
     }
 
     /// The key pair.
@@ -66,6 +72,57 @@ pub enum Seen {
 /// # Errors
 /// The record is damaged; the store's fault.
 pub fn observe(record: Option<&[u8]>, identity: &PublicKey) -> Result<(Seen, Option<Record>), RecordError> {
-    let _ = (record, identity);
-    unimplemented!()
+    let seen = match record.map(from_record).transpose()? {
+        None => Seen::First,
+        Some(known) if known == *identity => return Ok((Seen::Same, None)),
+        Some(before) => Seen::Changed { before },
+    };
+    Ok((seen, Some(to_record(identity))))
+}
+
+/// The identity key that a record holds.
+///
+/// # Errors
+/// The record is damaged; the store's fault.
+pub fn from_record(record: &[u8]) -> Result<PublicKey, RecordError> {
+    record::read(Kind::Identity, record, |reader| reader.public())
+}
+
+/// The record of a peer's identity key.
+#[must_use]
+pub fn to_record(identity: &PublicKey) -> Record {
+    let mut writer = Writer::new(Kind::Identity, 32);
+    writer.public(identity);
+    writer.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_new_then_known_then_another() {
+        let (one, two) = (PublicKey::new([1; 32]), PublicKey::new([2; 32]));
+        let (seen, record) = observe(None, &one).expect("no record");
+        assert_eq!(seen, Seen::First);
+        let record = record.expect("to be committed");
+        assert_eq!(observe(Some(record.as_bytes()), &one), Ok((Seen::Same, None)));
+        let (seen, other) = observe(Some(record.as_bytes()), &two).expect("whole");
+        assert_eq!(seen, Seen::Changed { before: one });
+        assert_eq!(other, Some(to_record(&two)));
+    }
+
+    #[test]
+    fn a_damaged_record_is_no_first_use() {
+        let error = Err(RecordError::Damaged { kind: Kind::Identity });
+        assert_eq!(observe(Some(&[]), &PublicKey::new([1; 32])), error);
+    }
+
+    #[test]
+    fn registration_ids_are_in_their_range() {
+        for byte in 0..=255 {
+            let identity = Identity::generate(&mut |bytes: &mut [u8]| bytes.fill(byte));
+            assert!((1..=MAX_REGISTRATION_ID).contains(&identity.registration_id()));
+        }
+    }
 }

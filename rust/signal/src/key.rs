@@ -136,6 +136,11 @@ impl KeyPair {
         Self { public: secret.public(), secret }
     }
 
+    /// A pair out of a record, whose checksum vouches for the halves' belonging together.
+    pub(crate) const fn stored(secret: Secret, public: PublicKey) -> Self {
+        Self { secret, public }
+    }
+
     /// The public key.
     #[must_use]
     pub const fn public(&self) -> &PublicKey {

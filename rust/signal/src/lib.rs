@@ -19,21 +19,23 @@
 //! Written from the public specifications (X3DH, Double Ratchet, XEdDSA, RFC 7748, RFC 5869, RFC 2104) and from
 //! docs/protocol.md, "Signal"; see docs/decisions/0013-signal-clean-room.md.
 
+mod chain;
+mod cipher;
 pub mod group;
 pub mod identity;
+mod kdf;
 mod key;
 pub mod pre_key;
 mod record;
 pub mod session;
 pub mod wire;
+mod x3dh;
 
 pub use identity::Identity;
 pub use key::{KeyPair, PublicKey};
 pub use pre_key::{Bundle, PreKey, SignedPreKey};
-pub use record::{Record, RecordError};
-pub use wire::{
-    PreKeySignalMessage, SenderKeyDistribution, SenderKeyMessage, SignalMessage, WireError,
-};
+pub use record::{Kind, Record, RecordError};
+pub use wire::{PreKeySignalMessage, SenderKeyDistribution, SenderKeyMessage, SignalMessage, WireError};
 
 /// A source of random bytes fit for keys: overwrites all that it is given.
 ///

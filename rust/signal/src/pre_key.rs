@@ -2,6 +2,7 @@
 
 use runner_xeddsa::SIGNATURE_LEN;
 
+use crate::record::{self, Kind, Reader, Writer};
 use crate::{Identity, KeyPair, PublicKey, Random, Record, RecordError};
 
 /// Largest id of a pre-key: stanzas carry three bytes.
@@ -10,7 +11,7 @@ pub const MAX_ID: u32 = 0xff_ff_ff;
 /// A one-time pre-key.
 #[derive(Clone, Debug)]
 pub struct PreKey {
-    /// In `1..=MAX_ID`.
+    /// In `0..=MAX_ID`; ours begin at 1.
     pub id: u32,
     /// The key.
     pub pair: KeyPair,
@@ -27,21 +28,24 @@ impl PreKey {
     /// # Errors
     /// It is damaged, or none of a pre-key.
     pub fn from_record(record: &[u8]) -> Result<Self, RecordError> {
-        let _ = record;
-        unimplemented!()
+        record::read(Kind::PreKey, record, |reader| {
+            Some(Self { id: read_id(reader)?, pair: read_pair(reader)? })
+        })
     }
 
     /// The record to commit before the key is uploaded.
     #[must_use]
     pub fn to_record(&self) -> Record {
-        unimplemented!()
+        let mut writer = Writer::new(Kind::PreKey, 4 + 64);
+        write_pair(&mut writer, self.id, &self.pair);
+        writer.finish()
     }
 }
 
 /// A signed pre-key: used by whoever finds no one-time pre-key of ours, replaced from time to time.
 #[derive(Clone, Debug)]
 pub struct SignedPreKey {
-    /// In `1..=MAX_ID`.
+    /// In `0..=MAX_ID`; ours begin at 1.
     pub id: u32,
     /// The key.
     pub pair: KeyPair,
@@ -52,8 +56,9 @@ pub struct SignedPreKey {
 impl SignedPreKey {
     /// A new key under `id`, signed.
     pub fn generate(identity: &Identity, id: u32, random: &mut Random<'_>) -> Self {
-        let _ = (identity, id, random);
-        unimplemented!()
+        let pair = KeyPair::generate(random);
+        let signature = identity.pair().secret().sign(&pair.public().to_wire(), random);
+        Self { id, pair, signature }
     }
 
     /// Reads a record.
@@ -61,16 +66,34 @@ impl SignedPreKey {
     /// # Errors
     /// It is damaged, or none of a signed pre-key.
     pub fn from_record(record: &[u8]) -> Result<Self, RecordError> {
-        let _ = record;
-        unimplemented!()
+        record::read(Kind::SignedPreKey, record, |reader| {
+            Some(Self { id: read_id(reader)?, pair: read_pair(reader)?, signature: reader.array()? })
+        })
     }
 
     /// The record to commit before the key is uploaded. Old ones are kept a while: messages made with them are on
     /// their way.
     #[must_use]
     pub fn to_record(&self) -> Record {
-        unimplemented!()
+        let mut writer = Writer::new(Kind::SignedPreKey, 4 + 64 + SIGNATURE_LEN);
+        write_pair(&mut writer, self.id, &self.pair);
+        writer.bytes(&self.signature);
+        writer.finish()
     }
+}
+
+fn read_id(reader: &mut Reader<'_>) -> Option<u32> {
+    reader.u32().filter(|id| *id <= MAX_ID)
+}
+
+fn read_pair(reader: &mut Reader<'_>) -> Option<KeyPair> {
+    Some(KeyPair::stored(reader.secret()?, reader.public()?))
+}
+
+fn write_pair(writer: &mut Writer, id: u32, pair: &KeyPair) {
+    writer.u32(id);
+    writer.secret(pair.secret());
+    writer.public(pair.public());
 }
 
 /// What the server knows of a peer's device, for the first message to it.
@@ -99,23 +122,21 @@ pub enum BundleError {
     /// A key is of small order, so that the secret would be none.
     #[error("a key of the bundle is of small order")]
     WeakKey,
-    /// An id does not fit into three bytes.
-    #[error("pre-key id {id} of the bundle is above {MAX_ID}")]
-    Id {
-        /// The id.
-        id: u32,
-    },
-    /// The session record to which the new session was to be added is damaged.
+    /// The session record to which the new session was to be added is damaged; the store's fault.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
 
 impl Bundle {
-    /// Checks ids and signature; [`session::start`](crate::session::start) does so itself.
+    /// Checks the signature; [`session::start`](crate::session::start) does so itself.
     ///
     /// # Errors
-    /// What is wrong.
+    /// [`BundleError::Signature`].
     pub fn verify(&self) -> Result<(), BundleError> {
-        unimplemented!()
+        if self.identity.verifies(&self.signed_pre_key.to_wire(), &self.signature) {
+            Ok(())
+        } else {
+            Err(BundleError::Signature)
+        }
     }
 }

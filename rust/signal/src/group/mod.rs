@@ -2,13 +2,25 @@
 //!
 //! A sender-key record is of one device in one group: a peer's, with which we read, or our own, with which we write.
 
-use crate::{Random, Record, RecordError, SenderKeyDistribution, SenderKeyMessage, WireError};
+mod keys;
+mod lease;
+
+pub use lease::{Lease, Leased, lease};
+
+use keys::{SenderKey, SenderKeys};
+
+use crate::chain::{self, NotFound, Receiving};
+use crate::kdf::{ChainKey, GroupKeys};
+use crate::key::Secret;
+use crate::{
+    KeyPair, Random, Record, RecordError, SenderKeyDistribution, SenderKeyMessage, WireError, cipher,
+};
 
 /// Message keys of messages that have not come, kept over all keys of a record; beyond it the oldest go.
-pub const MAX_SKIPPED: usize = 2_000;
+pub const MAX_SKIPPED: usize = chain::MAX_SKIPPED;
 
 /// How far ahead of its chain a message may be.
-pub const MAX_JUMP: u32 = 2_000;
+pub const MAX_JUMP: u32 = chain::MAX_JUMP;
 
 /// Sender keys of one device in one group that are kept, the newest included.
 pub const MAX_KEYS: usize = 5;
@@ -31,6 +43,9 @@ pub enum DecryptError {
     /// Not signed by the sender: forged or damaged.
     #[error("wrong signature")]
     BadSignature,
+    /// It is the sender's, and its content is not what its sender key opens: the sender's program is broken.
+    #[error("the message is authentic and its content is not")]
+    Padding,
     /// It was decrypted before, or its key is too old to be kept. Nothing is missing: no retry is due.
     #[error("message {iteration} of sender key {id} was decrypted before")]
     Duplicate {
@@ -95,8 +110,18 @@ pub struct Encrypted {
 /// A new sender key of our own; it takes the place of an older record (rotation). Every device of the group needs its
 /// [`distribution`].
 pub fn create(random: &mut Random<'_>) -> Record {
-    let _ = random;
-    unimplemented!()
+    let signing = KeyPair::generate(random);
+    let mut id = [0; 4];
+    random(&mut id);
+    let chain = ChainKey { key: Secret::random(random), index: 0 };
+    let key = SenderKey {
+        // Some peers hold it as a signed number.
+        id: u32::from_be_bytes(id) >> 1,
+        signing_key: *signing.public(),
+        signing_secret: Some(signing.secret().clone()),
+        chain: Receiving::new(chain),
+    };
+    SenderKeys { keys: vec![key] }.encode()
 }
 
 /// What a device needs to read our messages from here on, as `SenderKeyDistribution` on the wire. While a lease is
@@ -105,8 +130,9 @@ pub fn create(random: &mut Random<'_>) -> Record {
 /// # Errors
 /// See [`EncryptError`].
 pub fn distribution(record: &[u8]) -> Result<Vec<u8>, EncryptError> {
-    let _ = record;
-    unimplemented!()
+    let keys = SenderKeys::decode(record)?;
+    let key = keys.keys.first().ok_or(EncryptError::NoSenderKey)?;
+    Ok(Lease::at(key)?.distribution())
 }
 
 /// Encrypts one message. Commit the record, then send; if the commit fails, forget both.
@@ -118,56 +144,8 @@ pub fn encrypt(
     plaintext: &[u8],
     random: &mut Random<'_>,
 ) -> Result<Encrypted, EncryptError> {
-    let _ = (record, plaintext, random);
-    unimplemented!()
-}
-
-/// A block of message keys of our own sender key that the record has already given away; as
-/// [`session::Lease`](crate::session::Lease).
-#[derive(Debug)]
-pub struct Lease {
-    _private: (),
-}
-
-impl Lease {
-    /// Encrypts one message with the next key of the block.
-    ///
-    /// # Errors
-    /// [`EncryptError::Spent`], [`EncryptError::TooLong`].
-    pub fn encrypt(&mut self, plaintext: &[u8], random: &mut Random<'_>) -> Result<Vec<u8>, EncryptError> {
-        let _ = (plaintext, random);
-        unimplemented!()
-    }
-
-    /// What a device needs to read this block's messages from here on, and all after it.
-    #[must_use]
-    pub fn distribution(&self) -> Vec<u8> {
-        unimplemented!()
-    }
-
-    /// Keys that are left.
-    #[must_use]
-    pub const fn left(&self) -> u32 {
-        unimplemented!()
-    }
-}
-
-/// A lease, and the record that must be durable before it is used.
-#[derive(Debug)]
-pub struct Leased {
-    /// The sender-key record; commit it first.
-    pub record: Record,
-    /// Use it after the commit, and drop it if that fails.
-    pub lease: Lease,
-}
-
-/// Takes `count` message keys out of our own chain, `1..=MAX_LEASE`.
-///
-/// # Errors
-/// See [`EncryptError`].
-pub fn lease(record: Option<&[u8]>, count: u32) -> Result<Leased, EncryptError> {
-    let _ = (record, count);
-    unimplemented!()
+    let Leased { record, mut lease } = lease(record, 1)?;
+    Ok(Encrypted { message: lease.encrypt(plaintext, random)?, record })
 }
 
 /// Adds a peer's sender key to the record of that device in that group. `None`: nothing to commit, we had it.
@@ -178,8 +156,11 @@ pub fn accept(
     record: Option<&[u8]>,
     distribution: &SenderKeyDistribution<'_>,
 ) -> Result<Option<Record>, RecordError> {
-    let _ = (record, distribution);
-    unimplemented!()
+    let mut keys = record.map_or_else(|| Ok(SenderKeys::default()), SenderKeys::decode)?;
+    Ok(keys.accept(distribution).then(|| {
+        keys.trim();
+        keys.encode()
+    }))
 }
 
 /// Decrypts a `skmsg`.
@@ -187,6 +168,24 @@ pub fn accept(
 /// # Errors
 /// See [`DecryptError`].
 pub fn decrypt(record: Option<&[u8]>, message: &SenderKeyMessage<'_>) -> Result<Decrypted, DecryptError> {
-    let _ = (record, message);
-    unimplemented!()
+    let id = message.key_id;
+    let mut keys = SenderKeys::decode(record.ok_or(DecryptError::NoSenderKey { id })?)?;
+    let key = keys.keys.iter_mut().find(|key| key.id == id).ok_or(DecryptError::NoSenderKey { id })?;
+    if !key.signing_key.verifies(message.signed, message.signature) {
+        return Err(DecryptError::BadSignature);
+    }
+    let iteration = message.iteration;
+    let found = key.chain.find(iteration, &mut MAX_JUMP.clone()).map_err(|not_found| match not_found {
+        NotFound::Used => DecryptError::Duplicate { id, iteration },
+        NotFound::TooFarAhead { next } => DecryptError::TooFarAhead { id, iteration, next },
+    })?;
+    let seeds = GroupKeys::from_seed(&found.seed());
+    let plaintext =
+        cipher::open(&seeds.cipher, &seeds.iv, message.ciphertext).ok_or(DecryptError::Padding)?;
+    let next = key.chain.next;
+    if !key.chain.take(found) {
+        return Err(DecryptError::TooFarAhead { id, iteration, next });
+    }
+    keys.trim();
+    Ok(Decrypted { record: keys.encode(), plaintext })
 }

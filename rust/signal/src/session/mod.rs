@@ -3,14 +3,25 @@
 //! A session record holds the current session of a device and up to [`MAX_ARCHIVED`] that were current before: a peer
 //! goes on with an older one until it has heard of the newer, and when both sides begin at once each does.
 
-use crate::{Bundle, Identity, PreKey, PreKeySignalMessage, PublicKey, Random, Record, RecordError, SignalMessage,
-    SignedPreKey, WireError, pre_key::BundleError};
+mod lease;
+mod sessions;
+mod state;
+
+pub use lease::{Lease, Leased, lease};
+
+use sessions::Sessions;
+use state::{NotOpened, State};
+
+use crate::{
+    Bundle, Identity, PreKey, PreKeySignalMessage, PublicKey, Random, Record, RecordError, SignalMessage,
+    SignedPreKey, WireError, chain, pre_key::BundleError,
+};
 
 /// Message keys of messages that have not come, kept over all sessions of a record; beyond it the oldest go.
-pub const MAX_SKIPPED: usize = 2_000;
+pub const MAX_SKIPPED: usize = chain::MAX_SKIPPED;
 
 /// How far ahead of its chain a message may be.
-pub const MAX_JUMP: u32 = 2_000;
+pub const MAX_JUMP: u32 = chain::MAX_JUMP;
 
 /// Chains of the peer that a session keeps, the newest included.
 pub const MAX_RECEIVING: usize = 5;
@@ -20,6 +31,9 @@ pub const MAX_ARCHIVED: usize = 40;
 
 /// Longest lease. Two that a crash leaves unused, one after the other, stay far below a receiver's [`MAX_JUMP`].
 pub const MAX_LEASE: u32 = 256;
+
+/// Steps of chains that are hashed for one message, over all sessions that are tried: what a forged message can cost.
+const MAX_WORK: u32 = 2 * MAX_JUMP;
 
 /// What kind of `<enc>` a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +112,9 @@ pub enum DecryptError {
     /// No session opens it: forged, damaged, or the two sides have drifted apart.
     #[error("no session opens the message: wrong MAC")]
     BadMac,
+    /// It is the peer's, and its content is not padded as it must be: the peer's program is broken.
+    #[error("the message is authentic and not padded as PKCS #7 says")]
+    Padding,
     /// A key in it is of small order; the peer's fault.
     #[error("a key of the message is of small order")]
     WeakKey,
@@ -148,8 +165,11 @@ pub fn start(
     bundle: &Bundle,
     random: &mut Random<'_>,
 ) -> Result<Record, BundleError> {
-    let _ = (own, record, bundle, random);
-    unimplemented!()
+    bundle.verify()?;
+    let mut sessions = decode(record)?;
+    sessions.begin(State::initiate(own, bundle, random).ok_or(BundleError::WeakKey)?);
+    sessions.trim();
+    Ok(sessions.encode())
 }
 
 /// Encrypts one message.
@@ -164,66 +184,8 @@ pub fn encrypt(
     plaintext: &[u8],
     random: &mut Random<'_>,
 ) -> Result<Encrypted, EncryptError> {
-    let _ = (own, record, plaintext, random);
-    unimplemented!()
-}
-
-/// A block of message keys of one session that the record has already given away.
-///
-/// What it encrypts may leave at once, without a commit of its own: after a crash the record begins behind the block.
-/// Keys that are never used cost the receiver nothing but a gap. Drop it when a message of the same session was
-/// decrypted and the next one is to follow the ratchet (`Lease::is_current`); using it on is safe all the same.
-#[derive(Debug)]
-pub struct Lease {
-    _private: (),
-}
-
-impl Lease {
-    /// Encrypts one message with the next key of the block. `own` is the identity that took the lease.
-    ///
-    /// # Errors
-    /// [`EncryptError::Spent`], [`EncryptError::TooLong`].
-    pub fn encrypt(&mut self, own: &Identity, plaintext: &[u8]) -> Result<Ciphertext, EncryptError> {
-        let _ = (own, plaintext);
-        unimplemented!()
-    }
-
-    /// Keys that are left.
-    #[must_use]
-    pub const fn left(&self) -> u32 {
-        unimplemented!()
-    }
-
-    /// Whether the block is of the chain with which `record` sends now.
-    ///
-    /// # Errors
-    /// The record is damaged.
-    pub fn is_current(&self, record: &[u8]) -> Result<bool, RecordError> {
-        let _ = record;
-        unimplemented!()
-    }
-}
-
-/// A lease, and the record that must be durable before it is used.
-#[derive(Debug)]
-pub struct Leased {
-    /// The session record; commit it first.
-    pub record: Record,
-    /// Use it after the commit, and drop it if that fails.
-    pub lease: Lease,
-}
-
-/// Takes `count` message keys out of the session's sending chain, `1..=MAX_LEASE`.
-///
-/// # Errors
-/// See [`EncryptError`].
-pub fn lease(
-    record: Option<&[u8]>,
-    count: u32,
-    random: &mut Random<'_>,
-) -> Result<Leased, EncryptError> {
-    let _ = (record, count, random);
-    unimplemented!()
+    let Leased { record, mut lease } = lease(own, record, 1, random)?;
+    Ok(Encrypted { message: lease.encrypt(plaintext)?, record })
 }
 
 /// Decrypts a `msg`, with the current session or an archived one, which then becomes current.
@@ -235,8 +197,24 @@ pub fn decrypt(
     record: Option<&[u8]>,
     message: &SignalMessage<'_>,
 ) -> Result<Decrypted, DecryptError> {
-    let _ = (own, record, message);
-    unimplemented!()
+    let mut sessions = decode(record)?;
+    let mut work = MAX_WORK;
+    let mut verdict = DecryptError::NoSession;
+    let mut opened = None;
+    for (place, state) in sessions.all_mut().enumerate() {
+        match state.open(own, message, &mut work) {
+            Ok(plaintext) => {
+                opened = Some((place, plaintext));
+                break;
+            }
+            Err(NotOpened::Ours(error)) => return Err(error),
+            // The newest session's verdict is the one that says most.
+            Err(NotOpened::NotOurs(error)) if verdict == DecryptError::NoSession => verdict = error,
+            Err(NotOpened::NotOurs(_)) => {}
+        }
+    }
+    let (place, plaintext) = opened.ok_or(verdict)?;
+    Ok(sessions.decrypted(place, plaintext))
 }
 
 /// Decrypts a `pkmsg`: with the session that its base key names, else with a new one (X3DH, responder).
@@ -249,8 +227,30 @@ pub fn decrypt_pre_key(
     pre_keys: NamedPreKeys<'_>,
     message: &PreKeySignalMessage<'_>,
 ) -> Result<Decrypted, DecryptError> {
-    let _ = (own, record, pre_keys, message);
-    unimplemented!()
+    let mut sessions = decode(record)?;
+    let mut work = MAX_WORK;
+    let is_named = |state: &State| {
+        state.base_key == message.base_key && state.remote_identity == message.identity && !state.is_initiator
+    };
+    let named = sessions.all_mut().enumerate().find(|(_, state)| is_named(state));
+    if let Some((place, state)) = named {
+        let plaintext = state.open(own, &message.message, &mut work).map_err(NotOpened::verdict)?;
+        return Ok(sessions.decrypted(place, plaintext));
+    }
+    let signed =
+        pre_keys.signed.ok_or(DecryptError::UnknownSignedPreKey { id: message.signed_pre_key_id })?;
+    let one_time = match message.pre_key_id {
+        None => None,
+        Some(id) => Some(&pre_keys.one_time.ok_or(DecryptError::UnknownPreKey { id })?.pair),
+    };
+    let mut state = State::respond(own, signed, one_time, message).ok_or(DecryptError::WeakKey)?;
+    let plaintext = state.open(own, &message.message, &mut work).map_err(NotOpened::verdict)?;
+    sessions.begin(state);
+    Ok(Decrypted {
+        used_pre_key: message.pre_key_id,
+        new_identity: Some(message.identity),
+        ..sessions.decrypted(0, plaintext)
+    })
 }
 
 /// What a session record says of itself, without secrets.
@@ -282,8 +282,12 @@ pub struct CurrentSession {
 /// # Errors
 /// The record is damaged.
 pub fn summary(record: &[u8]) -> Result<Summary, RecordError> {
-    let _ = record;
-    unimplemented!()
+    let sessions = Sessions::decode(record)?;
+    Ok(Summary {
+        current: sessions.current.as_ref().filter(|state| !state.is_retired).map(State::summary),
+        archived: sessions.archived.len(),
+        skipped: sessions.skipped(),
+    })
 }
 
 /// Archives the current session, so that the next message needs a new one; it still decrypts.
@@ -291,8 +295,9 @@ pub fn summary(record: &[u8]) -> Result<Summary, RecordError> {
 /// # Errors
 /// The record is damaged.
 pub fn archive(record: &[u8]) -> Result<Record, RecordError> {
-    let _ = record;
-    unimplemented!()
+    let mut sessions = Sessions::decode(record)?;
+    sessions.archive();
+    Ok(sessions.encode())
 }
 
 /// Makes every session of the record one that never sends again, since its sending chain may have been used after the
@@ -301,6 +306,31 @@ pub fn archive(record: &[u8]) -> Result<Record, RecordError> {
 /// # Errors
 /// The record is damaged.
 pub fn retire(record: &[u8]) -> Result<Record, RecordError> {
-    let _ = record;
-    unimplemented!()
+    let mut sessions = Sessions::decode(record)?;
+    for state in sessions.all_mut() {
+        state.is_retired = true;
+    }
+    Ok(sessions.encode())
+}
+
+/// The sessions of a record, none when there is no record yet.
+fn decode(record: Option<&[u8]>) -> Result<Sessions, RecordError> {
+    record.map_or_else(|| Ok(Sessions::default()), Sessions::decode)
+}
+
+impl Sessions {
+    /// The outcome of a message that the session at `place` opened.
+    fn decrypted(mut self, place: usize, plaintext: Vec<u8>) -> Decrypted {
+        self.promote(place);
+        self.trim();
+        Decrypted { record: self.encode(), plaintext, used_pre_key: None, new_identity: None }
+    }
+}
+
+impl NotOpened {
+    const fn verdict(self) -> DecryptError {
+        match self {
+            Self::Ours(error) | Self::NotOurs(error) => error,
+        }
+    }
 }
