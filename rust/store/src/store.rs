@@ -70,7 +70,10 @@ impl Store {
 
     /// Queues a batch; its completion comes in submit order. Never blocks.
     ///
-    /// Errors: `queue_full` or `closed`; nothing of the batch was taken and no completion will come.
+    /// Batches are made on top of each other by one submitter, who learns of failures from
+    /// [`drain_completions`](Self::drain_completions): until it has drained one, its batches are refused (`behind`).
+    ///
+    /// Errors: `queue_full`, `behind` or `closed`; nothing of the batch was taken and no completion will come.
     pub fn submit(&self, batch: Batch) -> Result<()> {
         self.inner.shared.push(Job::Batch(batch)).map_err(|(_, error)| error)
     }
@@ -103,7 +106,10 @@ impl Store {
 
     /// Appends what was completed since the last call, in submit order.
     pub fn drain_completions(&self, into: &mut Vec<Completion>) {
-        into.append(&mut lock(&self.inner.shared.completions));
+        let shared = &self.inner.shared;
+        let mut completions = lock(&shared.completions);
+        into.append(&mut completions.waiting);
+        shared.told_failures.store(completions.failures, Ordering::Release);
     }
 
     /// Queues the policy state of a session (JSON); the newest wins, and is tried again until it is on disk.

@@ -91,7 +91,7 @@ impl Client {
 
     /// Opens one message, or gives it back when records of it are missing.
     fn open_message(&mut self, waiting: Waiting, cx: &mut Cx<'_>) -> Option<Waiting> {
-        let Cx { scratch, effects, entropy, .. } = cx;
+        let Cx { scratch, effects, .. } = cx;
         let Ok(message) = node::decode(&waiting.stanza, scratch.scratch(), &Limits::default()) else {
             // It was decoded when it came; only a damaged row of the store gets here, and stays there.
             return None;
@@ -102,7 +102,7 @@ impl Client {
             self.ask_for(wanted, number, effects);
             return Some(waiting);
         }
-        let opened = open::open(message, &mut self.receiver.records, &self.keys, number, &mut **entropy);
+        let opened = open::open(message, &mut self.receiver.records, &self.keys, number);
         self.keep(message, &waiting, opened, effects);
         None
     }

@@ -4,7 +4,6 @@
 //! (the mapping says under which other name a session lies), so the caller asks until nothing is wanted.
 
 use runner_proto::{
-    entropy::Entropy,
     jid::Jid,
     node::NodeRef,
 };
@@ -165,7 +164,6 @@ pub(super) fn open(
     records: &mut Records,
     keys: &OwnKeys,
     user: u64,
-    entropy: &mut dyn Entropy,
 ) -> Opened {
     let failed = |failure| Opened { outcome: Outcome::Failed(failure), changes: Vec::new(), has_new_identity: false };
     let encs = match body(message) {
@@ -180,7 +178,7 @@ pub(super) fn open(
     let other = sender.other_by(records.peek(&sender.mapping()));
     let (name, still) = address::names(&sender.device, other.as_ref());
     let mut opening =
-        Opening { records, keys, user, entropy, sender: &sender, name, still, changes: Vec::new(), has_new_identity: false };
+        Opening { records, keys, user, sender: &sender, name, still, changes: Vec::new(), has_new_identity: false };
     if let Some(other) = &sender.other {
         opening.note_mapping(other);
     }
@@ -194,7 +192,6 @@ struct Opening<'a> {
     records: &'a mut Records,
     keys: &'a OwnKeys,
     user: u64,
-    entropy: &'a mut dyn Entropy,
     sender: &'a Sender,
     /// The name of the sender's records.
     name: String,

@@ -4,8 +4,10 @@
 mod batches;
 mod crash;
 mod damage;
+mod decrypted;
 mod inbox;
 mod model;
 mod opening;
+mod records;
 mod sessions;
 mod support;
