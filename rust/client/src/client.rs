@@ -69,7 +69,10 @@ pub struct Client {
 struct Device {
     username: u64,
     number: u32,
+    /// Until the login says it again.
     lid: Option<Box<str>>,
+    /// The user part of the own LID.
+    lid_user: Option<u64>,
     push_name: Option<Box<str>>,
 }
 
@@ -93,6 +96,7 @@ impl Client {
         let own = Device {
             username,
             number: device,
+            lid_user: lid.as_deref().and_then(lid_user),
             lid: lid.map(String::into_boxed_str),
             push_name: push_name.clone().map(String::into_boxed_str),
         };
@@ -258,6 +262,9 @@ impl Client {
 
     /// The commit with this token is durable, or did not happen.
     pub fn on_committed(&mut self, token: u64, outcome: Result<Committed, CommitFailed>, cx: &mut Cx<'_>) {
+        if self.session.closed().is_some() {
+            return;
+        }
         if self.on_pre_keys_committed(token, outcome.is_ok(), cx) {
             return self.tell(cx);
         }
@@ -365,8 +372,8 @@ impl Client {
 
     /// Whether this is an address of our own account.
     pub(crate) fn is_own(&self, jid: &Jid) -> bool {
-        let by_lid = || self.device.lid.as_deref().and_then(|lid| lid.parse::<Jid>().ok());
-        jid.is_same_user(&self.own_jid()) || by_lid().is_some_and(|lid| jid.is_same_user(&lid))
+        let by_lid = self.device.lid_user.map(|user| Jid::new(user.to_string(), Server::Lid));
+        jid.is_same_user(&self.own_jid()) || by_lid.is_some_and(|lid| jid.is_same_user(&lid))
     }
 
     pub(crate) fn own_jid(&self) -> Jid {
@@ -404,6 +411,11 @@ impl Client {
 
 /// How long a logout waits for its confirmation before the connection is closed.
 pub const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The number that the user part of a LID is.
+pub(crate) fn lid_user(lid: &str) -> Option<u64> {
+    lid.parse::<Jid>().ok()?.user.parse().ok()
+}
 
 fn own_keys(keys: DeviceKeys) -> OwnKeys {
     let pair = SignalKeyPair::from_secret;

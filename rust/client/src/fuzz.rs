@@ -4,11 +4,7 @@
 //! operation: what the client sends decrypts in order and is well-formed, nothing is answered twice, the end is told
 //! once and last, and no timer stays due.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use runner_proto::{
     close_reason::CloseReason,
@@ -24,8 +20,8 @@ use runner_proto::{
 };
 
 use crate::{
-    Client, Command, CommitFailed, Committed, Config, Content, Cx, DeviceKeys, DeviceState, Effect, Event,
-    LoadFailed, RecordBytes, RecordKey, StoredRecord, TransportEnd, Write,
+    Client, Command, Config, Cx, DeviceKeys, DeviceState, Effect, Event, TransportEnd,
+    memory_store::{MemoryStore, Question},
 };
 
 /// 2026-01-01.
@@ -105,7 +101,7 @@ struct Run {
     scratch: Buffers,
     out: Vec<u8>,
     effects: Vec<Effect>,
-    store: Store,
+    store: MemoryStore,
     last_token: u64,
     is_told: bool,
 }
@@ -156,7 +152,7 @@ impl Run {
             scratch,
             out,
             effects,
-            store: Store::default(),
+            store: MemoryStore::default(),
             last_token: 0,
             is_told: false,
         }
@@ -200,12 +196,10 @@ impl Run {
             }
             Op::Due => self.run_due(),
             Op::Settle(is_ok) => {
-                let answers = if is_ok { self.store.answer() } else { self.store.fail() };
+                let answers =
+                    if is_ok { self.store.answer().into_iter().collect() } else { self.store.fail() };
                 for answer in answers {
-                    self.call(|client, cx| match answer {
-                        StoreAnswer::Committed(token, outcome) => client.on_committed(token, outcome, cx),
-                        StoreAnswer::Loaded(token, outcome) => client.on_loaded(token, outcome, cx),
-                    });
+                    self.call(|client, cx| answer.tell(client, cx));
                 }
             }
             Op::StoreStalled(stalled) => self.call(|client, cx| client.handle_store_stalled(stalled, cx)),
@@ -284,80 +278,6 @@ impl Run {
         }
         assert!(decoder.is_between_frames(), "a frame is never left unfinished");
         self.stream.clear();
-    }
-}
-
-/// A store in memory that answers in the order of asking, and when the input says so.
-#[derive(Debug, Default)]
-pub(crate) struct Store {
-    pub(crate) records: HashMap<RecordKey, RecordBytes>,
-    /// Messages by chat, sender and id: their content, or how often they failed.
-    pub(crate) inbox: HashMap<(String, String, String), Result<Vec<u8>, u32>>,
-    pub(crate) open: VecDeque<Question>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Question {
-    Commit(u64, Vec<Write>),
-    Load(u32, Vec<RecordKey>),
-}
-
-pub(crate) enum StoreAnswer {
-    Committed(u64, Result<Committed, CommitFailed>),
-    Loaded(u32, Result<Vec<Option<StoredRecord>>, LoadFailed>),
-}
-
-impl Store {
-    /// Answers the oldest question.
-    pub(crate) fn answer(&mut self) -> Vec<StoreAnswer> {
-        let answer = match self.open.pop_front() {
-            None => return Vec::new(),
-            Some(Question::Load(token, keys)) => {
-                let find = |key| {
-                    let value = self.records.get(key).cloned()?;
-                    Some(StoredRecord { value, is_imported: false })
-                };
-                StoreAnswer::Loaded(token, Ok(keys.iter().map(find).collect()))
-            }
-            Some(Question::Commit(token, writes)) => {
-                let attempts = writes.into_iter().map(|write| self.write(write)).max().unwrap_or(0);
-                StoreAnswer::Committed(token, Ok(Committed { attempts }))
-            }
-        };
-        vec![answer]
-    }
-
-    /// Fails everything that was asked.
-    pub(crate) fn fail(&mut self) -> Vec<StoreAnswer> {
-        let failed = self.open.drain(..).map(|question| match question {
-            Question::Load(token, _) => StoreAnswer::Loaded(token, Err(LoadFailed)),
-            Question::Commit(token, _) => StoreAnswer::Committed(token, Err(CommitFailed::Store)),
-        });
-        failed.collect()
-    }
-
-    fn write(&mut self, write: Write) -> u32 {
-        match write {
-            Write::PutRecord { key, value } => {
-                self.records.insert(key, value);
-            }
-            Write::RemoveRecord(key) => {
-                self.records.remove(&key);
-            }
-            Write::Inbox { chat, sender, message_id, content, .. } => {
-                let row = self.inbox.entry((chat, sender, message_id)).or_insert(Err(0));
-                match (&mut *row, content) {
-                    (Ok(_), _) => {}
-                    (Err(_), Content::Plain(bytes)) => *row = Ok(bytes),
-                    (Err(attempts), Content::Failed(_)) => {
-                        *attempts += 1;
-                        return *attempts;
-                    }
-                }
-            }
-            _ => {}
-        }
-        0
     }
 }
 

@@ -16,6 +16,8 @@ mod effect;
 pub mod fuzz;
 mod health;
 mod inbox;
+#[doc(hidden)]
+pub mod memory_store;
 mod pre_keys;
 mod protobuf;
 mod receive;

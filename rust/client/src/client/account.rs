@@ -8,7 +8,7 @@ use runner_proto::{
     time::Instant,
 };
 
-use super::{Client, LOGOUT_TIMEOUT, io};
+use super::{Client, LOGOUT_TIMEOUT, io, lid_user};
 use crate::{
     Cx, Effect, Event, Probe, Write, backlog,
     inbox::{Answer, Arrival, Counted, Owed},
@@ -73,9 +73,11 @@ impl Client {
         }
         let lid = success.attr("lid").map(|lid| lid.to_string()).filter(|lid| lid.len() <= MAX_LID);
         if let Some(lid) = lid.filter(|lid| self.device.lid.as_deref() != Some(lid)) {
-            self.device.lid = Some(lid.as_str().into());
+            self.device.lid_user = lid_user(&lid);
             writes.push(Write::Lid(lid));
         }
+        // Not needed again on this connection.
+        self.device.lid = None;
         commit(writes, effects);
 
         self.backlog.on_online(io.now, self.config.offline_timeout);

@@ -42,6 +42,7 @@ impl Client {
         outcome: Result<Vec<Option<StoredRecord>>, LoadFailed>,
         cx: &mut Cx<'_>,
     ) {
+        // After the end there is none.
         let Some((purpose, keys)) = self.receiver.take_load(token) else { return };
         let records = match (outcome, purpose) {
             (Ok(records), LoadFor::PreKeys) => return self.on_pre_keys_loaded(&keys, records, cx),
@@ -64,6 +65,9 @@ impl Client {
 
     /// The store's answer to [`Effect::LoadCiphertexts`]: place in the inbox, stanza, and when it came.
     pub fn on_ciphertexts(&mut self, outcome: Result<Vec<(u64, Vec<u8>, u64)>, LoadFailed>, cx: &mut Cx<'_>) {
+        if self.session.closed().is_some() {
+            return;
+        }
         // What cannot be read now is there on the next connection.
         self.receiver.on_past(outcome.unwrap_or_default());
         self.open_messages(cx);

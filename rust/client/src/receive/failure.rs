@@ -113,6 +113,7 @@ impl From<session::DecryptError> for Unread {
             E::TooFarAhead { .. } => Failure::TooFarAhead,
             E::NoSession => Failure::NoSession,
             E::BadMac => Failure::BadMac,
+            E::Padding => Failure::Malformed,
             E::UnknownPreKey { .. } => Failure::UnknownPreKey,
             E::UnknownSignedPreKey { .. } => Failure::UnknownSignedPreKey,
             E::Record(_) => Failure::Record,
@@ -128,6 +129,7 @@ impl From<group::DecryptError> for Unread {
             E::Wire(_) => Failure::Malformed,
             E::NoSenderKey { .. } => Failure::NoSenderKey,
             E::BadSignature => Failure::BadSignature,
+            E::Padding => Failure::Malformed,
             E::TooFarAhead { .. } => Failure::TooFarAhead,
             E::Record(_) => Failure::Record,
         })

@@ -4,7 +4,7 @@
 //! (the mapping says under which other name a session lies), so the caller asks until nothing is wanted.
 
 use runner_proto::{
-    jid::Jid,
+    jid::{Jid, Server},
     node::NodeRef,
 };
 use runner_signal::{
@@ -74,6 +74,9 @@ pub(super) enum Outcome {
 
 /// Takes a `<message>` apart.
 fn body(message: NodeRef<'_>) -> Body<'_> {
+    // Of anybody else, words that were not encrypted are the server's, whoever it says wrote them.
+    let is_newsletter =
+        message.attr("from").and_then(|from| from.to_jid()).is_some_and(|from| from.server == Server::Newsletter);
     let mut encs = Vec::new();
     let mut otherwise = Failure::Empty;
     for child in message.children() {
@@ -89,6 +92,7 @@ fn body(message: NodeRef<'_>) -> Body<'_> {
                 _ => Enc::Other,
             });
         } else if tag == "plaintext"
+            && is_newsletter
             && let Some(bytes) = child.bytes()
         {
             return Body::Plain(bytes);
