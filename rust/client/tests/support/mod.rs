@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod contact;
 pub mod peer;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -110,6 +111,8 @@ pub struct World {
     pub store: MemoryStore,
     /// Settle commits as soon as they are asked for. Records are read at once in any case.
     pub commits: Option<Result<(), CommitFailed>>,
+    /// What an earlier version has left in the store: place, stanza, time.
+    pub ciphertexts: VecDeque<(u64, Vec<u8>, u64)>,
     /// How the peer's bytes are cut on their way; 0: not at all.
     pub chunk: usize,
     seen: usize,
@@ -133,6 +136,7 @@ impl World {
             effects: Vec::new(),
             store: MemoryStore::default(),
             commits: Some(Ok(())),
+            ciphertexts: VecDeque::new(),
             chunk: 0,
             seen: 0,
             unsettled: VecDeque::new(),
@@ -196,6 +200,12 @@ impl World {
                     let (token, records) = (*token, self.store.load(keys));
                     self.call(|client, cx| client.on_loaded(token, Ok(records), cx));
                 }
+                Effect::LoadCiphertexts { after_seq, limit } => {
+                    let (after_seq, limit) = (*after_seq, *limit);
+                    let rows = self.ciphertexts.iter().filter(|(seq, ..)| *seq > after_seq).take(limit);
+                    let rows = rows.cloned().collect();
+                    self.call(|client, cx| client.on_ciphertexts(Ok(rows), cx));
+                }
                 Effect::Commit { token, writes } => self.unsettled.push_back((*token, writes.clone())),
                 _ => {}
             }
@@ -235,6 +245,12 @@ impl World {
             assert!(turns < 1_000_000, "a timer that is always due: {due:?} at {:?}", self.now);
         }
         self.now = until;
+    }
+
+    /// What was done is not looked at again.
+    pub fn forget_effects(&mut self) {
+        self.effects.clear();
+        self.seen = 0;
     }
 
     pub fn events(&self) -> impl Iterator<Item = &Event> {

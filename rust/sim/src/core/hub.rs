@@ -132,6 +132,7 @@ impl Hub {
         peer.handle_input(input, &mut self.world, cx);
         self.touch(id, cx);
         self.obey_orders(cx);
+        self.deliver(cx);
     }
 
     /// The client will send no more, although there may be bytes of it that were not read.
@@ -241,6 +242,7 @@ impl Hub {
         self.now = cx.now;
         let reply = self.obey(command, cx);
         self.obey_orders(cx);
+        self.deliver(cx);
         reply
     }
 
@@ -311,6 +313,7 @@ impl Hub {
             }
             Command::Refuse { seconds, mode, status } => Ok(self.refuse(seconds, mode, status, cx)),
             Command::Config(change) => self.configure(change, cx),
+            Command::Say(say) => self.say(&say, cx),
             Command::Reset => {
                 self.reset(cx.unix_ms);
                 Ok(json!({ "targets": self.peers.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))
@@ -328,6 +331,26 @@ impl Hub {
         self.world.refusing = Some(super::world::Refusing { mode, status, until: cx.now + time });
         let until = cx.unix_ms + u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         json!({ "mode": mode, "until": until })
+    }
+
+    /// Contacts write to every device of a target that this server knows, connected or not.
+    fn say(&mut self, say: &super::command::Say, cx: &mut Cx<'_>) -> Result<Value, String> {
+        let index = u64::from(say.contact);
+        let contact = (super::contact::FIRST_CONTACT + index, 0);
+        if !self.world.contacts.contains_key(&contact) {
+            return Err(format!("no contact {index}; there are {}", super::contact::CONTACTS));
+        }
+        let of_target = |device: &&super::world::DeviceId| say.target.names(device.0);
+        let mut devices: Vec<_> = self.world.accounts.keys().filter(of_target).copied().collect();
+        devices.sort_unstable();
+        let mut ids = Vec::new();
+        for n in 0..say.n.max(1) {
+            for &device in &devices {
+                let text = say.text.replace("{n}", &n.to_string());
+                ids.push(self.world.say(contact, device, &text, cx)?);
+            }
+        }
+        Ok(json!({ "targets": devices.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms, "ids": ids }))
     }
 
     fn configure(&mut self, change: serde_json::Map<String, Value>, cx: &Cx<'_>) -> Result<Value, String> {

@@ -5,7 +5,9 @@
 
 mod chain;
 mod command;
+mod contact;
 mod counters;
+mod directory;
 mod fleet;
 mod http;
 mod hub;
@@ -17,6 +19,7 @@ mod owed;
 mod peer;
 mod push;
 mod receive;
+mod relay;
 mod report;
 mod responder;
 mod route;
@@ -26,8 +29,9 @@ mod world;
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
     Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed, Push,
-    Refusal, Settings, Shape, Silence, Target,
+    Refusal, Say, Settings, Shape, Silence, Target,
 };
+pub use contact::{CONTACTS, FIRST_CONTACT};
 pub use counters::{Counters, Tally};
 pub use fleet::{DEVICE, FIRST_USERNAME, Fleet, Keys, lid_user};
 pub use hub::{Accept, Hub, Reply};

@@ -44,6 +44,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/relink"),
     ("POST", "/refuse"),
     ("POST", "/config"),
+    ("POST", "/say"),
     ("POST", "/quit"),
 ];
 
@@ -146,6 +147,7 @@ fn order(path: &str, body: &[u8]) -> Result<Command, RouteError> {
             }
         }
         "/config" => Command::Config(parse(body)?),
+        "/say" => Command::Say(parse(body)?),
         _ => Command::Quit,
     })
 }
