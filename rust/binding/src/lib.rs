@@ -8,6 +8,7 @@ mod config;
 mod engine;
 mod event;
 mod facts;
+mod message;
 mod noise;
 mod sim;
 mod stats;
@@ -23,6 +24,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     facts::register(m)?;
     engine::register(m)?;
     sim::register(m)?;
+    message::register(m)?;
     store::register(m)?;
     noise::register(m)?;
     wire::register(m)

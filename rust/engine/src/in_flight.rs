@@ -153,13 +153,13 @@ mod tests {
         let key = slab.insert(());
         let mut in_flight = InFlight::new();
         let device = in_flight.push_device(key, Instant::from_micros(1_000_000));
-        let commit = in_flight.push_question(key, commit(7), Instant::from_micros(2_000_000));
+        let committed = in_flight.push_question(key, commit(7), Instant::from_micros(2_000_000));
         let now = Instant::from_micros(4_000_000);
         assert_eq!(in_flight.oldest_age(now), Duration::from_secs(3));
         assert_eq!(in_flight.forget(device), Some(key));
         assert_eq!(in_flight.oldest_age(now), Duration::from_secs(2));
-        assert_eq!(in_flight.take_question(commit), Some((key, commit(7))));
+        assert_eq!(in_flight.take_question(committed), Some((key, commit(7))));
         assert_eq!(in_flight.oldest_age(now), Duration::ZERO);
-        assert_eq!(in_flight.take_question(commit), None);
+        assert_eq!(in_flight.take_question(committed), None);
     }
 }
