@@ -68,6 +68,28 @@ impl MemoryStore {
         failed.collect()
     }
 
+    /// Fails the commits that were asked for and answers the loads: those of a store that has failed and recovered
+    /// before its client learned of it.
+    pub fn fail_commits(&mut self) -> Vec<Answer> {
+        let open: Vec<_> = self.open.drain(..).collect();
+        open.into_iter()
+            .map(|question| match question {
+                Question::Load(token, keys) => Answer::Loaded(token, Ok(self.load(&keys))),
+                Question::Commit(token, _) => Answer::Committed(token, Err(CommitFailed::Store)),
+            })
+            .collect()
+    }
+
+    /// Refuses the commits that were asked for and leaves the loads.
+    pub fn refuse_commits(&mut self) -> Vec<Answer> {
+        let (commits, loads): (VecDeque<_>, VecDeque<_>) =
+            self.open.drain(..).partition(|question| matches!(question, Question::Commit(..)));
+        self.open = commits;
+        let refused = self.fail();
+        self.open = loads;
+        refused
+    }
+
     /// Records by their keys.
     #[must_use]
     pub fn load(&self, keys: &[RecordKey]) -> Vec<Option<StoredRecord>> {

@@ -18,8 +18,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
     pub(crate) wake: Condvar,
     pub(crate) completions: Mutex<Completions>,
-    /// Failures that `drain_completions` has told of.
-    pub(crate) told_failures: AtomicU64,
+    /// Failures that the maker of batches knows of.
+    pub(crate) known_failures: AtomicU64,
     pub(crate) notify: Mutex<Notify>,
     /// The second connection: readers do not wait for the writer's fsync, and cannot write.
     pub(crate) reader: Mutex<Option<Connection>>,
@@ -71,7 +71,7 @@ impl Shared {
             queue: Mutex::new(Queue::new(options)),
             wake: Condvar::new(),
             completions: Mutex::default(),
-            told_failures: AtomicU64::new(0),
+            known_failures: AtomicU64::new(0),
             notify: Mutex::new(notify),
             reader: Mutex::new(Some(reader)),
             meters: Meters::default(),
@@ -84,7 +84,7 @@ impl Shared {
         let mut queue = lock(&self.queue);
         // Values that a failed commit put back do not keep it awake: it sleeps until their next try.
         let slept = !queue.has_jobs();
-        queue.push(job, self.told_failures.load(Ordering::Acquire), Instant::now())?;
+        queue.push(job, self.known_failures.load(Ordering::Acquire), Instant::now())?;
         if slept || queue.group_is_full() {
             self.wake.notify_one();
         }
@@ -96,13 +96,12 @@ impl Shared {
         let failures = lock(&self.queue).failures;
         let mut all = lock(&self.completions);
         all.failures = failures;
-        if completions.is_empty() {
-            if all.waiting.is_empty() {
-                self.told_failures.store(failures, Ordering::Release);
-            }
+        all.waiting.extend(completions);
+        if all.waiting.is_empty() {
+            // A failure that concerns no batch.
+            self.known_failures.fetch_max(failures, Ordering::AcqRel);
             return;
         }
-        all.waiting.extend(completions);
         drop(all);
         let notify = Arc::clone(&lock(&self.notify));
         notify();

@@ -71,7 +71,8 @@ impl Store {
     /// Queues a batch; its completion comes in submit order. Never blocks.
     ///
     /// Batches are made on top of each other by one submitter, who learns of failures from
-    /// [`drain_completions`](Self::drain_completions): until it has drained one, its batches are refused (`behind`).
+    /// [`drain_completions`](Self::drain_completions): until it says that it knows of them
+    /// ([`know_failures`](Self::know_failures)), its batches are refused (`behind`).
     ///
     /// Errors: `queue_full`, `behind` or `closed`; nothing of the batch was taken and no completion will come.
     pub fn submit(&self, batch: Batch) -> Result<()> {
@@ -104,12 +105,19 @@ impl Store {
         self.inner.shared.push(job).map_err(|(_, error)| error)
     }
 
-    /// Appends what was completed since the last call, in submit order.
-    pub fn drain_completions(&self, into: &mut Vec<Completion>) {
+    /// Appends what was completed since the last call, in submit order. Returns how many transactions have failed by
+    /// then, for [`know_failures`](Self::know_failures).
+    pub fn drain_completions(&self, into: &mut Vec<Completion>) -> u64 {
         let shared = &self.inner.shared;
         let mut completions = lock(&shared.completions);
         into.append(&mut completions.waiting);
-        shared.told_failures.store(completions.failures, Ordering::Release);
+        completions.failures
+    }
+
+    /// Whoever makes batches has taken in everything up to these failures: what it submits from here on does not stand
+    /// on a change that failed.
+    pub fn know_failures(&self, failures: u64) {
+        self.inner.shared.known_failures.fetch_max(failures, Ordering::AcqRel);
     }
 
     /// Queues the policy state of a session (JSON); the newest wins, and is tried again until it is on disk.

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use peer::Peer;
 use runner_client::{
     Client, Command, CommitFailed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, Write,
-    memory_store::MemoryStore,
+    memory_store::{MemoryStore, Question},
 };
 use runner_proto::{
     cert::CachedServerKey,
@@ -111,6 +111,8 @@ pub struct World {
     pub store: MemoryStore,
     /// Settle commits as soon as they are asked for. Records are read at once in any case.
     pub commits: Option<Result<(), CommitFailed>>,
+    /// Ask `store` nothing: its questions stay open until the test answers or fails them.
+    pub is_manual: bool,
     /// What an earlier version has left in the store: place, stanza, time.
     pub ciphertexts: VecDeque<(u64, Vec<u8>, u64)>,
     /// How the peer's bytes are cut on their way; 0: not at all.
@@ -136,6 +138,7 @@ impl World {
             effects: Vec::new(),
             store: MemoryStore::default(),
             commits: Some(Ok(())),
+            is_manual: false,
             ciphertexts: VecDeque::new(),
             chunk: 0,
             seen: 0,
@@ -196,6 +199,12 @@ impl World {
         while let Some(effect) = self.effects.get(self.seen) {
             self.seen += 1;
             match effect {
+                Effect::Load { token, keys } if self.is_manual => {
+                    self.store.open.push_back(Question::Load(*token, keys.clone()));
+                }
+                Effect::Commit { token, writes } if self.is_manual => {
+                    self.store.open.push_back(Question::Commit(*token, writes.clone()));
+                }
                 Effect::Load { token, keys } => {
                     let (token, records) = (*token, self.store.load(keys));
                     self.call(|client, cx| client.on_loaded(token, Ok(records), cx));
@@ -245,6 +254,29 @@ impl World {
             assert!(turns < 1_000_000, "a timer that is always due: {due:?} at {:?}", self.now);
         }
         self.now = until;
+    }
+
+    /// The store answers its oldest question.
+    pub fn answer(&mut self) -> bool {
+        let answer = self.store.answer();
+        let is_some = answer.is_some();
+        answer.into_iter().for_each(|answer| self.call(|client, cx| answer.tell(client, cx)));
+        self.exchange();
+        is_some
+    }
+
+    /// The store fails all its questions, or the commits among them.
+    pub fn fail(&mut self, only_commits: bool) {
+        let answers = if only_commits { self.store.fail_commits() } else { self.store.fail() };
+        for answer in answers {
+            self.call(|client, cx| answer.tell(client, cx));
+        }
+        // What the client has made while it was told stands on what failed, and is refused.
+        self.settle();
+        for answer in self.store.refuse_commits() {
+            self.call(|client, cx| answer.tell(client, cx));
+        }
+        self.exchange();
     }
 
     /// What was done is not looked at again.

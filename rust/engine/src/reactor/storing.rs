@@ -27,7 +27,7 @@ enum Answered {
 impl Reactor {
     pub(super) fn take_completions(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.store.drain_completions(&mut completions);
+        let failures = self.store.drain_completions(&mut completions);
         for completion in completions.drain(..) {
             match completion {
                 Completion::Committed { token, applied } => {
@@ -66,6 +66,8 @@ impl Reactor {
                 }
             }
         }
+        // Not earlier: a client that is told of a load first may make a commit on top of one whose failure comes next.
+        self.store.know_failures(failures);
         self.pass_on_refusals();
         self.completions = completions;
     }

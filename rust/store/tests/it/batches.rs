@@ -69,7 +69,7 @@ fn one_group_is_one_commit_and_one_signal() {
     release.send(()).unwrap();
     assert_eq!(is_in.recv_timeout(PATIENCE), Ok(2));
     let mut completions = Vec::new();
-    first.store.drain_completions(&mut completions);
+    first.store.know_failures(first.store.drain_completions(&mut completions));
     assert_eq!(completions.len(), 101, "all hundred came with one signal");
     assert_eq!(first.store.health().commits_total - commits_before, 2);
     assert_eq!(first.store.health().queued, 0);
@@ -102,7 +102,7 @@ fn failed_commit_takes_down_all_that_was_queued_behind_it_and_then_work_goes_on(
     is_in.recv_timeout(PATIENCE).unwrap();
 
     let mut completions = Vec::new();
-    store.drain_completions(&mut completions);
+    store.know_failures(store.drain_completions(&mut completions));
     let outcomes: Vec<_> = completions
         .iter()
         .map(|c| match c {
@@ -257,13 +257,13 @@ fn recovery_is_told_once_when_a_message_fits_again_and_by_nothing_less() {
     assert_eq!(open.store.done(&[first]), Ok(1));
     assert!(open.store.health().disk_full, "a confirmation is no message");
     let mut completions = Vec::new();
-    open.store.drain_completions(&mut completions);
+    open.store.know_failures(open.store.drain_completions(&mut completions));
     assert_eq!(completions, [], "still full");
     dir.sqlite().execute("DELETE FROM inbox", []).unwrap();
     open.wait_recovered();
     assert!(!open.store.health().disk_full);
     open.commit(large(stored as u64)).unwrap();
-    open.store.drain_completions(&mut completions);
+    open.store.know_failures(open.store.drain_completions(&mut completions));
     assert_eq!(completions, [], "told once");
 }
 

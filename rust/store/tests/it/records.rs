@@ -72,13 +72,15 @@ fn a_batch_made_in_ignorance_of_a_failure_is_refused() {
     poison(&dir);
     open.store.submit(batch(1, "s0", vec![put("x", b"1"), message("poison")])).unwrap();
     // The store has failed it, and this thread has not looked.
-    assert!(!open.store.flush(crate::support::PATIENCE) || open.store.health().failed_total == 1);
-    while open.store.health().failed_total == 0 {
-        std::thread::yield_now();
-    }
+    open.wait_failed();
     let refused = open.store.submit(batch(2, "s0", vec![put("x", b"2")])).map_err(|error| error.kind);
     assert_eq!(refused, Err(ErrorKind::Behind));
-    open.wait(1);
+    let mut told = Vec::new();
+    let known = open.store.drain_completions(&mut told);
+    assert!(matches!(told[..], [Completion::Failed { token: 1, .. }]));
+    // Whoever has drained the failure has not passed it on yet.
+    assert_eq!(open.store.submit(batch(2, "s0", vec![])).map_err(|error| error.kind), Err(ErrorKind::Behind));
+    open.store.know_failures(known);
     assert!(open.store.submit(batch(3, "s0", vec![put("x", b"3")])).is_ok());
     open.wait(1);
     assert_eq!(open.records("s0", &["x"]), [own(b"3")]);

@@ -105,7 +105,7 @@ impl Open {
         let mut completions = Vec::new();
         while completions.len() < n {
             self.ready.recv_timeout(PATIENCE).expect("the store answers");
-            self.store.drain_completions(&mut completions);
+            self.store.know_failures(self.store.drain_completions(&mut completions));
             completions.retain(|completion| *completion != Completion::Recovered);
         }
         assert_eq!(completions.len(), n, "one completion for each submit");
@@ -127,8 +127,14 @@ impl Open {
         let mut completions = Vec::new();
         while !completions.contains(&Completion::Recovered) {
             self.ready.recv_timeout(PATIENCE).expect("the store recovers");
-            self.store.drain_completions(&mut completions);
+            self.store.know_failures(self.store.drain_completions(&mut completions));
         }
+    }
+
+    /// Waits until something is completed, and does not look at it.
+    pub(crate) fn wait_failed(&self) {
+        self.ready.recv_timeout(PATIENCE).expect("the store answers");
+        assert_eq!(self.store.health().failed_total, 1);
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
@@ -202,7 +208,7 @@ impl Open {
     pub(crate) fn wait_some(&self) -> u64 {
         self.ready.recv_timeout(PATIENCE).expect("the store answers");
         let mut completions = Vec::new();
-        self.store.drain_completions(&mut completions);
+        self.store.know_failures(self.store.drain_completions(&mut completions));
         completions.len() as u64
     }
 }
