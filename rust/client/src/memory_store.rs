@@ -68,10 +68,12 @@ impl MemoryStore {
         failed.collect()
     }
 
-    /// Fails the commits that were asked for and answers the loads: those of a store that has failed and recovered
-    /// before its client learned of it.
+    /// Fails the commits that were asked for and answers the loads between them, as a store does that has failed and
+    /// recovered before its client learned of it. Loads behind the last commit stay open.
     pub fn fail_commits(&mut self) -> Vec<Answer> {
-        let open: Vec<_> = self.open.drain(..).collect();
+        let is_commit = |question: &Question| matches!(question, Question::Commit(..));
+        let end = self.open.iter().rposition(is_commit).map_or(0, |last| last + 1);
+        let open: Vec<_> = self.open.drain(..end).collect();
         open.into_iter()
             .map(|question| match question {
                 Question::Load(token, keys) => Answer::Loaded(token, Ok(self.load(&keys))),

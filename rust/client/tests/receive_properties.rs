@@ -195,7 +195,7 @@ fn a_message_behind_a_failed_commit_does_not_use_up_the_one_that_failed() {
     use Op::{Answer, Fail, Give, Reconnect, Say};
     let mut ops = vec![Say(0), Give];
     ops.extend(vec![Answer; 9]);
-    ops.extend([Say(0), Give, Answer, Answer, Say(1), Give, Say(0), Give]);
+    ops.extend([Say(0), Give, Answer, Say(1), Give, Say(0), Give]);
     ops.push(Fail { only_commits: true });
     ops.extend(vec![Answer; 9]);
     ops.push(Reconnect);
