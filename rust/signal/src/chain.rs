@@ -115,6 +115,15 @@ impl Receiving {
         true
     }
 
+    /// Adds seeds that another program kept of this chain, in any order; those that make no sense are left out.
+    pub(crate) fn add_skipped(&mut self, skipped: Vec<Skipped>) {
+        let oldest = self.next.saturating_sub(MAX_JUMP);
+        let in_reach = oldest..self.next;
+        self.skipped.extend(skipped.into_iter().filter(|one| in_reach.contains(&one.index)));
+        self.skipped.sort_by_key(|one| one.index);
+        self.skipped.dedup_by_key(|one| one.index);
+    }
+
     /// Drops up to `excess` of the oldest skipped seeds; returns how many are still to be dropped elsewhere.
     pub(crate) fn drop_oldest(&mut self, excess: usize) -> usize {
         let here = excess.min(self.skipped.len());

@@ -19,6 +19,7 @@
 //! Written from the public specifications (X3DH, Double Ratchet, XEdDSA, RFC 7748, RFC 5869, RFC 2104) and from
 //! docs/protocol.md, "Signal"; see docs/decisions/0013-signal-clean-room.md.
 
+pub mod baileys;
 mod chain;
 mod cipher;
 pub mod group;

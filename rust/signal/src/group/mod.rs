@@ -2,7 +2,7 @@
 //!
 //! A sender-key record is of one device in one group: a peer's, with which we read, or our own, with which we write.
 
-mod keys;
+pub(crate) mod keys;
 mod lease;
 
 pub use lease::{Lease, Leased, lease};

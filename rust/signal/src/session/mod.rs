@@ -4,8 +4,8 @@
 //! goes on with an older one until it has heard of the newer, and when both sides begin at once each does.
 
 mod lease;
-mod sessions;
-mod state;
+pub(crate) mod sessions;
+pub(crate) mod state;
 
 pub use lease::{Lease, Leased, lease};
 

@@ -194,17 +194,24 @@ impl State {
         Ok(())
     }
 
-    /// The key and the chain to send with, made first if need be. `None`: the session may not or cannot send.
-    pub(crate) fn sending(&mut self, random: &mut Random<'_>) -> Option<(&KeyPair, &mut ChainKey)> {
-        if self.is_retired {
-            return None;
-        }
+    /// The sending half of a turn of the ratchet, if it is due. `None`: the peer's key is of small order, which no key
+    /// that a message was opened by is.
+    pub(crate) fn step(&mut self, random: &mut Random<'_>) -> Option<()> {
         if matches!(self.sending, Sending::Step) {
             let ratchet = KeyPair::generate(random);
             let (root, chain) = kdf::ratchet(&self.root, &ratchet.secret().agree(&self.remote_ratchet)?);
             self.root = root;
             self.sending = Sending::Chain { ratchet, chain };
         }
+        Some(())
+    }
+
+    /// The key and the chain to send with, made first if need be. `None`: the session may not or cannot send.
+    pub(crate) fn sending(&mut self, random: &mut Random<'_>) -> Option<(&KeyPair, &mut ChainKey)> {
+        if self.is_retired {
+            return None;
+        }
+        self.step(random)?;
         match &mut self.sending {
             Sending::Chain { ratchet, chain } => Some((ratchet, chain)),
             Sending::Step => None,
