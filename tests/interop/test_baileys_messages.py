@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner.sim import Simulator
+from runner.wire import Node, decode_node
 from support.control import Control
 from support.processes import BAILEYS
 from support.receiver import Receiver, texts
@@ -70,3 +71,38 @@ def test_what_baileys_wrote_while_we_were_away_is_read_later(tmp_path: Path) -> 
             rows = receiver.take(25)
             assert texts(rows) == [tuple(pair) for pair in before["sent"] + away["sent"]]
             Control(simulator.control).wait_stats(relayedReceipts=25)
+
+
+@pytest.mark.pain(3, 4, 11)
+def test_a_device_taken_over_from_baileys_goes_on_reading_where_it_stopped(tmp_path: Path) -> None:
+    with Simulator(sessions=2, directory=str(tmp_path / "sim")) as simulator:
+        info = json.dumps(simulator.client.info())
+        command = ["node", "sim_conversation.mjs", info, "--rounds", "5", "--count", "50"]
+        with subprocess.Popen(
+            command, cwd=BAILEYS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as conversation:
+            assert conversation.stdin is not None
+            assert conversation.stdout is not None
+            taken = json.loads(conversation.stdout.readline())
+            assert taken["read"] == [f"to {n}" for n in range(5)]
+            directory = Path(taken["directory"])
+            with Receiver(
+                tmp_path / "store.db", simulator, [directory.name], credentials=directory.parent
+            ) as receiver:
+                receiver.open()
+                conversation.stdin.write("\n")
+                conversation.stdin.flush()
+                told = json.loads(conversation.stdout.readline())
+                rows = receiver.take(50)
+            assert conversation.wait(30) == 0
+    assert texts(rows) == [tuple(pair) for pair in told["sent"]]
+    kinds = {child.attrs["type"] for row in rows for child in encs(row.stanza)}
+    assert kinds == {"msg"}, "the session that Baileys had goes on"
+    assert told["retries"] == 0
+
+
+def encs(stanza: bytes) -> list[Node]:
+    """The `<enc>` of a kept stanza."""
+    content = decode_node(stanza).content
+    assert isinstance(content, list)
+    return [child for child in content if child.tag == "enc"]

@@ -22,11 +22,15 @@ PATIENCE_S = 60.0
 class Receiver:
     """Some devices of the simulator's fleet, connected; ends with its store closed."""
 
-    def __init__(self, path: Path, simulator: Simulator, names: list[str]) -> None:
+    def __init__(
+        self, path: Path, simulator: Simulator, names: list[str], credentials: Path | None = None
+    ) -> None:
+        """`credentials` is the folder with the devices' directories, when it is not the simulator's."""
         self.store = _core.Store(str(path))
         self.names = names
         known = {row.session_id for row in self.store.sessions()}
-        wanted = [(name, Path(simulator.credentials) / name) for name in names if name not in known]
+        folder = credentials or Path(simulator.credentials)
+        wanted = [(name, folder / name) for name in names if name not in known]
         for _, _, outcome in Intake(self.store).take_over_all(wanted):
             assert isinstance(outcome, tuple), outcome
         root_key = bytes.fromhex(simulator.root_key_hex)

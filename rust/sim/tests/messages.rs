@@ -130,3 +130,15 @@ fn a_contact_writes_to_who_never_logged_in() {
     }
     assert!(FIRST_CONTACT > Fleet::username(u32::from(u16::MAX)));
 }
+
+#[test]
+fn contacts_chat_by_themselves_at_their_rate_with_whoever_is_connected() {
+    let mut pair = Pair::new(3);
+    let link = pair.online();
+    pair.order("/chatter", &json!({ "perMinute": 30 }));
+    pair.advance(Duration::from_secs(60));
+    assert_eq!(texts(&pair, link).len(), 30);
+    pair.order("/chatter", &json!({ "perMinute": 0 }));
+    pair.advance(Duration::from_secs(60));
+    assert_eq!(pair.read("/stats")["contactMessages"], 30);
+}

@@ -1,6 +1,9 @@
 //! Records that another program wrote, as Baileys' files have them, in our own form.
+//!
+//! A record that cannot be read is as good as none: what was made with it cannot be read either, and its sender is asked
+//! again. It stays in the store until one of ours takes its place.
 
-use runner_signal::{KeyPair, PreKey};
+use runner_signal::baileys;
 
 use crate::record::{RecordBytes, RecordKey, RecordKind, StoredRecord};
 
@@ -9,25 +12,16 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
     if !stored.is_imported {
         return Some(stored.value);
     }
-    let imported = stored.value.expose();
-    match key.kind {
-        RecordKind::LidMapping => Some(stored.value),
-        RecordKind::PreKey => pre_key(&key.id, imported),
-        _ => None,
-    }
-}
-
-fn pre_key(id: &str, imported: &[u8]) -> Option<RecordBytes> {
-    let id = id.parse().ok()?;
-    let json: serde_json::Value = serde_json::from_slice(imported).ok()?;
-    let secret = buffer(json.get("private")?)?;
-    let key = PreKey { id, pair: KeyPair::from_secret(secret.try_into().ok()?) };
-    Some(key.to_record().into_bytes().into())
-}
-
-/// Bytes as Baileys' `BufferJSON` writes them.
-fn buffer(value: &serde_json::Value) -> Option<Vec<u8>> {
-    use base64::Engine as _;
-    let data = value.get("data")?.as_str()?;
-    base64::engine::general_purpose::STANDARD.decode(data).ok()
+    let json = stored.value.expose();
+    let record = match key.kind {
+        // Both programs keep it in the same form.
+        RecordKind::LidMapping => return Some(stored.value),
+        RecordKind::Session => baileys::session_record(json).ok()?.record,
+        RecordKind::SenderKey => baileys::sender_key_record(json).ok()?.record,
+        RecordKind::PreKey => baileys::pre_key_record(key.id.parse().ok()?, json).ok()?,
+        RecordKind::Identity => baileys::identity_record(json).ok()?,
+        // Only we have these.
+        RecordKind::SignedPreKey | RecordKind::PreKeyIds => return None,
+    };
+    Some(record.into_bytes().into())
 }

@@ -163,6 +163,14 @@ impl Default for Say {
     }
 }
 
+/// Contacts write by themselves.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Chatter {
+    /// Messages a minute over all clients; 0: none.
+    pub per_minute: f64,
+}
+
 /// What is wrong with what the server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -410,6 +418,7 @@ impl Default for Push {
 pub enum Command {
     Info,
     Say(Say),
+    Chatter(Chatter),
     Stats,
     Sessions,
     Devices,

@@ -50,6 +50,8 @@ pub struct Hub {
     quitting: bool,
     /// The driver's clock at the last call: listening is judged by it.
     now: Instant,
+    /// How often contacts write by themselves, and when next.
+    pub(super) chatter: Option<(Duration, Instant)>,
 }
 
 impl Hub {
@@ -67,6 +69,7 @@ impl Hub {
             info,
             quitting: false,
             now: Instant::default(),
+            chatter: None,
         }
     }
 
@@ -176,7 +179,8 @@ impl Hub {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let job = self.jobs.iter().map(PushJob::wake_at).min();
         let listen = self.world.refusing.map(|refusing| refusing.until).filter(|until| *until > self.now);
-        timer.into_iter().chain(job).chain(listen).min()
+        let chatter = self.chatter.map(|(_, at)| at);
+        timer.into_iter().chain(job).chain(listen).chain(chatter).min()
     }
 
     /// Does what is due.
@@ -194,6 +198,8 @@ impl Hub {
             self.touch(id, cx);
         }
         self.obey_orders(cx);
+        self.chat(cx);
+        self.deliver(cx);
         self.run_jobs(cx);
     }
 
@@ -314,6 +320,7 @@ impl Hub {
             Command::Refuse { seconds, mode, status } => Ok(self.refuse(seconds, mode, status, cx)),
             Command::Config(change) => self.configure(change, cx),
             Command::Say(say) => self.say(&say, cx),
+            Command::Chatter(chatter) => Ok(self.set_chatter(chatter, cx)),
             Command::Reset => {
                 self.reset(cx.unix_ms);
                 Ok(json!({ "targets": self.peers.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))
@@ -331,26 +338,6 @@ impl Hub {
         self.world.refusing = Some(super::world::Refusing { mode, status, until: cx.now + time });
         let until = cx.unix_ms + u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         json!({ "mode": mode, "until": until })
-    }
-
-    /// Contacts write to every device of a target that this server knows, connected or not.
-    fn say(&mut self, say: &super::command::Say, cx: &mut Cx<'_>) -> Result<Value, String> {
-        let index = u64::from(say.contact);
-        let contact = (super::contact::FIRST_CONTACT + index, 0);
-        if !self.world.contacts.contains_key(&contact) {
-            return Err(format!("no contact {index}; there are {}", super::contact::CONTACTS));
-        }
-        let of_target = |device: &&super::world::DeviceId| say.target.names(device.0);
-        let mut devices: Vec<_> = self.world.accounts.keys().filter(of_target).copied().collect();
-        devices.sort_unstable();
-        let mut ids = Vec::new();
-        for n in 0..say.n.max(1) {
-            for &device in &devices {
-                let text = say.text.replace("{n}", &n.to_string());
-                ids.push(self.world.say(contact, device, &text, cx)?);
-            }
-        }
-        Ok(json!({ "targets": devices.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms, "ids": ids }))
     }
 
     fn configure(&mut self, change: serde_json::Map<String, Value>, cx: &Cx<'_>) -> Result<Value, String> {

@@ -4,6 +4,7 @@
 //! driver of `python -m runner sim` is in `server`; tests drive the hub with a clock that they turn by hand.
 
 mod chain;
+mod chatter;
 mod command;
 mod contact;
 mod counters;
@@ -28,7 +29,7 @@ mod world;
 
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
-    Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed, Push,
+    Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed, Push,
     Refusal, Say, Settings, Shape, Silence, Target,
 };
 pub use contact::{CONTACTS, FIRST_CONTACT};

@@ -45,6 +45,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/refuse"),
     ("POST", "/config"),
     ("POST", "/say"),
+    ("POST", "/chatter"),
     ("POST", "/quit"),
 ];
 
@@ -148,6 +149,7 @@ fn order(path: &str, body: &[u8]) -> Result<Command, RouteError> {
         }
         "/config" => Command::Config(parse(body)?),
         "/say" => Command::Say(parse(body)?),
+        "/chatter" => Command::Chatter(parse(body)?),
         _ => Command::Quit,
     })
 }

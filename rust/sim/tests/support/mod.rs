@@ -139,9 +139,13 @@ impl Pair {
     /// The records that the credentials of the fleet come with, as they are imported.
     fn store(username: u64) -> MemoryStore {
         let index = u32::try_from(username - Fleet::username(0)).expect("a device of the fleet");
-        let secret = Fleet::new(SEED, index + 1).keys("pre-key 1", index).secret;
-        let data = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
-        let json = serde_json::json!({ "private": { "type": "Buffer", "data": data } }).to_string();
+        let pair = Fleet::new(SEED, index + 1).keys("pre-key 1", index);
+        let buffer = |bytes: &[u8]| {
+            let data = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+            serde_json::json!({ "type": "Buffer", "data": data })
+        };
+        let json = serde_json::json!({ "private": buffer(&pair.secret), "public": buffer(&pair.public) });
+        let json = json.to_string();
         let key = RecordKey { kind: RecordKind::PreKey, id: "1".to_owned() };
         let mut store = MemoryStore::default();
         store.records.insert(key, (json.into_bytes().into(), true));
