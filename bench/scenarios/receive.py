@@ -4,8 +4,9 @@
 
 `counters`: `ib` is the simplest stanza and asks for no answer; `receipt` is answered with an ack, as the
 protocol demands, and counts when the simulator has the last ack. `consumer`: a `<message>` is committed,
-answered, taken from the store by Python and confirmed with `done`; it counts when `done` has returned. `message` is
-a newsletter's, which nobody encrypts; `encrypted` is a contact's text, decrypted with its session's records.
+answered, taken from the store by Python and confirmed with `done`; it counts when `done` has returned.
+`message` is a newsletter's, which nobody encrypts; `encrypted` is a contact's text, decrypted with its
+session's records.
 
 The simulator pushes as fast as the sockets take it (`--rate`: so many a second) and shares the cores with
 what is measured. So each row has the wall rate, the rate for each CPU second of the I/O thread and of the
@@ -173,7 +174,7 @@ async def say(it: Bare, each: int) -> None:
 
 
 async def to_consumer(it: Bare, n: int, template: str, rate: float) -> dict[str, Any]:
-    """`n` messages over all sessions, committed, taken and confirmed; `encrypted` ones are decrypted first."""
+    """`n` messages over all sessions, committed, taken, confirmed; `encrypted` ones are decrypted first."""
     each = max(1, n // len(it.users))
     n = each * len(it.users)
     consumer = Consumer(it)

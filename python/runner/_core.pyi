@@ -48,8 +48,8 @@ class StoredSession:
 class InboxMessage:
     """One inbound `<message>` as it was committed, not yet confirmed by `done`.
 
-    It has a `content`, or a `failure` that says why not. A message that could not be read is given once; when its
-    sender has sent it again and it was read, it is given anew, with a higher `seq`.
+    It has a `content`, or a `failure` that says why not. A message that could not be read is given once;
+    when its sender has sent it again and it was read, it is given anew, with a higher `seq`.
     """
 
     @property
@@ -64,8 +64,10 @@ class InboxMessage:
     def message_id(self) -> str: ...
     @property
     def stanza(self) -> bytes:
-        """The stanza, flag byte in front; `runner.wire.decode_node` reads it. Its `<enc>` are empty when there is a
-        `content`, else they hold their ciphertexts."""
+        """The stanza, flag byte in front; `runner.wire.decode_node` reads it.
+
+        Its `<enc>` are empty when there is a `content`, else they hold their ciphertexts.
+        """
     @property
     def content(self) -> bytes | None:
         """The serialized `Message` (a protobuf), decrypted and without padding; `MessageView` reads it."""
@@ -74,11 +76,12 @@ class InboxMessage:
         """What the content is, a kind of `MessageView`; None without content."""
     @property
     def failure(self) -> str | None:
-        """Why there is no content, None when there is: no_session, bad_mac, unknown_pre_key, unknown_signed_pre_key,
-        too_far_ahead, no_sender_key, bad_signature, malformed, record, bad_padding, unsupported, unavailable, empty.
+        """Why there is no content; None when there is.
 
-        Of the first nine the sender is asked again. Both None: an earlier version kept it; it is decrypted at the
-        session's next login.
+        no_session, bad_mac, unknown_pre_key, unknown_signed_pre_key, too_far_ahead, no_sender_key,
+        bad_signature, malformed, record: the sender is asked again. bad_padding, unsupported, unavailable,
+        empty: it is not. With content and failure both None an earlier version kept it; it is decrypted at
+        the session's next login.
         """
     @property
     def received_unix_ms(self) -> int: ...
@@ -87,9 +90,9 @@ class InboxMessage:
 class MessageView:
     """What is in a message, its wrappers taken off (ephemeral, view once, edited, sent by an own other device).
 
-    kinds: text, image, video, audio, document, sticker, contact, contacts, location, live_location, reaction, edit,
-    revoke, poll, poll_vote, choice (a button or a row of a list), group_invite, protocol (between devices: key
-    shares, history), key_distribution, unknown (read the bytes).
+    kinds: text, image, video, audio, document, sticker, contact, contacts, location, live_location,
+    reaction, edit, revoke, poll, poll_vote, choice (a button or a row of a list), group_invite, protocol
+    (between devices: key shares, history), key_distribution, unknown (read the bytes).
     """
 
     def __new__(cls, content: bytes) -> MessageView:
@@ -292,7 +295,7 @@ class Store:
         Errors: StoreError (disk_full, io, closed): the transaction failed, and none was taken.
         """
     def signal_keys(self, session_id: str) -> list[tuple[str, str, bytes]]:
-        """The Signal keys of a session that are still as they were imported: used by nobody since. Blocking."""
+        """The Signal keys of a session that are as they were imported: used by nobody since. Blocking."""
     def archive(self, session_id: str, reason: str) -> None:
         """Mark the credentials as logged out; they are kept. Blocking."""
     def unarchive(self, session_id: str) -> None:
@@ -320,8 +323,8 @@ class Event:
     detail, expire_s;
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
-    (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity key is
-    another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path` (a
+    (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
+    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path` (a
     dial that
     reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
     wait),

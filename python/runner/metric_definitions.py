@@ -80,7 +80,8 @@ def _per_session() -> list[Definition]:
             "messagesProcessed",
             "messages",
             _EVER,
-            "inbound messages decrypted (or never encrypted: newsletters), committed to the store and answered",
+            "inbound messages decrypted (or never encrypted: newsletters), committed to the store and "
+            "answered",
         ),
         row("messagesPerMinute", "messages/min", "60 s", "the gain of messagesProcessed"),
         row(
@@ -242,7 +243,9 @@ def _fleet() -> list[Definition]:
         ),
         total("closes_total", "ended connections by reason", "reason", panel="Dials and closes"),
         total("reconnects_total", "logins after a session's first", panel="Reconnects"),
-        total("messages_received_total", "inbound messages decrypted, committed and answered", panel="Messages"),
+        total(
+            "messages_received_total", "inbound messages decrypted, committed and answered", panel="Messages"
+        ),
         total("frames_received_total", "frames received"),
         total("frames_sent_total", "frames sent"),
         total("bytes_received_total", "bytes received in frames", panel="Traffic", unit="bytes"),

@@ -1,4 +1,4 @@
-"""A store and an engine in this process, and the simulator that they talk to: for tests of what is received."""
+"""A store and an engine in this process, and the simulator they talk to: for tests of what is received."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ class Receiver:
         for _, _, outcome in Intake(self.store).take_over_all(wanted):
             assert isinstance(outcome, tuple), outcome
         root_key = bytes.fromhex(simulator.root_key_hex)
-        self.engine = _core.Engine(
-            self.store, _core.EngineConfig(endpoint=simulator.url, root_key=root_key)
-        )
+        self.engine = _core.Engine(self.store, _core.EngineConfig(endpoint=simulator.url, root_key=root_key))
         self.events: list[_core.Event] = []
 
     def __enter__(self) -> Self:

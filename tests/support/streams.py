@@ -24,9 +24,9 @@ AT_ONCE = 10
 def kills_in_a_stream(
     directory: Path, simulator: SimulatorProcess, messages: int, kills: int, settings: dict[str, str]
 ) -> Figures:
-    """`kill -9` at random points while a contact writes: each message is read once, in order, and none asked for again.
+    """`kill -9` at random points while a contact writes: each message is read once, in order, at first try.
 
-    A message key that was used twice, or used up without its message, would show as a message that cannot be read.
+    A message key that was used twice, or used up without its message, would show as one that cannot be read.
     """
     control = Control(simulator.control)
     before = control.stats()

@@ -21,8 +21,8 @@ use runner_proto::{
 use runner_signal::{Identity as SignalIdentity, KeyPair as SignalKeyPair, SignedPreKey};
 
 use crate::{
-    Command, CommitFailed, Committed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, TransportEnd,
-    Write,
+    Command, CommitFailed, Committed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe,
+    TransportEnd, Write,
     backlog::Backlog,
     health::Health,
     inbox::{Answer, Arrival, Inbox, Settled},
@@ -363,8 +363,7 @@ impl Client {
     }
 
     pub(crate) fn count_unanswered(&mut self) {
-        let (unanswered, oldest) =
-            (self.unanswered(), self.oldest_unanswered().map(Arrival::since).min());
+        let (unanswered, oldest) = (self.unanswered(), self.oldest_unanswered().map(Arrival::since).min());
         let counters = self.session.counters_mut();
         counters.unanswered = unanswered;
         counters.oldest_unanswered = oldest;

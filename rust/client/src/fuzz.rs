@@ -4,7 +4,11 @@
 //! operation: what the client sends decrypts in order and is well-formed, nothing is answered twice, the end is told
 //! once and last, and no timer stays due.
 
+mod messages;
+
 use std::{sync::Arc, time::Duration};
+
+pub use messages::message_ops;
 
 use runner_proto::{
     close_reason::CloseReason,
@@ -109,29 +113,9 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let now = Instant::from_micros(1);
-        let device = DeviceState {
-            noise: KeyPair::from_secret([3; 32]),
-            username: 15_550_001_111,
-            device: 3,
-            lid: None,
-            push_name: Some("fuzz".to_owned()),
-            routing_info: None,
-            server_key: None,
-            keys: DeviceKeys {
-                registration_id: 7,
-                identity_secret: [4; 32],
-                signed_pre_key_id: 1,
-                signed_pre_key_secret: [5; 32],
-                signed_pre_key_signature: [6; 64],
-                account: None,
-            },
-            has_ciphertexts: false,
-            version: [2, 3000, 1],
-            counters: Counters::default(),
-        };
         let (mut entropy, mut scratch) = (Steps(0), Buffers::new());
         let (mut out, mut effects) = (Vec::new(), Vec::new());
-        let client = Client::new(Arc::new(Config::default()), device, now).opened(
+        let client = Client::new(Arc::new(Config::default()), device(), now).opened(
             Transport::new(TO_SERVER, TO_CLIENT),
             &mut Cx {
                 now,
@@ -227,13 +211,7 @@ impl Run {
     }
 
     fn frame(&mut self, plain: &[u8]) -> Vec<u8> {
-        let mut sealed = plain.to_vec();
-        self.server.seal(&mut sealed, 0).expect("a fresh key");
-        let mut framed = Vec::new();
-        frame::write(&mut framed, &sealed).expect("short");
-        let mut bytes = Vec::new();
-        ws::write_message(&mut bytes, Opcode::Binary, &framed, None);
-        bytes
+        sealed(&mut self.server, plain)
     }
 
     fn check(&mut self) {
@@ -279,6 +257,44 @@ impl Run {
         assert!(decoder.is_between_frames(), "a frame is never left unfinished");
         self.stream.clear();
     }
+}
+
+/// The device that is fuzzed.
+fn device() -> DeviceState {
+    let identity = runner_signal::Identity::new(runner_signal::KeyPair::from_secret([4; 32]), 7);
+    let mut entropy = Steps(1);
+    let signed = runner_signal::SignedPreKey::generate(&identity, 1, &mut |bytes| entropy.fill(bytes));
+    DeviceState {
+        noise: KeyPair::from_secret([3; 32]),
+        username: 15_550_001_111,
+        device: 3,
+        lid: None,
+        push_name: Some("fuzz".to_owned()),
+        routing_info: None,
+        server_key: None,
+        keys: DeviceKeys {
+            registration_id: 7,
+            identity_secret: *identity.pair().expose(),
+            signed_pre_key_id: signed.id,
+            signed_pre_key_secret: *signed.pair.expose(),
+            signed_pre_key_signature: signed.signature,
+            account: None,
+        },
+        has_ciphertexts: false,
+        version: [2, 3000, 1],
+        counters: Counters::default(),
+    }
+}
+
+/// A frame with this plaintext, in a WebSocket message of its own.
+fn sealed(server: &mut Transport, plain: &[u8]) -> Vec<u8> {
+    let mut sealed = plain.to_vec();
+    server.seal(&mut sealed, 0).expect("a fresh key");
+    let mut framed = Vec::new();
+    frame::write(&mut framed, &sealed).expect("short");
+    let mut bytes = Vec::new();
+    ws::write_message(&mut bytes, Opcode::Binary, &framed, None);
+    bytes
 }
 
 /// Entropy that repeats: the same input, the same run.

@@ -50,10 +50,7 @@ impl Arrival {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Encoded stanzas, in order.
-    Send {
-        stanzas: Vec<Vec<u8>>,
-        counted: Counted,
-    },
+    Send { stanzas: Vec<Vec<u8>>, counted: Counted },
     /// The message has no content: how often that has happened by then decides.
     Failed {
         /// The whole message, encoded, flag byte in front.

@@ -15,15 +15,12 @@ mod imported;
 mod limiter;
 mod open;
 
-use std::{
-    collections::VecDeque,
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use runner_proto::{node::NodeRef, time::Instant};
 
-pub use failure::Failure;
 pub(crate) use answer::{write_identity, write_key, write_registration, write_signed_pre_key};
+pub use failure::Failure;
 pub(crate) use imported::own_form;
 pub(crate) use open::OwnKeys;
 

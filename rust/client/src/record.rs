@@ -212,7 +212,11 @@ mod tests {
         records.release(1);
         assert_eq!(records.peek(&key("a")), Some(&[1][..]));
         records.release(2);
-        assert_eq!((records.peek(&key("a")), records.capacity()), (None, 0), "no heap while nothing is in flight");
+        assert_eq!(
+            (records.peek(&key("a")), records.capacity()),
+            (None, 0),
+            "no heap while nothing is in flight"
+        );
     }
 
     #[test]

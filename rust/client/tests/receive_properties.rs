@@ -9,7 +9,8 @@ use runner_client::memory_store::MemoryStore;
 use runner_proto::{node::Node, phase::Phase};
 use support::{World, contact::Contact, device, device_keys};
 
-const CONTACTS: [&str; 3] = ["15550002222:3@s.whatsapp.net", "15550003333@s.whatsapp.net", "700000000004:1@lid"];
+const CONTACTS: [&str; 3] =
+    ["15550002222:3@s.whatsapp.net", "15550003333@s.whatsapp.net", "700000000004:1@lid"];
 
 #[derive(Clone, Debug)]
 enum Op {

@@ -39,7 +39,8 @@ fn record(world: &World, kind: RecordKind, id: &str) -> Option<RecordBytes> {
 /// Ids and texts in the order in which they were stored.
 fn delivered(world: &World) -> Vec<(String, String)> {
     let text = |name| {
-        let content: &Vec<u8> = world.store.inbox.get(name).and_then(|row| row.as_ref().ok()).expect("stored");
+        let content: &Vec<u8> =
+            world.store.inbox.get(name).and_then(|row| row.as_ref().ok()).expect("stored");
         String::from_utf8(content[2..].to_vec()).expect("text")
     };
     world.store.delivered.iter().map(|name| (name.2.clone(), text(name))).collect()
@@ -57,7 +58,7 @@ fn told(tag: &str, kind: &str) -> (String, String, String) {
 }
 
 fn retries(world: &World) -> Vec<&Node> {
-    let is_retry = |node: &&Node| node.find_attr("type").is_some_and(|kind| kind.to_string() == "retry");
+    let is_retry = |node: &&Node| support::peer::attr(node, "type") == "retry";
     world.peer.received.iter().filter(|node| node.tag == "receipt").filter(is_retry).collect()
 }
 
@@ -88,7 +89,11 @@ fn first_contact_is_read_kept_and_then_receipted() {
     assert_eq!(*content, Content::Plain(text_message("hello")));
     let mut scratch = node::Scratch::new();
     let kept = node::decode(stanza, &mut scratch, &node::Limits::default()).expect("a node").to_node();
-    assert_eq!(child(&kept, "enc").map(|enc| &enc.content), Some(&NodeContent::None), "without its ciphertext");
+    assert_eq!(
+        child(&kept, "enc").map(|enc| &enc.content),
+        Some(&NodeContent::None),
+        "without its ciphertext"
+    );
     world.commits = Some(Ok(()));
     world.exchange();
     assert_eq!(answers(&world, "A"), [told("receipt", "")], "one terminal answer, no ack beside it");
@@ -342,7 +347,10 @@ fn an_own_other_devices_message_is_receipted_as_the_senders() {
     assert_eq!(answers(&world, "O"), [told("receipt", "sender")]);
     assert_eq!(world.store.delivered[0].0, "15550009999@s.whatsapp.net", "the chat");
     let receipt = world.peer.received.iter().find(|node| node.tag == "receipt").expect("a receipt");
-    assert_eq!(receipt.find_attr("recipient").map(ToString::to_string), Some("15550009999@s.whatsapp.net".into()));
+    assert_eq!(
+        receipt.find_attr("recipient").map(ToString::to_string),
+        Some("15550009999@s.whatsapp.net".into())
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::entropy::{self, Pooled};
 use crate::event::{Event, EventKind};
 use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
 use runner_client::{
-    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, RecordKey, StoredRecord, TransportEnd, Write,
+    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, RecordKey, StoredRecord, TransportEnd,
+    Write,
 };
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;

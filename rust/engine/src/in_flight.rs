@@ -72,7 +72,9 @@ impl InFlight {
     pub(crate) fn take_question(&mut self, token: u64) -> Option<(Key, Question)> {
         let index = self.find(token)?;
         match self.queue.remove(index)? {
-            Asked { key, what: What::Client(question) | What::Refused(question), .. } => Some((key, question)),
+            Asked { key, what: What::Client(question) | What::Refused(question), .. } => {
+                Some((key, question))
+            }
             Asked { what: What::Device, .. } => None,
         }
     }

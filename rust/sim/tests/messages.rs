@@ -65,7 +65,10 @@ fn what_waited_at_the_server_is_read_like_what_comes_live() {
     let read = texts(&pair, link);
     assert_eq!(read.len(), 41);
     let early: Vec<_> = read.iter().filter(|text| text.starts_with("early")).collect();
-    assert_eq!(early.iter().map(|text| text.as_str()).collect::<Vec<_>>(), (0..20).map(|n| format!("early {n}")).collect::<Vec<_>>());
+    assert_eq!(
+        early.iter().map(|text| text.as_str()).collect::<Vec<_>>(),
+        (0..20).map(|n| format!("early {n}")).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -105,11 +108,13 @@ fn a_clients_message_reaches_the_other_devices_and_its_receipt_comes_back() {
         .attr("id", "RELAYED")
         .attr("type", "text")
         .attr_jid("to", device.to_non_ad())
-        .child(Node::new("participants").child(
-            Node::new("to")
-                .attr_jid("jid", device)
-                .child(Node::new("enc").attr("v", "2").attr("type", "msg").bytes([7; 40])),
-        ));
+        .child(
+            Node::new("participants").child(
+                Node::new("to")
+                    .attr_jid("jid", device)
+                    .child(Node::new("enc").attr("v", "2").attr("type", "msg").bytes([7; 40])),
+            ),
+        );
     let mut node = Vec::new();
     runner_proto::node::encode(&message, &mut node);
     pair.with_client(from, |client, cx| client.handle_command(Command::Send { node }, cx));
@@ -117,7 +122,8 @@ fn a_clients_message_reaches_the_other_devices_and_its_receipt_comes_back() {
     assert_eq!(pair.links[to].client.counters().messages_undecrypted, 1, "it came");
     let stats = pair.read("/stats");
     assert_eq!((stats["relayedMessages"].as_u64(), stats["relayedReceipts"].as_u64()), (Some(1), Some(1)));
-    let unanswered: Option<u64> = pair.read("/owed").as_array().expect("rows").iter().map(|row| row["count"].as_u64()).sum();
+    let unanswered: Option<u64> =
+        pair.read("/owed").as_array().expect("rows").iter().map(|row| row["count"].as_u64()).sum();
     assert_eq!(unanswered, Some(0));
 }
 

@@ -36,7 +36,8 @@ pub use error::{DeviceError, ErrorKind, StoreError};
 pub use options::Options;
 pub use record::{
     Applied, Batch, Ciphertext, Completion, Content, Credentials, DeadLetter, Device, Health, Import,
-    InboxMessage, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey, SignalRecord, Write,
+    InboxMessage, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey, SignalRecord,
+    Write,
 };
 pub use secret::{Secret32, SecretBytes};
 pub use store::Store;

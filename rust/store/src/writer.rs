@@ -14,7 +14,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::queue::{Group, Job, Latest};
 use crate::record::{Applied, Batch, Completion, Device, RecordKey, SignalRecord, Write};
 use crate::shared::{Shared, lock, now_unix_ms};
-use crate::{DeviceError, ErrorKind, Options, StoreError, ciphertext, dead_letter, inbox, sessions, signal_record};
+use crate::{
+    DeviceError, ErrorKind, Options, StoreError, ciphertext, dead_letter, inbox, sessions, signal_record,
+};
 
 /// Between two searches for confirmed messages to remove.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -139,8 +141,9 @@ impl Writer {
         for job in &mut group.jobs {
             let result = match job {
                 Job::Batch(batch) => inbox::apply(&transaction, &batch.session_id, &batch.writes),
-                Job::Call(call) => in_savepoint(&transaction, |connection| call.run(connection))
-                    .map(|()| Applied::default()),
+                Job::Call(call) => {
+                    in_savepoint(&transaction, |connection| call.run(connection)).map(|()| Applied::default())
+                }
                 Job::Device { .. } | Job::Records { .. } | Job::Ciphertexts { .. } => Ok(Applied::default()),
             };
             match result {
@@ -203,7 +206,7 @@ impl Writer {
                 Job::Call(call) => call.reply(outcome.as_ref().map(|_| ()).map_err(Clone::clone)),
                 Job::Batch(batch) => {
                     let result = match outcome {
-                        Ok(rows) => rows.get(index).cloned().unwrap_or(Ok(Applied::default())),
+                        Ok(rows) => rows.get(index).cloned().unwrap_or_else(|| Ok(Applied::default())),
                         Err(error) => Err(error.clone()),
                     };
                     completions.push(match result {
@@ -247,11 +250,7 @@ impl Writer {
     }
 
     /// Reads Signal records; damaged ones are quarantined before they are answered as missing.
-    fn records(
-        &self,
-        session_id: &str,
-        keys: &[RecordKey],
-    ) -> Result<Vec<Option<SignalRecord>>, StoreError> {
+    fn records(&self, session_id: &str, keys: &[RecordKey]) -> Result<Vec<Option<SignalRecord>>, StoreError> {
         keys.iter()
             .map(|key| match signal_record::find(&self.connection, session_id, key)? {
                 signal_record::Found::Nothing => Ok(None),

@@ -161,7 +161,8 @@ impl Client {
         if pending.purpose == Ask::Upload as u8 {
             commit(self.pre_keys.on_uploaded(!is_error).into_iter().collect(), effects);
         }
-        let count = iq.child("count").and_then(|count| count.attr("value")).and_then(|value| value.parse_u64());
+        let count =
+            iq.child("count").and_then(|count| count.attr("value")).and_then(|value| value.parse_u64());
         if pending.purpose == Ask::Count as u8
             && let Some(count) = count
         {
@@ -221,7 +222,8 @@ impl Client {
             self.note_backlog(stanza, io.now);
             let is_about_keys =
                 tag == "notification" && stanza.attr("type").is_some_and(|kind| kind == *"encrypt");
-            let count = stanza.child("count").and_then(|count| count.attr("value")).and_then(|n| n.parse_u64());
+            let count =
+                stanza.child("count").and_then(|count| count.attr("value")).and_then(|n| n.parse_u64());
             if let (true, Some(count)) = (is_about_keys, count) {
                 self.on_pre_key_count(count, effects);
             }

@@ -82,7 +82,10 @@ fn attached_files_have_their_words_and_their_header() {
         (media.mime_type, media.file_bytes, media.width, media.height),
         (Some("image/jpeg"), Some(123_456), Some(800), Some(600))
     );
-    assert_eq!((media.key, media.sha256, media.encrypted_sha256), (Some(&[8; 32][..]), Some(&[4; 32][..]), Some(&[9; 32][..])));
+    assert_eq!(
+        (media.key, media.sha256, media.encrypted_sha256),
+        (Some(&[8; 32][..]), Some(&[4; 32][..]), Some(&[9; 32][..]))
+    );
 
     let voice = bytes(8, &[bytes(2, b"audio/ogg; codecs=opus"), number(5, 7), number(6, 1)].concat());
     let media = view(&voice).media.expect("a file");
@@ -105,7 +108,10 @@ fn what_is_about_another_message_names_it() {
     let edit = [bytes(1, &message_key("B")), number(2, 14), bytes(14, &bytes(1, b"better"))].concat();
     let edit = bytes(58, &bytes(1, &bytes(12, &edit)));
     let read = view(&edit);
-    assert_eq!((read.kind, read.text, read.target.and_then(|key| key.id)), (Kind::Edit, Some("better"), Some("B")));
+    assert_eq!(
+        (read.kind, read.text, read.target.and_then(|key| key.id)),
+        (Kind::Edit, Some("better"), Some("B"))
+    );
 
     // Protobuf leaves a zero out: a revoke has no type.
     let revoke = bytes(12, &bytes(1, &message_key("C")));
@@ -118,7 +124,10 @@ fn what_is_about_another_message_names_it() {
 fn an_own_other_devices_message_says_where_it_went() {
     let sent = bytes(31, &[bytes(1, b"15550002222@s.whatsapp.net"), bytes(2, &bytes(1, b"hi"))].concat());
     let read = view(&sent);
-    assert_eq!((read.kind, read.text, read.destination), (Kind::Text, Some("hi"), Some("15550002222@s.whatsapp.net")));
+    assert_eq!(
+        (read.kind, read.text, read.destination),
+        (Kind::Text, Some("hi"), Some("15550002222@s.whatsapp.net"))
+    );
 }
 
 #[test]

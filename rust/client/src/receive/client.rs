@@ -176,7 +176,13 @@ impl Client {
                         let id = RETRY_IDS.start + entropy.below(RETRY_IDS.end - RETRY_IDS.start);
                         PreKey::generate(id, &mut |bytes| entropy.fill(bytes))
                     });
-                    stanzas.push(answer::retry_receipt(message, failure, attempt, &self.keys, pre_key.as_ref()));
+                    stanzas.push(answer::retry_receipt(
+                        message,
+                        failure,
+                        attempt,
+                        &self.keys,
+                        pre_key.as_ref(),
+                    ));
                     if let Some(pre_key) = pre_key {
                         let key = RecordKey::new(RecordKind::PreKey, pre_key.id.to_string());
                         writes.push(write_of((key, Some(pre_key.to_record().into_bytes().into()))));
@@ -217,7 +223,8 @@ impl Client {
     }
 
     fn receipt_kind(&self, message: NodeRef<'_>) -> ReceiptKind {
-        let from = message.attr("participant").or_else(|| message.attr("from")).and_then(|from| from.to_jid());
+        let from =
+            message.attr("participant").or_else(|| message.attr("from")).and_then(|from| from.to_jid());
         if message.attr("category").is_some_and(|category| category == *"peer") {
             ReceiptKind::Peer
         } else if from.is_some_and(|from| self.is_own(&from)) {

@@ -58,6 +58,10 @@ mod tests {
         assert!(limiter.take(at(1000)));
         assert!(!limiter.take(at(1999)));
         assert_eq!((0..100).filter(|n| limiter.take(at(2000 + n * 50))).count(), 5);
-        assert_eq!((0..100).filter(|_| limiter.take(at(1_000_000_000))).count(), BURST as usize, "no more is saved up");
+        assert_eq!(
+            (0..100).filter(|_| limiter.take(at(1_000_000_000))).count(),
+            BURST as usize,
+            "no more is saved up"
+        );
     }
 }

@@ -8,8 +8,8 @@ use runner_proto::{
     node::NodeRef,
 };
 use runner_signal::{
-    Identity, PreKey, PreKeySignalMessage, Record, SenderKeyDistribution, SenderKeyMessage,
-    SignalMessage, SignedPreKey,
+    Identity, PreKey, PreKeySignalMessage, Record, SenderKeyDistribution, SenderKeyMessage, SignalMessage,
+    SignedPreKey,
     identity::{self, Seen},
     session::{self, Decrypted, NamedPreKeys},
 };
@@ -64,7 +64,10 @@ pub(super) struct Opened {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// A content for the consumer, decrypted or never encrypted.
-    Content { content: Vec<u8>, was_encrypted: bool },
+    Content {
+        content: Vec<u8>,
+        was_encrypted: bool,
+    },
     /// Read, and for us alone.
     Internal,
     /// Read before.
@@ -75,8 +78,10 @@ pub(super) enum Outcome {
 /// Takes a `<message>` apart.
 fn body(message: NodeRef<'_>) -> Body<'_> {
     // Of anybody else, words that were not encrypted are the server's, whoever it says wrote them.
-    let is_newsletter =
-        message.attr("from").and_then(|from| from.to_jid()).is_some_and(|from| from.server == Server::Newsletter);
+    let is_newsletter = message
+        .attr("from")
+        .and_then(|from| from.to_jid())
+        .is_some_and(|from| from.server == Server::Newsletter);
     let mut encs = Vec::new();
     let mut otherwise = Failure::Empty;
     for child in message.children() {
@@ -163,13 +168,9 @@ pub(super) fn wanted(
 }
 
 /// Opens message number `user`. All records that it [`wanted`] are here; its changes are in `records` afterwards.
-pub(super) fn open(
-    message: NodeRef<'_>,
-    records: &mut Records,
-    keys: &OwnKeys,
-    user: u64,
-) -> Opened {
-    let failed = |failure| Opened { outcome: Outcome::Failed(failure), changes: Vec::new(), has_new_identity: false };
+pub(super) fn open(message: NodeRef<'_>, records: &mut Records, keys: &OwnKeys, user: u64) -> Opened {
+    let failed =
+        |failure| Opened { outcome: Outcome::Failed(failure), changes: Vec::new(), has_new_identity: false };
     let encs = match body(message) {
         Body::Encrypted(encs) => encs,
         Body::Plain(bytes) => {
@@ -181,8 +182,16 @@ pub(super) fn open(
     let Some(sender) = Sender::of(message) else { return failed(Failure::Malformed) };
     let other = sender.other_by(records.peek(&sender.mapping()));
     let (name, still) = address::names(&sender.device, other.as_ref());
-    let mut opening =
-        Opening { records, keys, user, sender: &sender, name, still, changes: Vec::new(), has_new_identity: false };
+    let mut opening = Opening {
+        records,
+        keys,
+        user,
+        sender: &sender,
+        name,
+        still,
+        changes: Vec::new(),
+        has_new_identity: false,
+    };
     if let Some(other) = &sender.other {
         opening.note_mapping(other);
     }
@@ -209,7 +218,9 @@ impl Opening<'_> {
     fn open_all(&mut self, encs: &[Enc<'_>]) -> Outcome {
         let (mut content, mut failure, mut is_read) = (None, None, false);
         for enc in encs {
-            let opened = self.open_one(*enc).and_then(|padded| unpadded(padded).ok_or(Unread::Failed(Failure::BadPadding)));
+            let opened = self
+                .open_one(*enc)
+                .and_then(|padded| unpadded(padded).ok_or(Unread::Failed(Failure::BadPadding)));
             match opened {
                 Ok(message) => {
                     is_read = true;
@@ -342,7 +353,8 @@ impl Opening<'_> {
         let found = content::key_distribution(message).ok().flatten();
         let Some((group, bytes)) = found else { return };
         // A key for another group than the one that it came through would be taken on the word of a stranger.
-        let Some(group) = group.parse::<Jid>().ok().filter(|group| self.sender.group.as_ref() == Some(group)) else {
+        let Some(group) = group.parse::<Jid>().ok().filter(|group| self.sender.group.as_ref() == Some(group))
+        else {
             return;
         };
         let Ok(distribution) = SenderKeyDistribution::parse(bytes) else { return };

@@ -42,7 +42,8 @@ impl Contact {
         };
         let mut random = self.random();
         let record = self.session.as_ref().map(Record::as_bytes);
-        self.session = Some(session::start(&self.identity, record, &bundle, &mut random).expect("a good bundle"));
+        self.session =
+            Some(session::start(&self.identity, record, &bundle, &mut random).expect("a good bundle"));
     }
 
     /// `<enc>` of a `Message`.

@@ -5,7 +5,7 @@ use runner_proto::{
     frame::{self, PROLOGUE},
     handshake::{CertChain, CertDetails, HandshakeMessage, NoiseCertificate, ServerHello},
     jid::{Jid, Server},
-    node::{self, AttrValue, NodeContent, Limits, Node},
+    node::{self, AttrValue, Limits, Node, NodeContent},
     noise::{KeyPair, Pattern, Role, SymmetricState, Transport, dh},
     payload::ClientPayload,
     ws::{self, Message, Opcode, RequestTarget},

@@ -89,8 +89,8 @@ impl Contact {
     fn enc(&mut self, to: DeviceId, text: &str, random: &mut Random<'_>) -> Result<Node, String> {
         let record = self.sessions.get(&to).map(Vec::as_slice);
         let padded = [&text_message(text)[..], &[4; 4]].concat();
-        let sealed = session::encrypt(&self.identity, record, &padded, random)
-            .map_err(|error| error.to_string())?;
+        let sealed =
+            session::encrypt(&self.identity, record, &padded, random).map_err(|error| error.to_string())?;
         self.sessions.insert(to, sealed.record.into_bytes());
         let kind = match sealed.message.kind {
             MessageKind::PreKey => "pkmsg",
@@ -128,7 +128,10 @@ impl Contact {
 impl World {
     /// The contacts of a world.
     pub(super) fn contacts_of(fleet: Fleet) -> HashMap<DeviceId, Contact> {
-        (0..CONTACTS).map(|index| Contact::new(fleet, index)).map(|contact| (contact.device, contact)).collect()
+        (0..CONTACTS)
+            .map(|index| Contact::new(fleet, index))
+            .map(|contact| (contact.device, contact))
+            .collect()
     }
 
     /// A contact writes a text to a device.
@@ -161,7 +164,13 @@ impl World {
     }
 
     /// A contact gets a stanza of a client: a text comes back, and what could not be read is sent again.
-    pub(super) fn contact_hears(&mut self, contact: DeviceId, from: DeviceId, stanza: &Node, cx: &mut Cx<'_>) {
+    pub(super) fn contact_hears(
+        &mut self,
+        contact: DeviceId,
+        from: DeviceId,
+        stanza: &Node,
+        cx: &mut Cx<'_>,
+    ) {
         let kind = stanza.find_attr("type").map(ToString::to_string);
         match (stanza.tag.as_str(), kind.as_deref()) {
             ("message", _) => {

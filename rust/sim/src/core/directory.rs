@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use runner_proto::jid::{Jid, Server};
 use runner_proto::node::{Node, NodeContent, NodeRef};
 
-use super::fleet::{DEVICE, Fleet, FIRST_USERNAME, lid_user};
+use super::fleet::{DEVICE, FIRST_USERNAME, Fleet, lid_user};
 use super::stanza;
 use super::world::{DeviceId, World};
 
@@ -141,7 +141,8 @@ impl World {
         let contacts = self.contacts.keys().map(|device| (device, &()));
         let accounts = self.accounts.iter().filter(|(_, account)| !account.unlinked);
         let known = accounts.map(|(device, _)| device).chain(contacts.map(|(device, ())| device));
-        let mut devices: Vec<_> = known.filter(|(of, _)| *of == username).map(|(_, number)| *number).collect();
+        let mut devices: Vec<_> =
+            known.filter(|(of, _)| *of == username).map(|(_, number)| *number).collect();
         devices.sort_unstable();
         devices
     }
@@ -155,9 +156,7 @@ impl World {
             let bundle = device_of(&jid).and_then(|device| self.give_bundle(device));
             list = list.child(match bundle {
                 Some(bundle) => with_bundle(entry.attr("t", unix_s.to_string()), &bundle),
-                None => {
-                    entry.child(Node::new("error").attr("code", "404").attr("text", "item-not-found"))
-                }
+                None => entry.child(Node::new("error").attr("code", "404").attr("text", "item-not-found")),
             });
         }
         list

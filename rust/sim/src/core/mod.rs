@@ -29,8 +29,8 @@ mod world;
 
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
-    Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed, Push,
-    Refusal, Say, Settings, Shape, Silence, Target,
+    Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed,
+    Push, Refusal, Say, Settings, Shape, Silence, Target,
 };
 pub use contact::{CONTACTS, FIRST_CONTACT};
 pub use counters::{Counters, Tally};

@@ -170,10 +170,8 @@ impl Peer {
             ("w:p", _) => self.result(node, world, cx, None),
             ("encrypt", "count") => {
                 let left = self.device.and_then(|device| world.pre_keys_left(device));
-                let value = left.map_or_else(
-                    || world.settings.pre_key_count.to_string(),
-                    |left| left.to_string(),
-                );
+                let value =
+                    left.map_or_else(|| world.settings.pre_key_count.to_string(), |left| left.to_string());
                 self.result(node, world, cx, Some(Node::new("count").attr("value", value)));
             }
             ("encrypt", "digest") => self.result(node, world, cx, Some(Node::new("digest"))),

@@ -33,10 +33,8 @@ impl Peer {
         let message = message.to_node();
         let Some(to) = jid(&message, "to") else { return };
         let fan_out = child(&message, "participants").map(children).unwrap_or_default();
-        let mut deliveries: Vec<_> = fan_out
-            .iter()
-            .filter_map(|copy| Some((jid(copy, "jid")?, children(copy).to_vec())))
-            .collect();
+        let mut deliveries: Vec<_> =
+            fan_out.iter().filter_map(|copy| Some((jid(copy, "jid")?, children(copy).to_vec()))).collect();
         if deliveries.is_empty() {
             // A message sent again is for one device.
             let encs = children(&message).iter().filter(|child| child.tag == "enc").cloned().collect();
@@ -113,8 +111,7 @@ impl Hub {
 /// The sender in the receiver's address space, and its other address beside it.
 pub(super) fn with_both_addresses(stanza: Node, from: DeviceId, receiver: &Jid) -> Node {
     let as_lid = receiver.server == runner_proto::jid::Server::Lid;
-    let (key, other) =
-        if as_lid { ("sender_pn", pn(from)) } else { ("sender_lid", stanza::lid(from)) };
+    let (key, other) = if as_lid { ("sender_pn", pn(from)) } else { ("sender_lid", stanza::lid(from)) };
     stanza.attr_jid("from", address_like(from, receiver)).attr_jid(key, other.to_non_ad())
 }
 

@@ -10,8 +10,8 @@ use runner_proto::time::Instant;
 use serde_json::{Map, Value};
 
 use super::chain::{ChainFault, ServerKeys};
-use super::contact::Contact;
 use super::command::{LoginFault, Refusal, Settings, Shape, Target};
+use super::contact::Contact;
 use super::counters::Counters;
 use super::directory::Directory;
 use super::fleet::{DEVICE, Fleet};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_client::{
-    Client, Command, Config, Cx as ClientCx, DeviceKeys, DeviceState, Effect, Event, RecordKey, RecordKind, TransportEnd,
-    Write,
+    Client, Command, Config, Cx as ClientCx, DeviceKeys, DeviceState, Effect, Event, RecordKey, RecordKind,
+    TransportEnd, Write,
     memory_store::{MemoryStore, Question},
 };
 use runner_proto::cert::CachedServerKey;

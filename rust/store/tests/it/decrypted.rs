@@ -72,7 +72,9 @@ fn what_an_earlier_version_left_is_found_in_order_until_it_is_decrypted() {
     let open = Open::with_sessions(&dir, 2);
     open.apply(batch(1, "s0", vec![message("a"), message("b"), message("c"), message("d")]));
     open.apply(batch(2, "s1", vec![message("other")]));
-    dir.sqlite().execute("UPDATE inbox SET content = NULL WHERE message_id IN ('a', 'b', 'd', 'other')", []).unwrap();
+    dir.sqlite()
+        .execute("UPDATE inbox SET content = NULL WHERE message_id IN ('a', 'b', 'd', 'other')", [])
+        .unwrap();
     open.store.done(&[2]).unwrap();
     let page = |after_seq, n| {
         open.store.request_ciphertexts("s0", 7, after_seq, n).unwrap();

@@ -32,7 +32,8 @@ fn a_record_is_as_it_was_imported_until_it_is_written() {
     let open = Open::with_sessions(&dir, 2);
     let imported = Some(SignalRecord { value: vec![7; 80].into(), is_imported: true });
     assert_eq!(open.records("s0", &["07", "none", "08"]), [imported.clone(), None, imported.clone()]);
-    open.commit(batch(1, "s0", vec![put("07", b"ours"), Write::RemoveRecord(key("08")), put("new", b"n")])).unwrap();
+    open.commit(batch(1, "s0", vec![put("07", b"ours"), Write::RemoveRecord(key("08")), put("new", b"n")]))
+        .unwrap();
     assert_eq!(open.records("s0", &["07", "08", "new"]), [own(b"ours"), None, own(b"n")]);
     assert_eq!(open.records("s1", &["07"]), [imported], "another session's");
     assert_eq!(open.store.signal_keys("s0").unwrap().len(), 19, "those that are as they were imported");
