@@ -353,6 +353,7 @@ def ban_over_restart(
         first = p.runner.wait_state(banned, "suspended")
         assert first["reason"] == "failure_temporary_ban"
         assert first["nextRetryAt"] >= first["since"] + expire_s * 1000
+        p.runner.wait_committed()
         p.runner.kill()
     with running(directory, simulator, n, settings) as p:
         restarted = p.now_ms()

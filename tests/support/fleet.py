@@ -250,6 +250,10 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     def create_one(wish: NewSession) -> Created | RunnerError:
         if wish.id in fleet.views:
             return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
+        if wish.files.get("creds.json") == "of desk-1":
+            return ImportRefusedError(
+                "same_device", "this device is here already", "delete that session first"
+            )
         if "creds.json" not in wish.files:
             return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
         fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.admin.guard import App
+    from runner.admin.guesses import Guesses
     from runner.admin.tokens import Tokens
     from runner.alerts.loop import Alerts
     from runner.baileys import BaileysDevice
@@ -44,6 +45,7 @@ class Admin:
         self,
         settings: Callable[[], Settings],
         tokens: Tokens,
+        guesses: Guesses,
         supervisor: Supervisor,
         metrics: Metrics,
         store: _core.Store,
@@ -65,6 +67,7 @@ class Admin:
             is_loopback=is_loopback(now.admin_host),
             hosts=_hosts(now),
             import_limit=now.admin_import_limit,
+            guesses=guesses,
         )
         version = build()
         backend = Backend(
