@@ -88,7 +88,7 @@ class InboxMessage:
 
 @final
 class MessageView:
-    """What is in a message, its wrappers taken off (ephemeral, view once, edited, sent by an own other device).
+    """What is in a message, its wrappers taken off (ephemeral, view once, edited, of an own other device).
 
     kinds: text, image, video, audio, document, sticker, contact, contacts, location, live_location,
     reaction, edit, revoke, poll, poll_vote, choice (a button or a row of a list), group_invite, protocol
@@ -101,8 +101,8 @@ class MessageView:
     def kind(self) -> str: ...
     @property
     def text(self) -> str | None:
-        """Its words: the text, the caption, the emoji of a reaction (empty: taken back), the question of a poll,
-        the id of a choice, the name of a contact or place; the new words of an edit."""
+        """Its words: the text, the caption, the emoji of a reaction (empty: taken back), the question of a
+        poll, the id of a choice, the name of a contact or place; the new words of an edit."""
     @property
     def media(self) -> MessageMedia | None: ...
     @property
@@ -324,13 +324,13 @@ class Event:
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
     (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
-    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path` (a
-    dial that
+    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path`
+    (a dial that
     reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
     wait),
     `store` (healthy, detail), `stopped` (shutdown finished; the last event).
-    All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the rest is dropped and
-    counted. Of each probe of a connection only the newest verdict waits.
+    All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the
+    rest is dropped and counted. Of each probe of a connection only the newest verdict waits.
     """
 
     @property
