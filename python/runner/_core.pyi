@@ -463,8 +463,8 @@ class CounterColumns:
     def session_id(self, row: int) -> str | None: ...
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
-        bytes_sent, stanzas_malformed, messages_received, requests_sent, requests_failed, response_count,
-        response_sum_s."""
+        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, requests_sent,
+        requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:
         """The response buckets over all sessions, forgotten ones included; not cumulative."""

@@ -223,6 +223,7 @@ TOTALS: Final = (
     "bytes_sent",
     "stanzas_malformed",
     "messages_received",
+    "messages_undecrypted",
     "requests_sent",
     "requests_failed",
     "response_count",

@@ -131,10 +131,12 @@ def where_to_look(sessions: int, settings: Settings, control: str) -> str:
             f"  curl -X POST {at}/force-reconnection/sim-00001",
             f"  curl -X POST {at}/reset-circuit-breaker/sim-00001",
         ]
+    hello = '{"all": true, "text": "hello {n}", "n": 10}'
     lines += [
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",
         "  python -m runner status",
         "  python -m runner sessions",
+        f"  curl {control}/say -d '{hello}'    # a contact writes to everybody, encrypted",
         f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
         "",
         "Ctrl-C ends it.",

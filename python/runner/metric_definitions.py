@@ -246,6 +246,7 @@ def _fleet() -> list[Definition]:
         total(
             "messages_received_total", "inbound messages decrypted, committed and answered", panel="Messages"
         ),
+        total("messages_undecrypted_total", "inbound messages kept without content", panel="Errors"),
         total("frames_received_total", "frames received"),
         total("frames_sent_total", "frames sent"),
         total("bytes_received_total", "bytes received in frames", panel="Traffic", unit="bytes"),

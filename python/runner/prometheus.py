@@ -144,6 +144,7 @@ def _fleet(metrics: Metrics) -> list[str]:
 
 _COUNTED: Final = (
     "messages_received",
+    "messages_undecrypted",
     "frames_received",
     "frames_sent",
     "bytes_received",
