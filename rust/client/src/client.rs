@@ -156,7 +156,11 @@ impl Client {
                     self.pattern = pattern;
                     self.chain = chain.map(Box::new);
                 }
-                session::Event::Success(success) => self.on_success(success, &mut io, effects),
+                session::Event::Success(success) => {
+                    self.on_success(success, &mut io, effects);
+                    // What an earlier version left waits for no message.
+                    self.open_messages(cx);
+                }
                 session::Event::Message(message) => {
                     self.queue_message(message, &io);
                     self.open_messages(cx);

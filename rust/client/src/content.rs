@@ -1,6 +1,6 @@
 //! What is in a decrypted message: a view over the bytes of a `Message`, which stay as they came.
 //!
-//! Field numbers: docs/protocol.md, "Message", from WAProto.proto of Baileys (MIT). A kind that is not listed is
+//! Field numbers: docs/protocol.md, "Messages", from WAProto.proto of Baileys (MIT). A kind that is not listed is
 //! [`Kind::Unknown`] and nothing is lost: whoever knows it reads the bytes.
 
 use crate::protobuf::{Fields, Malformed, Value, find};
@@ -119,7 +119,7 @@ pub struct MessageKey<'a> {
     pub is_from_me: bool,
 }
 
-/// Where an attached file lies and how it is opened. docs/protocol.md, "Media".
+/// Where an attached file lies and how it is opened. docs/protocol.md, "Messages".
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Media<'a> {
     /// Where it lies, for a while.

@@ -390,6 +390,7 @@ fn what_an_earlier_version_kept_is_read_in_order_before_what_comes() {
         })
         .collect::<VecDeque<_>>();
     world.open();
+    assert_eq!(delivered(&world).len(), 250, "without anything coming");
     world.push(&contact.message("LIVE", "250"));
     let ids: Vec<_> = delivered(&world).into_iter().map(|(id, _)| id).collect();
     let expected: Vec<_> = (0..250).map(|n| format!("OLD{n}")).chain(["LIVE".to_owned()]).collect();

@@ -1,4 +1,4 @@
-//! What the server and the sender are told of a message. docs/protocol.md, "Answers" and "Retry receipts".
+//! What the server and the sender are told of a message. docs/protocol.md, "Answers" and "Messages".
 
 use runner_proto::{
     answer,
@@ -9,7 +9,7 @@ use runner_signal::{Identity, KeyPair, PreKey, SignedPreKey};
 
 use super::{failure::Failure, open::OwnKeys};
 
-/// How often a message is asked for, over all connections. docs/protocol.md, "Numbers".
+/// How often a message is asked for, over all connections. docs/protocol.md, "Messages".
 pub(super) const MAX_ATTEMPTS: u32 = 5;
 
 /// From which attempt on the sender gets new keys: the first failure may be a message that came too early.

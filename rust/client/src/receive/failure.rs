@@ -72,7 +72,7 @@ impl Failure {
         }
     }
 
-    /// The reason in a retry receipt; `None` when asking the sender again mends nothing. docs/protocol.md, "Retry".
+    /// The reason in a retry receipt; `None` when asking the sender again mends nothing. docs/protocol.md, "Messages".
     pub(super) const fn retry_reason(self) -> Option<u16> {
         match self {
             Self::NoSession => Some(1),

@@ -235,7 +235,7 @@ fn text_of(message: &[u8]) -> Option<String> {
     read.conversation.or_else(|| read.extended?.text)
 }
 
-/// As much of `Message` as a contact reads and writes. docs/protocol.md, "Message".
+/// As much of `Message` as a contact reads and writes. docs/protocol.md, "Messages".
 #[derive(Clone, PartialEq, prost::Message)]
 struct TextMessage {
     #[prost(string, optional, tag = "1")]

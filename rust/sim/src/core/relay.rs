@@ -1,6 +1,6 @@
 //! Messages and receipts between the clients of this server: taken apart and delivered, never opened.
 //!
-//! docs/protocol.md, "Sending a direct message": each `<to jid>` of a message has a ciphertext for one device.
+//! docs/protocol.md, "Messages": each `<to jid>` of a message has a ciphertext for one device.
 
 use runner_proto::jid::Jid;
 use runner_proto::node::{AttrValue, Node, NodeRef, encode};
