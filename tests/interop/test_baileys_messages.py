@@ -81,20 +81,23 @@ def test_a_device_taken_over_from_baileys_goes_on_reading_where_it_stopped(tmp_p
         with subprocess.Popen(
             command, cwd=BAILEYS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as conversation:
-            assert conversation.stdin is not None
-            assert conversation.stdout is not None
-            taken = json.loads(conversation.stdout.readline())
-            assert taken["read"] == [f"to {n}" for n in range(5)]
-            directory = Path(taken["directory"])
-            with Receiver(
-                tmp_path / "store.db", simulator, [directory.name], credentials=directory.parent
-            ) as receiver:
-                receiver.open()
-                conversation.stdin.write("\n")
-                conversation.stdin.flush()
-                told = json.loads(conversation.stdout.readline())
-                rows = receiver.take(50)
-            assert conversation.wait(30) == 0
+            try:
+                assert conversation.stdin is not None
+                assert conversation.stdout is not None
+                taken = json.loads(conversation.stdout.readline())
+                assert taken["read"] == [f"to {n}" for n in range(5)]
+                directory = Path(taken["directory"])
+                with Receiver(
+                    tmp_path / "store.db", simulator, [directory.name], credentials=directory.parent
+                ) as receiver:
+                    receiver.open()
+                    conversation.stdin.write("\n")
+                    conversation.stdin.flush()
+                    told = json.loads(conversation.stdout.readline())
+                    rows = receiver.take(50)
+                assert conversation.wait(30) == 0
+            finally:
+                conversation.kill()
     assert texts(rows) == [tuple(pair) for pair in told["sent"]]
     kinds = {child.attrs["type"] for row in rows for child in encs(row.stanza)}
     assert kinds == {"msg"}, "the session that Baileys had goes on"
