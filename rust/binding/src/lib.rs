@@ -10,6 +10,7 @@ mod event;
 mod facts;
 mod message;
 mod noise;
+mod outbox;
 mod sim;
 mod stats;
 mod store;
@@ -26,6 +27,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     sim::register(m)?;
     message::register(m)?;
     store::register(m)?;
+    outbox::register(m)?;
     noise::register(m)?;
     wire::register(m)
 }

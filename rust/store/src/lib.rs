@@ -19,6 +19,7 @@ mod inbox;
 mod lock;
 mod open;
 mod options;
+mod outbox;
 mod queue;
 mod record;
 mod salvage;
@@ -34,6 +35,7 @@ mod writer;
 pub use dead_letter::{MAX_DEAD_LETTERS, MAX_DEAD_LETTERS_OF_SESSION};
 pub use error::{DeviceError, ErrorKind, StoreError};
 pub use options::Options;
+pub use outbox::{APP, Backlog, Delivery, NewEvent, Settled, Undelivered};
 pub use record::{
     Applied, Batch, Ciphertext, Completion, Content, Credentials, DeadLetter, Device, Health, Import,
     InboxMessage, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey, SignalRecord,

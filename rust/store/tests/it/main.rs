@@ -8,6 +8,7 @@ mod decrypted;
 mod inbox;
 mod model;
 mod opening;
+mod outbox;
 mod records;
 mod sessions;
 mod support;

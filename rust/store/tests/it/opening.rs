@@ -106,5 +106,6 @@ fn file_of_version_1_opens_with_everything_in_it() {
     // What version 4 brought.
     assert!(open.store.device("s0").unwrap().has_ciphertexts, "its message was never decrypted");
     let version: i64 = dir.sqlite().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(open.store.backlog().unwrap(), [], "what version 5 brought");
+    assert_eq!(version, 5);
 }
