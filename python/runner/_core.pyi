@@ -46,7 +46,11 @@ class StoredSession:
 
 @final
 class InboxMessage:
-    """One inbound `<message>` as it was committed, not yet confirmed by `done`."""
+    """One inbound `<message>` as it was committed, not yet confirmed by `done`.
+
+    It has a `content`, or a `failure` that says why not. A message that could not be read is given once;
+    when its sender has sent it again and it was read, it is given anew, with a higher `seq`.
+    """
 
     @property
     def seq(self) -> int: ...
@@ -60,9 +64,113 @@ class InboxMessage:
     def message_id(self) -> str: ...
     @property
     def stanza(self) -> bytes:
-        """The whole stanza, flag byte in front; `runner.wire.decode_node` reads it."""
+        """The stanza, flag byte in front; `runner.wire.decode_node` reads it.
+
+        Its `<enc>` are empty when there is a `content`, else they hold their ciphertexts.
+        """
+    @property
+    def content(self) -> bytes | None:
+        """The serialized `Message` (a protobuf), decrypted and without padding; `MessageView` reads it."""
+    @property
+    def kind(self) -> str | None:
+        """What the content is, a kind of `MessageView`; None without content."""
+    @property
+    def failure(self) -> str | None:
+        """Why there is no content; None when there is.
+
+        no_session, bad_mac, unknown_pre_key, unknown_signed_pre_key, too_far_ahead, no_sender_key,
+        bad_signature, malformed, record: the sender is asked again. bad_padding, unsupported, unavailable,
+        empty: it is not. With content and failure both None an earlier version kept it; it is decrypted at
+        the session's next login.
+        """
     @property
     def received_unix_ms(self) -> int: ...
+
+@final
+class MessageView:
+    """What is in a message, its wrappers taken off (ephemeral, view once, edited, of an own other device).
+
+    kinds: text, image, video, audio, document, sticker, contact, contacts, location, live_location,
+    reaction, edit, revoke, poll, poll_vote, choice (a button or a row of a list), group_invite, protocol
+    (between devices: key shares, history), key_distribution, unknown (read the bytes).
+    """
+
+    def __new__(cls, content: bytes) -> MessageView:
+        """Errors: ValueError when it is no protobuf, or has more than 8 wrappers; the peer's fault."""
+    @property
+    def kind(self) -> str: ...
+    @property
+    def text(self) -> str | None:
+        """Its words: the text, the caption, the emoji of a reaction (empty: taken back), the question of a
+        poll, the id of a choice, the name of a contact or place; the new words of an edit."""
+    @property
+    def media(self) -> MessageMedia | None: ...
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Latitude and longitude in degrees."""
+    @property
+    def target(self) -> MessageKey | None:
+        """The message that a reaction, an edit, a revoke or a vote is about."""
+    @property
+    def quoted(self) -> MessageKey | None:
+        """The message that it answers."""
+    @property
+    def mentions(self) -> list[str]:
+        """JIDs."""
+    @property
+    def is_view_once(self) -> bool: ...
+    @property
+    def is_forwarded(self) -> bool: ...
+    @property
+    def destination(self) -> str | None:
+        """The chat that an own other device sent it to, in that device's words."""
+
+@final
+class MessageMedia:
+    """Where an attached file lies, and how it is opened. The file itself is not fetched."""
+
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def direct_path(self) -> str | None: ...
+    @property
+    def mime_type(self) -> str | None: ...
+    @property
+    def file_name(self) -> str | None: ...
+    @property
+    def file_bytes(self) -> int | None:
+        """Once it is opened."""
+    @property
+    def key(self) -> bytes | None:
+        """32 bytes; secret."""
+    @property
+    def sha256(self) -> bytes | None: ...
+    @property
+    def encrypted_sha256(self) -> bytes | None: ...
+    @property
+    def duration_s(self) -> int | None: ...
+    @property
+    def width(self) -> int | None:
+        """Pixels."""
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def is_voice_note(self) -> bool: ...
+
+@final
+class MessageKey:
+    """Names another message."""
+
+    @property
+    def chat(self) -> str | None: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def participant(self) -> str | None:
+        """Its author."""
+    @property
+    def is_from_me(self) -> bool:
+        """Whoever names it has written it too."""
 
 @final
 class Delivery:
@@ -247,7 +355,7 @@ class Store:
         Errors: StoreError (disk_full, io, closed): the transaction failed, and none was taken.
         """
     def signal_keys(self, session_id: str) -> list[tuple[str, str, bytes]]:
-        """All Signal keys of a session as they were imported. Blocking."""
+        """The Signal keys of a session that are as they were imported: used by nobody since. Blocking."""
     def archive(self, session_id: str, reason: str) -> None:
         """Mark the credentials as logged out; they are kept. Blocking."""
     def unarchive(self, session_id: str) -> None:
@@ -317,13 +425,14 @@ class Event:
     detail, expire_s;
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
-    (clock_offset_s, at each login), `resume_failed` (Noise IK failed; rest it for this endpoint), `path` (a
-    dial that
+    (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
+    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path`
+    (a dial that
     reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
     wait),
     `store` (healthy, detail), `stopped` (shutdown finished; the last event).
-    All but `clock_offset` and `path` always fit; of these `outbox_capacity` may wait, the rest is dropped and
-    counted. Of each probe of a connection only the newest verdict waits.
+    All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the
+    rest is dropped and counted. Of each probe of a connection only the newest verdict waits.
     """
 
     @property
@@ -388,7 +497,10 @@ class SessionCounters:
     def stanzas_malformed(self) -> int: ...
     @property
     def messages_received(self) -> int:
-        """Inbound messages committed and answered."""
+        """Inbound messages read, committed and answered: decrypted, or never encrypted (newsletters)."""
+    @property
+    def messages_undecrypted(self) -> int:
+        """Inbound messages committed and answered without content: `InboxMessage.failure` says why."""
     @property
     def messages_undecodable(self) -> int:
         """Inbound messages that did not decode and were refused; those up to 1 MiB are dead letters first."""
@@ -453,7 +565,8 @@ class CounterColumns:
     def session_id(self, row: int) -> str | None: ...
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
-        bytes_sent, stanzas_malformed, messages_received, pings_sent, pongs_received, requests_sent,
+        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, pings_sent,
+        pongs_received, requests_sent,
         requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:

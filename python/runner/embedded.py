@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OWN_PROCESS_ABOVE: Final = 5000
 """More sessions than this get a process of their own, so that its work is not measured as the runner's."""
+CHATTER_PER_MINUTE: Final = 6
+"""Messages that contacts write to the sessions by themselves, so that there is something to see."""
 _RATE_PER_S: Final = 1000.0
 _CONCURRENCY: Final = 200
 
@@ -42,11 +44,14 @@ def simulator(sessions: int, directory: Path) -> Iterator[Server]:
 
     Errors: LeaseHeldError when another runner uses it: emptying it would pull the store from under that one.
     """
+    from runner.sim import SimulatorControl
+
     lock = SocketLock(directory)
     try:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700, parents=True)
         with (_own_process if sessions > OWN_PROCESS_ABOVE else _in_process)(sessions, directory) as server:
+            SimulatorControl(server.control).post("/chatter", perMinute=CHATTER_PER_MINUTE)
             yield server
     finally:
         lock.close()
@@ -126,10 +131,12 @@ def where_to_look(sessions: int, settings: Settings, control: str) -> str:
             f"  curl -X POST {at}/force-reconnection/sim-00001",
             f"  curl -X POST {at}/reset-circuit-breaker/sim-00001",
         ]
+    hello = '{"all": true, "text": "hello {n}", "n": 10}'
     lines += [
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",
         "  python -m runner status",
         "  python -m runner sessions",
+        f"  curl {control}/say -d '{hello}'    # a contact writes to everybody, encrypted",
         f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
         "",
         "Ctrl-C ends it.",

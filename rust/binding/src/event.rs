@@ -66,6 +66,7 @@ impl Event {
             EventKind::Closed(closed) => Some(&closed.detail),
             EventKind::Probe { detail, .. } => Some(detail),
             EventKind::Store { detail, .. } => Some(detail),
+            EventKind::IdentityChanged { jid } => Some(jid),
             _ => None,
         }
     }

@@ -94,6 +94,21 @@ impl InboxMessage {
     }
 
     #[getter]
+    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.content.as_ref().map(|content| PyBytes::new(py, content))
+    }
+
+    #[getter]
+    fn kind(&self) -> Option<&'static str> {
+        self.0.content.as_deref().map(crate::message::kind_of)
+    }
+
+    #[getter]
+    fn failure(&self) -> Option<&str> {
+        self.0.failure.as_deref()
+    }
+
+    #[getter]
     fn received_unix_ms(&self) -> u64 {
         self.0.received_unix_ms
     }

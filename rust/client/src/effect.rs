@@ -1,5 +1,6 @@
 //! What goes in and out of a client as data: commands, effects, events.
 
+use crate::record::{RecordBytes, RecordKey};
 use runner_proto::{
     cert::{CachedServerKey, VerifiedChain},
     close_reason::{CloseReason, Closed},
@@ -37,14 +38,37 @@ pub enum Effect {
         /// In order.
         writes: Vec<Write>,
     },
+    /// Read these records, as they are after all earlier commits of this client; then call `on_loaded`.
+    Load {
+        /// Counts up from 1 within one connection.
+        token: u32,
+        /// At least one; the answer has their order.
+        keys: Vec<RecordKey>,
+    },
+    /// Read the oldest messages that an earlier version kept undecrypted; then call `on_ciphertexts`. One at a time.
+    LoadCiphertexts {
+        /// From behind this place in the inbox on.
+        after_seq: u64,
+        /// At most so many.
+        limit: usize,
+    },
     /// Tell whoever decides.
     Event(Event),
+}
+
+/// What a message comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It was read: a serialized `Message`.
+    Plain(Vec<u8>),
+    /// It was not: the slug of a [`Failure`](crate::Failure).
+    Failed(&'static str),
 }
 
 /// One change of durable state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// An inbound message as it came.
+    /// An inbound message. One with content takes the place of the same one without.
     Inbox {
         /// The chat: the stanza's `from`, or its `recipient` when an own other device sent it.
         chat: String,
@@ -52,11 +76,22 @@ pub enum Write {
         sender: String,
         /// The stanza's `id`.
         message_id: String,
-        /// The whole stanza, encoded, flag byte in front, never compressed.
+        /// The stanza, encoded, flag byte in front, never compressed; without its ciphertexts when they were read.
         stanza: Vec<u8>,
+        /// What it comes to.
+        content: Content,
         /// When it was received.
         received_unix_ms: u64,
     },
+    /// A Signal record, in place of an older one of its name.
+    PutRecord {
+        /// Its name.
+        key: RecordKey,
+        /// The record.
+        value: RecordBytes,
+    },
+    /// A Signal record is used up.
+    RemoveRecord(RecordKey),
     /// An inbound message that did not decode, as it came: it is refused, and nobody sends it again.
     DeadLetter {
         /// The stanza's `from`.
@@ -103,6 +138,11 @@ pub enum Event {
     ClockOffset {
         /// Positive when ours is behind.
         offset_ms: i64,
+    },
+    /// A contact's device has another identity key than before: it was linked anew, or somebody stands between.
+    IdentityChanged {
+        /// The device.
+        jid: String,
     },
     /// A resumed handshake (IK) failed; rest it for this endpoint.
     ResumeFailed,
@@ -157,6 +197,18 @@ pub enum Command {
     },
 }
 
+/// What a commit found, beside being durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// How often the batch's message without content has failed by now, over all connections; 0 when it had none, or
+    /// when that message was stored with its content before.
+    pub attempts: u32,
+}
+
+/// Records could not be read: the store fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadFailed;
+
 /// Why nothing of a batch happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitFailed {
@@ -192,8 +244,35 @@ pub struct DeviceState {
     pub routing_info: Option<Vec<u8>>,
     /// The server's key of an earlier connection, when resuming (IK) is wanted.
     pub server_key: Option<CachedServerKey>,
+    /// The keys for end-to-end messages.
+    pub keys: DeviceKeys,
+    /// The store holds messages that an earlier version did not decrypt.
+    pub has_ciphertexts: bool,
     /// The client version to claim, `2.3000.N`.
     pub version: [u32; 3],
     /// What the session's earlier connections counted.
     pub counters: Counters,
+}
+
+/// What end-to-end messages take of a device's credentials.
+#[derive(Clone)]
+pub struct DeviceKeys {
+    /// By which peers notice that a device was linked anew.
+    pub registration_id: u32,
+    /// The identity key.
+    pub identity_secret: [u8; 32],
+    /// Id of the signed pre-key.
+    pub signed_pre_key_id: u32,
+    /// The signed pre-key.
+    pub signed_pre_key_secret: [u8; 32],
+    /// The identity's signature of it.
+    pub signed_pre_key_signature: [u8; 64],
+    /// The encoded `ADVSignedDeviceIdentity`.
+    pub account: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for DeviceKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceKeys").field("registration_id", &self.registration_id).finish_non_exhaustive()
+    }
 }

@@ -49,6 +49,11 @@ pub enum EventKind {
         /// Milliseconds; positive when ours is behind.
         offset_ms: i64,
     },
+    /// A contact's device has another identity key than before: linked anew, or somebody stands between.
+    IdentityChanged {
+        /// The device.
+        jid: Box<str>,
+    },
     /// A resumed handshake (IK) failed; it should rest for this endpoint.
     ResumeFailed,
     /// The dial reached `authenticating`: the path to the endpoint works.
@@ -78,7 +83,7 @@ impl EventKind {
             | Self::Store { .. }
             | Self::Messages
             | Self::Stopped => true,
-            Self::ClockOffset { .. } | Self::Path => false,
+            Self::ClockOffset { .. } | Self::IdentityChanged { .. } | Self::Path => false,
         }
     }
 
@@ -91,6 +96,7 @@ impl EventKind {
             Self::Closed(_) => "closed",
             Self::Probe { .. } => "probe",
             Self::ClockOffset { .. } => "clock_offset",
+            Self::IdentityChanged { .. } => "identity_changed",
             Self::ResumeFailed => "resume_failed",
             Self::Path => "path",
             Self::Messages => "messages",

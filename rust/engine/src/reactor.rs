@@ -20,7 +20,7 @@ use crate::resolve::{Answer, Resolver, system_lookup};
 use crate::rows::{Place, Rows};
 use crate::slab::{Key, Slab};
 use crate::stats::LagWindow;
-use crate::store_link::{client_device, store_write};
+use crate::store_link::client_device;
 use crate::timers::Timers;
 use crate::tls::{Connector, TlsConfigError};
 use mio::{Events, Poll, Token};
@@ -29,7 +29,7 @@ use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
-use runner_store::{Batch, Completion, Device, ErrorKind, Store};
+use runner_store::{Completion, Device, Store};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -312,16 +312,11 @@ impl Reactor {
     /// Carries out what a call to a connection left behind: commits, bytes, the end, the next deadline.
     fn settle(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        for (token, writes) in self.bench.commits.drain(..) {
-            let batch_token = self.in_flight.push_commit(key, token, self.bench.now);
-            let writes = writes.into_iter().map(store_write).collect();
-            let session_id = connection.session_id.to_string();
-            if let Err(error) = self.store.submit(Batch { token: batch_token, session_id, writes }) {
-                // A full queue is worked off; a closed one never is.
-                self.store_failed |= error.kind == ErrorKind::Closed;
-                self.in_flight.fail(batch_token);
-            }
+        if !self.bench.asks.is_empty() {
+            let session_id = Arc::clone(&connection.session_id);
+            self.ask_store(key, &session_id);
         }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flush(&mut self.bench);
         if connection.closed.is_some() {
             self.remove(key);

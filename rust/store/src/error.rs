@@ -21,6 +21,8 @@ pub enum ErrorKind {
     UnknownSession,
     /// The queue holds as much as it may; nothing of the batch was taken.
     QueueFull,
+    /// A batch was made before its maker learned that an earlier one failed: nothing of it was taken.
+    Behind,
     /// The store was closed: the caller's bug, or the end of the process.
     Closed,
 }
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::Exists => "exists",
             Self::UnknownSession => "unknown_session",
             Self::QueueFull => "queue_full",
+            Self::Behind => "behind",
             Self::Closed => "closed",
         }
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::record::{Credentials, Device, Import, Quarantined, ServerChain, SessionRow, SignalKey};
 use crate::secret::{Secret32, SecretBytes};
 use crate::writer::in_savepoint;
-use crate::{DeviceError, ErrorKind, StoreError, checksum};
+use crate::{DeviceError, ErrorKind, StoreError, checksum, ciphertext};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -188,7 +188,9 @@ pub(crate) fn device(
         Some(Ok((credentials, _source))) => Credentials { lid, ..credentials },
     };
     let (routing_info, server_chain) = connection_state(connection, session_id)?;
-    Ok(Ok(Device { session_id: session_id.into(), credentials, routing_info, server_chain }))
+    let has_ciphertexts = ciphertext::exists(connection, session_id)?;
+    let session_id = session_id.into();
+    Ok(Ok(Device { session_id, credentials, routing_info, server_chain, has_ciphertexts }))
 }
 
 type ConnectionState = (Option<Vec<u8>>, Option<ServerChain>);
@@ -254,7 +256,7 @@ pub(crate) fn set_lid(connection: &Connection, session_id: &str, lid: &str) -> R
     Ok(())
 }
 
-/// The Signal keys of a session whose checksum holds, and the names of those that are damaged.
+/// The Signal keys of a session in their imported form whose checksum holds, and the names of those that are damaged.
 #[derive(Debug, Default)]
 pub(crate) struct KeyScan {
     pub(crate) good: Vec<SignalKey>,
@@ -266,7 +268,8 @@ pub(crate) fn signal_keys(connection: &Connection, session_id: &str) -> Result<K
         return Err(StoreError::unknown_session(session_id));
     }
     let mut statement = connection.prepare_cached(
-        "SELECT kind, id, value, checksum FROM signal_key WHERE session_id = ?1 ORDER BY kind, id",
+        "SELECT kind, id, value, checksum FROM signal_key WHERE session_id = ?1 AND format = 0
+         ORDER BY kind, id",
     )?;
     let mut rows = statement.query([session_id])?;
     let mut scan = KeyScan::default();
@@ -292,7 +295,8 @@ pub(crate) fn quarantine_key(
     connection.execute(
         "INSERT INTO quarantine (what, session_id, why, at_unix_ms, content)
          SELECT 'signal_key', session_id, 'the checksum of ' || kind || ' ' || id || ' does not match', ?4,
-                CAST(quote(kind) || ',' || quote(id) || ',' || quote(value) || ',' || quote(checksum) AS BLOB)
+                CAST(quote(kind) || ',' || quote(id) || ',' || quote(value) || ',' || quote(checksum) || ',' || format
+                     AS BLOB)
          FROM signal_key WHERE session_id = ?1 AND kind = ?2 AND id = ?3",
         params![session_id, kind, id, now_unix_ms.cast_signed()],
     )?;
@@ -396,7 +400,7 @@ pub(crate) fn delete(connection: &Connection, session_id: &str, now_unix_ms: u64
         params![session_id, archive_id],
     )?;
     connection.execute(
-        "INSERT INTO archive_key SELECT ?2, kind, id, value, checksum FROM signal_key WHERE session_id = ?1",
+        "INSERT INTO archive_key SELECT ?2, kind, id, value, checksum, format FROM signal_key WHERE session_id = ?1",
         params![session_id, archive_id],
     )?;
     for table in ["session", "device", "signal_key", "connection_state", "policy"] {

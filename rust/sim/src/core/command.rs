@@ -142,6 +142,35 @@ pub enum Ending {
     Reset,
 }
 
+/// A contact writes to clients.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Say {
+    /// To whom: users, or all.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Which contact, from 0.
+    pub contact: u32,
+    /// What; `{n}` is the number of the message.
+    pub text: String,
+    /// How many messages each gets.
+    pub n: u32,
+}
+
+impl Default for Say {
+    fn default() -> Self {
+        Self { target: Target::default(), contact: 0, text: "hello {n}".to_owned(), n: 1 }
+    }
+}
+
+/// Contacts write by themselves.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Chatter {
+    /// Messages a minute over all clients; 0: none.
+    pub per_minute: f64,
+}
+
 /// What is wrong with what the server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -388,6 +417,8 @@ impl Default for Push {
 #[allow(missing_docs, reason = "each variant is a route of docs/simulator.md")]
 pub enum Command {
     Info,
+    Say(Say),
+    Chatter(Chatter),
     Stats,
     Sessions,
     Devices,

@@ -44,6 +44,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/relink"),
     ("POST", "/refuse"),
     ("POST", "/config"),
+    ("POST", "/say"),
+    ("POST", "/chatter"),
     ("POST", "/quit"),
 ];
 
@@ -146,6 +148,8 @@ fn order(path: &str, body: &[u8]) -> Result<Command, RouteError> {
             }
         }
         "/config" => Command::Config(parse(body)?),
+        "/say" => Command::Say(parse(body)?),
+        "/chatter" => Command::Chatter(parse(body)?),
         _ => Command::Quit,
     })
 }

@@ -11,9 +11,12 @@ use serde_json::{Map, Value};
 
 use super::chain::{ChainFault, ServerKeys};
 use super::command::{LoginFault, Refusal, Settings, Shape, Target};
+use super::contact::Contact;
 use super::counters::Counters;
+use super::directory::Directory;
 use super::fleet::{DEVICE, Fleet};
 use super::journal::{Happening, Ring, Sent};
+use super::relay::Delivery;
 
 /// Number of a connection, counted from 1 over the life of the server.
 pub type ConnectionId = u32;
@@ -126,6 +129,12 @@ pub struct World {
     pub(super) sent: Ring<Sent>,
     pub(super) refusing: Option<Refusing>,
     pub(super) orders: VecDeque<(ConnectionId, Order)>,
+    /// Public keys of devices.
+    pub(super) directory: Directory,
+    /// Devices of our own that talk.
+    pub(super) contacts: HashMap<DeviceId, Contact>,
+    /// Stanzas from one device to another, on their way.
+    pub(super) deliveries: VecDeque<Delivery>,
     /// A plaintext being built.
     pub(super) plain: Vec<u8>,
     /// What reading one takes.
@@ -167,6 +176,9 @@ impl World {
             sent: Ring::new(settings.sent_capacity),
             refusing: None,
             orders: VecDeque::new(),
+            directory: Directory::default(),
+            contacts: Self::contacts_of(fleet),
+            deliveries: VecDeque::new(),
             plain: Vec::new(),
             scratch: Scratch::new(),
             last_stanza: 0,

@@ -4,9 +4,11 @@
 mod batches;
 mod crash;
 mod damage;
+mod decrypted;
 mod inbox;
 mod model;
 mod opening;
 mod outbox;
+mod records;
 mod sessions;
 mod support;
