@@ -100,6 +100,7 @@ _SESSION: Final = {
     "flap60m": WHOLE,
     "phase": TEXT_OR_NULL,
     "proxy": {**TEXT_OR_NULL, "description": "scheme, host and port"},
+    "revision": {**WHOLE, "description": "number of its last change; the greater one is the newer"},
 }
 _METRICS: Final = {"id": TEXT, "state": _STATE, **_numbers(SESSION)}
 _RESPONSE_TIMES: Final = ("averageResponseTime", "responseTimeP50", "responseTimeP95", "responseTimeP99")
