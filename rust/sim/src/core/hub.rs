@@ -311,6 +311,8 @@ impl Hub {
             }
             Command::Refuse { seconds, mode, status } => Ok(self.refuse(seconds, mode, status, cx)),
             Command::Config(change) => self.configure(change, cx),
+            Command::Scan(scan) => self.scan(&scan, cx),
+            Command::EnterCode(typed) => self.enter_code(&typed, cx),
             Command::Reset => {
                 self.reset(cx.unix_ms);
                 Ok(json!({ "targets": self.peers.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))

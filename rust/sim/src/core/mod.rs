@@ -15,6 +15,7 @@ mod login;
 mod malformed;
 mod owed;
 mod peer;
+mod phone;
 mod push;
 mod receive;
 mod report;
@@ -25,8 +26,8 @@ mod world;
 
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
-    Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed, Push,
-    Refusal, Settings, Shape, Silence, Target,
+    Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed,
+    PhoneFault, Push, Refusal, Scan, Settings, Shape, Silence, Target, TypedCode,
 };
 pub use counters::{Counters, Tally};
 pub use fleet::{DEVICE, FIRST_USERNAME, Fleet, Keys, lid_user};
