@@ -1,6 +1,7 @@
 //! The client of one connection: the driver's grammar, and the business of an account on top of the session.
 
 mod account;
+mod linking;
 mod verdicts;
 
 use std::{sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use runner_proto::{
     counters::Counters,
     jid::{Jid, Server},
     noise::{Pattern, Transport},
+    payload::login_payload,
     phase::Phase,
     session::{self, Identity, Io, Request, Secured, Session},
     time::Instant,
@@ -19,7 +21,8 @@ use runner_proto::{
 
 use crate::{
     Command, CommitFailed, Config, Cx, DeviceState, Effect, Event, Probe, TransportEnd, Write,
-    backlog::Backlog, health::Health, inbox::Inbox, sends::Sends, stanza,
+    backlog::Backlog, health::Health, inbox::Inbox, new_device::NewDevice, pairing::Pairing, sends::Sends,
+    stanza,
 };
 
 /// One connection of one device, from "the transport is up" to its close reason.
@@ -32,6 +35,8 @@ pub struct Client {
     config: Arc<Config>,
     session: Session,
     device: Device,
+    /// The attempt to link a new device, on a connection that does nothing else; then `device` is nobody's.
+    pairing: Option<Box<Pairing>>,
     opened_at: Instant,
     /// How the channel was made; and the server's certificates, until the login proves them worth keeping.
     pattern: Pattern,
@@ -50,7 +55,7 @@ pub struct Client {
 }
 
 /// Whose connection it is, as far as it is needed after the login.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Device {
     username: u64,
     number: u32,
@@ -77,13 +82,54 @@ impl Client {
             username,
             number: device,
             lid: lid.map(String::into_boxed_str),
-            push_name: push_name.clone().map(String::into_boxed_str),
+            push_name: push_name.as_deref().map(Box::from),
         };
-        let identity = Identity { noise, username, device, push_name, routing_info, server_key, version };
+        let identity = Identity {
+            noise,
+            payload: login_payload(username, device, version, push_name.as_deref()),
+            registers: false,
+            routing_info,
+            server_key,
+        };
+        Self::begin(config, identity, own, None, counters, now)
+    }
+
+    /// A client that links a new device with a phone, and whose transport has just come up.
+    ///
+    /// It shows QR codes ([`Event::Qr`]) until the device is linked or nobody is there any more; it never gets online.
+    /// The linked device logs in on the next connection.
+    #[must_use]
+    pub fn linking(
+        config: Arc<Config>,
+        device: NewDevice,
+        version: [u32; 3],
+        counters: Counters,
+        now: Instant,
+    ) -> Self {
+        let identity = Identity {
+            noise: device.noise().clone(),
+            payload: device.payload(version),
+            registers: true,
+            routing_info: None,
+            server_key: None,
+        };
+        let pairing = Some(Box::new(Pairing::new(device, now)));
+        Self::begin(config, identity, Device::default(), pairing, counters, now)
+    }
+
+    fn begin(
+        config: Arc<Config>,
+        identity: Identity,
+        device: Device,
+        pairing: Option<Box<Pairing>>,
+        counters: Counters,
+        now: Instant,
+    ) -> Self {
         Self {
             session: Session::new(Arc::clone(&config.session), identity, counters, now),
             config,
-            device: own,
+            device,
+            pairing,
             opened_at: now,
             pattern: Pattern::Xx,
             chain: None,
@@ -128,11 +174,18 @@ impl Client {
                     self.chain = chain.map(Box::new);
                 }
                 session::Event::Success(success) => self.on_success(success, &mut io, effects),
+                session::Event::Pairing(iq) => self.on_pairing(iq, &mut io, effects),
+                // Nobody's yet: what is not answered comes again to whom it is for.
+                session::Event::Message(_) | session::Event::Undecodable { .. } if self.pairing.is_some() => {
+                }
                 session::Event::Message(message) => self.on_message(message, &io, effects),
                 session::Event::Undecodable { head, plain } => {
                     self.on_undecodable(head, plain, &mut io, effects);
                 }
                 session::Event::Stanza(stanza) => self.on_stanza(stanza, &mut io, effects),
+                session::Event::Response { pending, iq, is_error } if self.pairing.is_some() => {
+                    self.on_link_answer(pending, Some(iq), is_error, &io, effects);
+                }
                 session::Event::Response { pending, is_error, .. } => {
                     self.on_response(pending, is_error, &mut io, effects);
                 }
@@ -163,6 +216,7 @@ impl Client {
             self.on_expired(pending, cx);
         }
         self.check_store(cx);
+        self.check_pairing(cx);
         if self.is_judging() {
             self.check_probe(cx);
             self.check_backlog(cx);
@@ -179,8 +233,11 @@ impl Client {
             return None;
         }
         let config = &self.config;
-        let always =
-            [self.session.poll_timeout(), self.stalled_since.map(|since| since + config.store_stall)];
+        let always = [
+            self.session.poll_timeout(),
+            self.stalled_since.map(|since| since + config.store_stall),
+            self.pairing.as_ref().and_then(|pairing| pairing.poll_timeout()),
+        ];
         let judging = self.is_judging().then(|| {
             [
                 self.probe_at,
@@ -195,8 +252,9 @@ impl Client {
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
     /// closes the connection all the same. Nor is a send that fits no frame: it is counted.
     pub fn handle_command(&mut self, command: Command, cx: &mut Cx<'_>) {
-        let io = &mut io(cx);
+        let io = &mut Io { now: cx.now, unix_ms: cx.unix_ms, out: &mut *cx.out, entropy: &mut *cx.entropy };
         match command {
+            Command::LinkByCode { phone } => self.begin_code(phone, io, cx.effects),
             Command::Close(reason) => self.session.close(reason, io),
             Command::Logout if self.session.phase() == Phase::Online => {
                 let own = self.own_jid();
@@ -230,6 +288,10 @@ impl Client {
 
     /// The commit with this token is durable, or did not happen.
     pub fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, cx: &mut Cx<'_>) {
+        if self.pairing.is_some() {
+            self.on_device_committed(outcome, cx);
+            return self.tell(cx);
+        }
         let settled = self.inbox.settle(token, outcome);
         let Some(answer) = settled else {
             self.count_unanswered();

@@ -1,7 +1,8 @@
 //! The account logic of one connection, sans-IO: stanzas in; stanzas, events and effects as data out.
 //!
-//! - `client`: the driver's grammar; below it `account` (what stanzas lead to) and `verdicts` (what is overdue).
+//! - `client`: the driver's grammar; below it `account` (what stanzas lead to), `linking` (the same for a new device) and `verdicts` (what is overdue).
 //! - `backlog`, `inbox`, `sends`: what waited at the server, what waits for our store, what waits for the server.
+//! - `new_device`, `pairing`: a device that no phone has linked yet, and how one does.
 //! - `health`: the verdicts of the probes. They are facts; whether a session is rebuilt is decided elsewhere.
 //! - `stanza`: what is read from stanzas and written into them.
 
@@ -13,9 +14,16 @@ mod effect;
 pub mod fuzz;
 mod health;
 mod inbox;
+mod new_device;
+mod pairing;
+mod secret;
 mod sends;
 mod stanza;
 
 pub use client::{Client, LOGOUT_TIMEOUT};
 pub use config::Config;
-pub use effect::{Command, CommitFailed, Cx, DeviceState, Effect, Event, Probe, TransportEnd, Write};
+pub use effect::{
+    Command, CommitFailed, Cx, DeviceState, Effect, Event, LinkedDevice, NoCode, Probe, TransportEnd, Write,
+};
+pub use new_device::NewDevice;
+pub use secret::{ForEyes, Secret};

@@ -33,7 +33,7 @@ pub use dead_letter::{MAX_DEAD_LETTERS, MAX_DEAD_LETTERS_OF_SESSION};
 pub use error::{DeviceError, ErrorKind, StoreError};
 pub use options::Options;
 pub use record::{
-    Batch, Completion, Credentials, DeadLetter, Device, Health, Import, InboxMessage, OpenReport,
+    Batch, Completion, Credentials, DeadLetter, Device, Health, Import, InboxMessage, Linked, OpenReport,
     Quarantined, ServerChain, SessionRow, SignalKey, Write,
 };
 pub use secret::{Secret32, SecretBytes};

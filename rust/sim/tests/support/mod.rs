@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_client::{
-    Client, Command, Config, Cx as ClientCx, DeviceState, Effect, Event, TransportEnd, Write,
+    Client, Command, CommitFailed, Config, Cx as ClientCx, DeviceState, Effect, Event, LinkedDevice,
+    NewDevice, TransportEnd, Write,
 };
 use runner_proto::cert::CachedServerKey;
 use runner_proto::close_reason::{CloseReason, Closed};
@@ -76,6 +77,8 @@ pub struct Pair {
     pub hub: Hub,
     pub links: Vec<Link>,
     pub now: Instant,
+    /// What becomes of commits; None: nothing yet.
+    pub commits: Option<Result<(), CommitFailed>>,
     entropy: Seeded,
     scratch: Buffers,
 }
@@ -90,6 +93,7 @@ impl Pair {
             hub: Hub::new(World::new(SEED, sessions, settings), Value::Null),
             links: Vec::new(),
             now: Instant::from_micros(1_000_000),
+            commits: Some(Ok(())),
             entropy: Seeded(42),
             scratch: Buffers::default(),
         }
@@ -121,18 +125,46 @@ impl Pair {
         DeviceState { server_key: Some(server_key), ..self.device(index) }
     }
 
+    /// The device that a phone has linked, as it logs in.
+    pub fn linked(&self, device: &LinkedDevice) -> DeviceState {
+        let (username, number) = device.jid.split_once(':').expect("a device");
+        let (number, _) = number.split_once('@').expect("a server");
+        DeviceState {
+            noise: device.noise.clone(),
+            username: username.parse().expect("a number"),
+            device: number.parse().expect("a number"),
+            lid: device.lid.clone(),
+            ..self.device(0)
+        }
+    }
+
     /// Connects a device; returns the number of its link. `None` when the server resets at accept.
     pub fn dial(&mut self, device: DeviceState) -> Option<usize> {
+        let (config, now) = (self.config(), self.now);
+        self.connect(Client::new(config, device, now))
+    }
+
+    /// Connects a new device, to be linked.
+    pub fn dial_new(&mut self) -> usize {
+        let (config, now) = (self.config(), self.now);
+        let device = NewDevice::generate(&mut self.entropy);
+        let version = [2, 3000, core::DEFAULT_REVISION];
+        self.connect(Client::linking(config, device, version, Counters::default(), now)).expect("accepted")
+    }
+
+    fn config(&self) -> Arc<Config> {
         let session = session::Config {
             host: "127.0.0.1:8080".to_owned(),
             root_key: self.hub.world.keys.root_public(),
             ..session::Config::default()
         };
-        let config = Config { session: Arc::new(session), ..Config::default() };
+        Arc::new(Config { session: Arc::new(session), ..Config::default() })
+    }
+
+    fn connect(&mut self, client: Client) -> Option<usize> {
         let unix_ms = self.unix_ms();
         let mut cx = Cx { now: self.now, unix_ms, entropy: &mut self.entropy };
         let Accept::Take(id) = self.hub.accept(&mut cx) else { return None };
-        let client = Client::new(Arc::new(config), device, self.now);
         self.links.push(Link { client, id, effects: Vec::new(), settled: 0, out: Vec::new(), cut: false });
         let link = self.links.len() - 1;
         self.with_client(link, |client, cx| client.handle_open(cx));
@@ -221,6 +253,7 @@ impl Pair {
 
     /// Tells the client that what it wanted to be durable is.
     fn settle(&mut self, link: usize) -> bool {
+        let Some(outcome) = self.commits else { return false };
         let Link { effects, settled, .. } = &mut self.links[link];
         let new = effects.iter().skip(std::mem::replace(settled, effects.len()));
         let tokens: Vec<_> = new
@@ -230,9 +263,18 @@ impl Pair {
             })
             .collect();
         for &token in &tokens {
-            self.with_client(link, |client, cx| client.on_committed(token, Ok(()), cx));
+            self.with_client(link, |client, cx| client.on_committed(token, outcome, cx));
         }
         !tokens.is_empty()
+    }
+
+    /// Orders something that is refused; the reason.
+    pub fn refused(&mut self, path: &str, body: &Value) -> String {
+        let command = core::Command::parse("POST", path, "", body.to_string().as_bytes()).expect(path);
+        match self.with_hub(|hub, cx| hub.command(command, cx)) {
+            Reply::Now(Err(why)) => why,
+            other => panic!("{path} is not refused: {other:?}"),
+        }
     }
 
     /// Orders something over the control port's language.

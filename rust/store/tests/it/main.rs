@@ -5,6 +5,7 @@ mod batches;
 mod crash;
 mod damage;
 mod inbox;
+mod linking;
 mod model;
 mod opening;
 mod sessions;
