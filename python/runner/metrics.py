@@ -35,8 +35,12 @@ if TYPE_CHECKING:
 FEWEST_OPERATIONS: Final = 20
 FRESH_S: Final = 1.0
 """On demand, the numbers are brought up to date at most this often."""
-WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
-"""Reasons that somebody here asked for."""
+WANTED_CLOSES: Final = frozenset(
+    {"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request", "pairing_expired"}
+)
+"""Reasons that somebody here asked for, or where somebody here did not come."""
+_AGREED: Final = ("stream_restart_required", "closing")
+"""How the connection ends on which a phone linked a device: reason and phase."""
 
 
 class Sources(Protocol):
@@ -121,7 +125,7 @@ class Metrics:
     def _count_close(self, event: EngineEvent) -> None:
         reason = event.reason or "unknown"
         self.closes[reason] += 1
-        if reason in WANTED_CLOSES:
+        if reason in WANTED_CLOSES or (reason, event.phase) == _AGREED:
             return
         self._told_of(event.session_id).errors += 1
         if event.phase not in {"online", "closing"}:
