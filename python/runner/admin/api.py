@@ -21,6 +21,7 @@ from runner.admin import events
 from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
+from runner.admin.linking import add_linking
 from runner.admin.lists import Json, Page, Streamed, listing, page_of, whole, words
 from runner.admin.schemas import (
     CHANGED_SESSION,
@@ -39,6 +40,7 @@ from runner.errors import (
     AdminError,
     ImportRefusedError,
     MisuseError,
+    RateLimitedError,
     RefusedError,
     RunnerError,
     StoreFailedError,
@@ -112,6 +114,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_brief(app, backend)
     _add_sessions(app, backend)
     _add_commands(app, backend)
+    add_linking(app, backend)
     _add_metrics(app, backend)
     _add_system(app, backend)
     add_alerts(app, backend)
@@ -215,7 +218,7 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         "/api/sessions",
         status_code=201,
         responses={409: says("the id is taken"), 413: says("too large"), 422: says("damaged credentials")},
-        summary="take over a session from Baileys credentials",
+        summary="a new session to link with a phone, or one from Baileys credentials",
         openapi_extra={
             "requestBody": {"required": True, "content": {"application/json": {"schema": NEW_SESSION}}}
         },
@@ -483,7 +486,10 @@ def as_admin_error(error: RunnerError) -> AdminError:
     if isinstance(error, UnknownSessionError):
         status = 404
     elif isinstance(error, RefusedError):
-        status, reason = 409, error.reason
+        status, reason = (422 if error.reason == "phone_wrong" else 409), error.reason
+    elif isinstance(error, RateLimitedError):
+        headers = {"retry-after": str(error.retry_after_s)}
+        return AdminError(429, error.slug, str(error), error.remedy, headers=headers)
     elif isinstance(error, ImportRefusedError):
         status, reason = (409 if error.kind == "exists" else 422), error.kind
     elif isinstance(error, ImportSourceError):

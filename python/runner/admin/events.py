@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from runner.admin.backend import Backend
+    from runner.supervisor.feed import StatusEvent
 
 STATUS: Final = "session.status"
 GOING_AWAY: Final = 1001
+_FOR_OPERATORS: Final = frozenset({"qr"})
 _PAUSED: Final = {
     "reason": "WHATSAPP_PERFORMANCE_MONITORING is false",
     "remedy": "set it to true and send SIGHUP",
@@ -81,6 +83,13 @@ async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None
         scope.cancel()
 
 
+def payload_of(change: StatusEvent, *, with_detail: bool) -> dict[str, object]:
+    """What one receiver is told of a change. A QR code links a phone: it is not for those who only read."""
+    hidden = frozenset() if with_detail else _FOR_OPERATORS
+    view = change.view.to_json(with_detail=with_detail) if change.view else {}
+    return {**view, **{name: value for name, value in change.data.items() if name not in hidden}}
+
+
 async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
     with_detail = sees_detail(socket.scope)
     with backend.sessions.subscribe() as changes:
@@ -90,10 +99,7 @@ async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, ver
                 await socket.send_text(envelope("stream.lost", None, lost, version).decode())
             session = change.session_id or None
             if wanted.has(change.name, session):
-                payload = {
-                    **(change.view.to_json(with_detail=with_detail) if change.view else {}),
-                    **change.data,
-                }
+                payload = payload_of(change, with_detail=with_detail)
                 message = envelope(change.name, session, payload, version, change.at_unix_ms)
                 await socket.send_text(message.decode())
 

@@ -51,14 +51,15 @@ HISTORY_QUERY: Final[dict[str, Any]] = {
 
 NEW_SESSION: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["id", "files"],
+    "required": ["id"],
     "additionalProperties": False,
     "properties": {
         "id": {"type": "string", "description": "how the session will be called"},
         "files": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file",
+            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file; "
+            "without it a new session, for a phone to link: with start it shows QR codes at once",
         },
         "binary": {
             "type": "object",
@@ -106,6 +107,38 @@ OUTCOMES: Final[dict[str, Any]] = {
             }
         }
     },
+}
+
+_SHOWN: Final[dict[str, Any]] = {
+    "expiresAt": {"type": "integer", "description": "Unix ms"},
+    "left": {"type": "integer", "description": "how many codes follow this one"},
+}
+
+QR_CODE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the code; X-Expires-At says until when (Unix ms)",
+        "content": {
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "value": {"type": "string", "description": "what it says, for format=raw"},
+                        "mimetype": {"type": "string"},
+                        "data": {"type": "string", "description": "the picture, base64"},
+                        **_SHOWN,
+                    },
+                }
+            },
+        },
+    }
+}
+
+PAIRING_PHONE: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["phoneNumber"],
+    "additionalProperties": False,
+    "properties": {"phoneNumber": {"type": "string", "description": "with the country code"}},
 }
 
 CHANGED_SESSION: Final[dict[str, Any]] = {
