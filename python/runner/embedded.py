@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 OWN_PROCESS_ABOVE: Final = 5000
 """More sessions than this get a process of their own, so that its work is not measured as the runner's."""
+DIRECTORY: Final = "simulator"
+"""Below the data directory: the store and the credentials of a run with its own simulator."""
+_CONTROL_FILE: Final = "control.url"
 _RATE_PER_S: Final = 1000.0
 _CONCURRENCY: Final = 200
 
@@ -47,9 +50,24 @@ def simulator(sessions: int, directory: Path) -> Iterator[Server]:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700, parents=True)
         with (_own_process if sessions > OWN_PROCESS_ABOVE else _in_process)(sessions, directory) as server:
+            (directory / _CONTROL_FILE).write_text(server.control, encoding="ascii")
             yield server
     finally:
         lock.close()
+
+
+def control_url(data_dir: Path) -> str:
+    """The control port of the simulator that `run --simulator` started with this data directory.
+
+    Errors: StartError when there is none.
+    """
+    try:
+        return (data_dir / DIRECTORY / _CONTROL_FILE).read_text(encoding="ascii")
+    except OSError as error:
+        raise StartError(
+            f"no simulator was started with {data_dir}",
+            "start one (python -m runner run --simulator 25), or name its control port with --control",
+        ) from error
 
 
 @contextmanager
@@ -130,6 +148,7 @@ def where_to_look(sessions: int, settings: Settings, control: str) -> str:
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",
         "  python -m runner status",
         "  python -m runner sessions",
+        "  python -m runner pair shop-1        # and `python -m runner sim scan shop-1` plays the phone",
         f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
         "",
         "Ctrl-C ends it.",
