@@ -23,6 +23,7 @@ import trio
 
 from runner import config, embedded
 from runner.admin import tokens
+from runner.admin.guesses import Guesses
 from runner.alerts.channels import Channels
 from runner.alerts.loop import Alerts
 from runner.alerts.mail import Mail, notifier
@@ -249,6 +250,7 @@ class Process:
         self._notify = notify
         self._has_stopped = False
         self._admin: Admin | None = None
+        self._guesses = Guesses(settings.admin_wrong_tokens)
         self.lifetime = Lifetime(
             door,
             before,
@@ -318,6 +320,7 @@ class Process:
             sources,
             self._states,
             session_faults=lambda: self._supervisor.machine.faults_total,
+            wrong_tokens=lambda: (self._guesses.wrong_total, self._guesses.refused_total),
             bucket_bounds_s=response_buckets_s(),
         )
         metrics.monitor(self.settings.performance_monitoring)
@@ -427,6 +430,7 @@ class Process:
         self._supervisor.set_policy(policy_of(self.settings))
         if "WHATSAPP_CLIENT_VERSION" in changed:
             self._supervisor.set_version(parse_version(self.settings.client_version))
+        self._guesses.allow(self.settings.admin_wrong_tokens)
         self._metrics.monitor(self.settings.performance_monitoring)
         self._health.interval_s = self.settings.health_check_interval_s
         self._alerts.reload(self.settings)
@@ -473,6 +477,7 @@ class Process:
         return Admin(
             lambda: self.settings,
             self._tokens,
+            self._guesses,
             self._supervisor,
             self._metrics,
             self._store,

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Final, TextIO
 import msgspec
 import structlog
 
+from runner.config import secret_values
 from runner.errors import StartError
-from runner.redact import redact
+from runner.redact import Redactor
+from runner.tracebacks import redact_tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -234,6 +236,8 @@ class Logs:
     def apply(self, settings: Settings) -> None:
         """Take over what SIGHUP may change: level and rate. Reopens the log file."""
         self.limit.rate = settings.log_session_rate
+        redactor = Redactor(secret_values(settings))
+        redact_tracebacks(redactor.text)
         level = logging.getLevelNamesMapping()[settings.log_level.upper()]
         structlog.configure(
             processors=[
@@ -242,7 +246,7 @@ class Logs:
                 self.exceptions,
                 self.limit,
                 structlog.processors.format_exc_info,
-                redact,
+                redactor,
                 _stamp,
                 self._render,
             ],

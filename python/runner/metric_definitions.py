@@ -343,6 +343,22 @@ def _process() -> list[Definition]:
             panel="Errors",
         ),
         row(
+            "wrongTokens",
+            "admin_wrong_tokens_total",
+            "tokens",
+            "tokens presented to the admin API or at the sign-in that are none of ours",
+            kind="counter",
+            window=_EVER,
+        ),
+        row(
+            "tokensNotTried",
+            "admin_tokens_not_tried_total",
+            "tokens",
+            "tokens that were not looked at, since too many wrong ones had come from there",
+            kind="counter",
+            window=_EVER,
+        ),
+        row(
             "historyBytes",
             "history_bytes",
             "bytes",

@@ -75,13 +75,16 @@ class Metrics:
         *,
         machine: Machine | None = None,
         session_faults: Callable[[], int] = int,
+        wrong_tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
         bucket_bounds_s: Sequence[float] = (),
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """`wrong_tokens`: how many the admin API found wrong, and how many it did not look at."""
         self.sources = sources
         self.states = states
         self.session_faults = session_faults
+        self.wrong_tokens = wrong_tokens
         self.machine = machine or Machine()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
@@ -462,6 +465,7 @@ class Metrics:
         """This process alone, with what of its memory the sessions cost."""
         use = self.machine.process()
         connections = self.sources.stats().sessions
+        wrong, not_tried = self.wrong_tokens()
         return {
             "uptime": round(self._clock() - self.started_at, 3),
             "rss": use.rss_bytes,
@@ -474,6 +478,8 @@ class Metrics:
             "loopLag": round(self.loop_lag_s, 6),
             "handlerExceptions": self.handler_exceptions_total,
             "sessionFaults": self.session_faults(),
+            "wrongTokens": wrong,
+            "tokensNotTried": not_tried,
             "historyBytes": self.history.size_bytes(),
         }
 

@@ -181,6 +181,8 @@ def _machine(metrics: Metrics) -> list[str]:
             "loop_lag_seconds": process["loopLag"],
             "handler_exceptions_total": process["handlerExceptions"],
             "session_faults_total": process["sessionFaults"],
+            "admin_wrong_tokens_total": process["wrongTokens"],
+            "admin_tokens_not_tried_total": process["tokensNotTried"],
             "history_bytes": process["historyBytes"],
         }
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.admin.guesses import Guesses
 from runner.session import BreakerView, State
 from runner.sim import SimulatorControl
 from support.dashboard import READ_TOKEN, TOKEN, Dashboard, a_past, many
@@ -321,6 +322,47 @@ def test_a_stranger_signs_in_and_out(browser: Browser) -> None:
         page.get_by_role("button", name="Sign out").click()
         see(page, ".signin")
         assert page.context.cookies() == []
+
+
+def test_two_runners_on_one_host_do_not_sign_each_other_out(browser: Browser) -> None:
+    """A browser keeps cookies by host, whatever the port."""
+    one, two = Dashboard(*many(1), needs_token=True), Dashboard(*many(3), needs_token=True)
+    with one, two, a_page(browser, one.url, may_fail=True) as page:
+        for dashboard, shown in ((one, "1 of 1 online"), (two, "3 of 3 online")):
+            page.goto(dashboard.url)
+            page.get_by_label("Token").fill(TOKEN)
+            page.get_by_role("button", name="Sign in").click()
+            see(page, ".big", shown)
+        page.goto(one.url)
+        see(page, ".big", "1 of 1 online")
+        page.get_by_role("button", name="Sign out").click()
+        see(page, ".signin")
+        page.goto(two.url)
+        see(page, ".big", "3 of 3 online")
+        assert [it["name"] for it in page.context.cookies()] == [f"runner_session_{two.port}"]
+
+
+def test_after_a_restart_an_open_page_asks_for_the_token_again(browser: Browser) -> None:
+    dashboard = Dashboard(*many(40), needs_token=True)
+    with dashboard, a_page(browser, dashboard.url, may_fail=True) as page:
+        for _ in range(2):
+            see(page, ".signin")
+            page.get_by_label("Token").fill(TOKEN)
+            page.get_by_role("button", name="Sign in").click()
+            see(page, ".big", "39 of 40 online")
+            dashboard.stop()
+            see(page, ".banner", "does not answer")
+            dashboard.start()
+
+
+def test_who_guessed_too_often_is_told_to_wait(browser: Browser) -> None:
+    dashboard = Dashboard(*many(1), needs_token=True)
+    with dashboard, a_page(browser, dashboard.url, may_fail=True) as page:
+        for number in range(Guesses().each.number + 1):
+            page.get_by_label("Token").fill(f"not-the-token-{number}")
+            with page.expect_response("**/login"):
+                page.get_by_role("button", name="Sign in").click()
+        see(page, ".bad", "too many wrong tokens came from")
 
 
 def test_a_token_that_may_only_read_finds_its_actions_off(browser: Browser) -> None:

@@ -274,21 +274,24 @@ class FakeAlerts:
         return {"id": silence_id}
 
 
+def _create_one(fleet: FakeFleet, wish: NewSession) -> Created | RunnerError:
+    if wish.id in fleet.views:
+        return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
+    if not wish.imports:
+        fleet.views[wish.id] = replace(a_view(wish.id, State.CONNECTING), linked=False)
+        return Created(wish.id)
+    if (wish.files or {}).get("creds.json") == "of desk-1":
+        return ImportRefusedError("same_device", "this device is here already", "delete that session first")
+    if "creds.json" not in (wish.files or {}):
+        return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
+    fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
+    fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
+    return Created(wish.id, ("stop the old program first",))
+
+
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def create(wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
-        return [create_one(wish) for wish in wishes]
-
-    def create_one(wish: NewSession) -> Created | RunnerError:
-        if wish.id in fleet.views:
-            return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
-        if wish.files is None:
-            fleet.views[wish.id] = replace(a_view(wish.id, State.CONNECTING), linked=False)
-            return Created(wish.id)
-        if "creds.json" not in wish.files:
-            return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
-        fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
-        fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
-        return Created(wish.id, ("stop the old program first",))
+        return [_create_one(fleet, wish) for wish in wishes]
 
     async def diagnose(sessions: int | None) -> dict[str, object]:
         return look(Settings(), sessions, len(fleet.views)).to_json()

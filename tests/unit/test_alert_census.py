@@ -174,3 +174,10 @@ def test_a_few_drops_say_nothing_about_a_fleet(drops: int, share: float) -> None
     seen(windows, 0, sessions=20)
     assert seen(windows, 10, sessions=20, drops_total=drops)["connection_drops"] == share
     assert seen(windows, 80, sessions=20, drops_total=drops)["connection_drops"] == 0.0
+
+
+def test_guessed_tokens_are_told_as_long_as_they_come() -> None:
+    windows = Windows(1.0)
+    seen(windows, 0)
+    assert seen(windows, 60, wrong_tokens_total=21)["token_guessing"] == 21
+    assert seen(windows, 400, wrong_tokens_total=21)["token_guessing"] == 0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.admin.guard import App
+    from runner.admin.guesses import Guesses
     from runner.admin.tokens import Tokens
     from runner.alerts.loop import Alerts
     from runner.baileys import BaileysDevice
@@ -45,6 +46,7 @@ class Admin:
         self,
         settings: Callable[[], Settings],
         tokens: Tokens,
+        guesses: Guesses,
         supervisor: Supervisor,
         metrics: Metrics,
         store: _core.Store,
@@ -66,6 +68,7 @@ class Admin:
             is_loopback=is_loopback(now.admin_host),
             hosts=_hosts(now),
             import_limit=now.admin_import_limit,
+            guesses=guesses,
         )
         version = build()
         backend = Backend(
@@ -119,9 +122,9 @@ class Admin:
 
     def _take_in(self, wishes: Sequence[NewSession]) -> list[tuple[str, ...] | RunnerError]:
         """Into the store: devices in one transaction, sessions without one each by itself."""
-        devices = [(wish.id, partial(_device, wish)) for wish in wishes if wish.files is not None]
+        devices = [(wish.id, partial(_device, wish)) for wish in wishes if wish.imports]
         taken = iter(Intake(self._store).take_over_each(devices))
-        return [next(taken) if wish.files is not None else self._make(wish) for wish in wishes]
+        return [next(taken) if wish.imports else self._make(wish) for wish in wishes]
 
     def _make(self, wish: NewSession) -> tuple[str, ...] | RunnerError:
         try:
@@ -137,14 +140,14 @@ class Admin:
             return taken
         try:
             proxy = None if wish.proxy is None else checked_proxy(wish.proxy)
-            self._supervisor.add(wish.id, proxy, linked=wish.files is not None)
+            self._supervisor.add(wish.id, proxy, linked=wish.imports)
         except RunnerError as error:
             return error
         if not wish.start:
             self._supervisor.stop(wish.id)
-        elif wish.files is None:
+        elif not wish.imports:
             self._supervisor.start(wish.id)
-        done = "session imported" if wish.files is not None else "session created"
+        done = "session imported" if wish.imports else "session created"
         logger().info(done, session=wish.id, warnings=len(taken))
         return Created(wish.id, taken)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BATCH_SESSIONS: Final = 200
 """Most sessions of one `POST /api/sessions/batch`: what one transaction takes."""
+PHONE_CHARS: Final = 40
+"""How long a phone number may be, with all that people write between its digits."""
 
 
 class Sessions(Protocol):
@@ -134,6 +136,11 @@ class NewSession(msgspec.Struct, forbid_unknown_fields=True):
     start: bool = True
     proxy: str | None = None
 
+    @property
+    def imports(self) -> bool:
+        """Whether it brings a device."""
+        return self.files is not None or bool(self.binary)
+
 
 class NewSessions(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/sessions/batch`."""
@@ -151,7 +158,7 @@ class ChangedSession(msgspec.Struct, forbid_unknown_fields=True):
 class PairingPhone(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """The body of `POST /api/{session}/auth/request-code`."""
 
-    phone_number: Annotated[str, msgspec.Meta(max_length=40)]
+    phone_number: Annotated[str, msgspec.Meta(max_length=PHONE_CHARS)]
 
 
 @dataclass(frozen=True, slots=True)

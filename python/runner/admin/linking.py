@@ -14,10 +14,11 @@ import msgspec
 import trio
 from fastapi import Query, Request, Response
 
+from runner.admin import answers
 from runner.admin.backend import PairingPhone
 from runner.admin.guard import sees_detail
 from runner.admin.lists import Json
-from runner.admin.schemas import CONFLICT, NOT_FOUND, PAIRING_PHONE, QR_CODE, says
+from runner.admin.schemas import ANY_CALL, CONFLICT, PAIRING_PHONE, a_body, says
 from runner.errors import AdminError, UnknownSessionError
 from runner.supervisor.phones import checked_phone
 
@@ -38,7 +39,7 @@ def add_linking(app: FastAPI, backend: Backend) -> None:
 
     @app.post(
         "/api/sessions/{session_id}/pair",
-        responses=CONFLICT,
+        responses={**answers.A_SESSION, **CONFLICT},
         summary="somebody is there with a phone: show QR codes for a while; asking again changes nothing",
     )
     async def pair(session_id: str, request: Request) -> Json:
@@ -51,7 +52,7 @@ def add_linking(app: FastAPI, backend: Backend) -> None:
     @app.get(
         "/api/{session_id}/auth/qr",
         response_class=Response,
-        responses={**QR_CODE, **CONFLICT, 403: says("this token may not see it")},
+        responses={**answers.QR_CODE, **CONFLICT},
         summary="the QR code to scan now; waits for the first one",
     )
     async def qr(session_id: str, request: Request, format: Format = "image") -> Response:  # noqa: A002
@@ -68,15 +69,13 @@ def add_linking(app: FastAPI, backend: Backend) -> None:
     @app.post(
         "/api/{session_id}/auth/request-code",
         responses={
-            **NOT_FOUND,
-            409: says("refused, with the reason"),
-            422: says("no phone number"),
-            429: says("a code was made a moment ago"),
+            **answers.PAIRING_CODE,
+            **CONFLICT,
+            422: says("no phone number, or a body of another form"),
+            429: ANY_CALL[429] | {"description": "a code was made a moment ago, or too many wrong tokens"},
         },
         summary="a code to type into the phone with this number",
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": PAIRING_PHONE}}}
-        },
+        openapi_extra=a_body(PAIRING_PHONE),
     )
     async def request_code(session_id: str, request: Request) -> Json:
         _refuse_readers(request)

@@ -68,6 +68,8 @@ class Facts:
     panics_total: int = 0
     events_dropped_total: int = 0
     undelivered_total: int = 0
+    wrong_tokens_total: int = 0
+    """Those that were not looked at included."""
     is_monitoring: bool = True
     """Whether thresholds are watched at all."""
 
@@ -79,6 +81,7 @@ class Windows:
         minute, five = MINUTE_S * patience, FIVE_MINUTES_S * patience
         self.drops, self.dead, self.certificates = Increase(minute), Increase(minute), Increase(minute)
         self.clock, self.exceptions, self.panics, self.dropped = (Increase(five) for _ in range(4))
+        self.wrong_tokens = Increase(five)
         self.undelivered = Increase(HOUR_S * patience)
         self.responses, self.responses_s = Increase(FIVE_MINUTES_S), Increase(FIVE_MINUTES_S)
 
@@ -109,6 +112,12 @@ class Windows:
             ("engine_panic", self.panics, facts.panics_total, "panics in the engine; see the log"),
             ("events_dropped", self.dropped, facts.events_dropped_total, "events did not fit the outbox"),
             ("alerts_undelivered", self.undelivered, facts.undelivered_total, "notices were not delivered"),
+            (
+                "token_guessing",
+                self.wrong_tokens,
+                facts.wrong_tokens_total,
+                "wrong tokens were presented to the admin API within five minutes",
+            ),
         ):
             grown = window(total, now)
             yield _seen(slug, grown, f"{grown:.0f} {text}")

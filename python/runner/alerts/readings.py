@@ -77,6 +77,7 @@ class Readings:
             panics_total=stats.panics_total,
             events_dropped_total=stats.outbox_dropped_total,
             undelivered_total=self._undelivered(),
+            wrong_tokens_total=sum(metrics.wrong_tokens()),
             is_monitoring=metrics.monitoring,
         )
 

@@ -385,6 +385,18 @@ _TABLE: Final = (
     ),
     # application
     Warnable(
+        slug="token_guessing",
+        kind=_A,
+        severity=_WARNING,
+        threshold=20,
+        unit="tokens",
+        prometheus="increase(runner_admin_wrong_tokens_total[5m])"
+        " + increase(runner_admin_tokens_not_tried_total[5m]) > {threshold}",
+        meaning="wrong tokens keep coming to the admin API; a caller has ten tries, then ten a minute",
+        first_look="`python -m runner logs | grep 'token refused'`: `caller` is a local user or an address",
+        action="stop the script that has an old token; else close the port to that address",
+    ),
+    Warnable(
         slug="session_fault",
         kind=_A,
         severity=_CRITICAL,

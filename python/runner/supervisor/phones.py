@@ -30,7 +30,9 @@ SHOWN_WITHIN_S: Final = 30.0
 """For the server to hand out a code: a dial, a handshake, an answer. Whoever asks waits no longer."""
 CODE_EVERY_S: Final = 30.0
 """Between two pairing codes of a session: the server counts them against the phone number."""
-_PHONE: Final = re.compile(r"[1-9][0-9]{6,14}")
+_BETWEEN: Final = r"[\s()./+-]*"
+PHONE_NUMBER: Final = f"{_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{6,14}}{_BETWEEN}"
+"""As people write one."""
 _ASK: Final = "ask for codes with: python -m runner pair ID, or POST /api/sessions/ID/pair"
 _NO_CODE: Final = {
     "too_many": "three codes were made on this connection; scan the QR code, or ask again in some minutes",
@@ -54,14 +56,13 @@ def checked_phone(text: str) -> int:
 
     Errors: RefusedError; it does not repeat the number, which stays out of logs.
     """
-    digits = re.sub(r"[\s()./+-]", "", text)
-    if not _PHONE.fullmatch(digits):
+    if not re.fullmatch(PHONE_NUMBER, text):
         raise RefusedError(
             "phone_wrong",
             "this is no phone number: 7 to 15 digits, the country code first",
             "for example +55 11 91234-5678",
         )
-    return int(digits)
+    return int(re.sub(_BETWEEN, "", text))
 
 
 class Phones:

@@ -140,4 +140,8 @@ export default {
     "o motor não larga uma conexão; a sessão dela não pode discar",
     "reinicie o runner, e relate",
   ],
+  token_guessing: [
+    "chegam tokens errados à API de administração, um após o outro; cada origem tem dez tentativas, depois dez por minuto",
+    "pare o script que usa um token antigo (o log diz de quem vem: um usuário da máquina ou um endereço); senão feche a porta para esse endereço",
+  ],
 };
