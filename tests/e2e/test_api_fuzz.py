@@ -30,6 +30,7 @@ def test_the_api_is_what_its_description_says(tmp_path: Path) -> None:
         "WHATSAPP_ADMIN_TOKEN": TOKEN,
         "WHATSAPP_ADMIN_WRONG_TOKENS": "1000000",
         "WHATSAPP_LOG_LEVEL": "debug",
+        "WHATSAPP_WEBHOOK_ALLOW": "127.0.0.1",
         # Something to acknowledge and to resolve.
         "WHATSAPP_ALERT_PATIENCE": "0.01",
         "WHATSAPP_MEMORY_THRESHOLD": "0.0001",

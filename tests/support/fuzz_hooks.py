@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import schemathesis
 
+from runner.admin.outgoing import MOST_SECONDS
 from runner.sim import SimulatorControl
 from support.processes import UnixHTTPConnection
 
@@ -33,6 +34,8 @@ KEPT = [it.name for it in DEVICES[: len(DEVICES) // 2]]
 UNLINKED = "no-phone-yet"
 LINKING = ("/pair", "/auth/qr", "/auth/request-code")
 ONLINE_S = 5.0
+TARGET = "http://127.0.0.1:9/hook"
+"""Where nobody listens."""
 
 _turn = itertools.count()
 
@@ -101,6 +104,14 @@ def a_silence() -> str:
     return str(found[0]["id"])
 
 
+def a_webhook() -> str:
+    """One that is there, made if there is none."""
+    found = ask("GET", "/api/webhooks")[1]["webhooks"]
+    if not found:
+        found = [ask("POST", "/api/webhooks", {"url": TARGET})[1]]
+    return str(found[0]["id"])
+
+
 SPARE = DEVICES[len(DEVICES) // 2 :]
 _imported = {device: device.name for device in SPARE}
 """The session that each spare device is, or was."""
@@ -125,6 +136,7 @@ EXISTING: dict[str, Callable[[Case], str | None]] = {
     ),
     "alert_id": lambda _case: an_alert(),
     "silence_id": lambda _case: a_silence(),
+    "webhook_id": lambda _case: a_webhook(),
 }
 
 
@@ -153,10 +165,18 @@ def before_call(_context: HookContext, case: Case, _kwargs: dict[str, Any]) -> N
     """Point a valid call at something that exists, and end a stream that would not end."""
     if case.path == "/api/logs" and isinstance(case.query, dict) and "follow" in case.query:
         case.query["follow"] = "false"
+    if case.path == "/api/events" and (case.query is None or isinstance(case.query, dict)):
+        query = {"seconds": 0, **(case.query or {})}
+        is_time = query["seconds"] is None or str(query["seconds"]).isdigit()
+        if is_time and int(query["seconds"] or 0) <= MOST_SECONDS:
+            query["seconds"] = 0
+        case.query = query
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     if case.method == "POST" and case.path == "/api/sessions":
         case.body = an_import(case.body)
+    if case.method in ("POST", "PUT") and case.path in ("/api/webhooks", "/api/webhooks/{webhook_id}"):
+        case.body = {**case.body, "url": TARGET, "session": None, "headers": {}}
     if case.meta.phase.name != "stateful":
         for name in case.path_parameters:
             if (existing := EXISTING[name](case)) is not None:

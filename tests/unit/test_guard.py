@@ -204,6 +204,13 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
         ("DELETE", "/api/alerts/al_1", "admin"),
         ("PUT", "/whatever", "admin"),
         ("POST", "/api/restart", "admin"),
+        ("GET", "/api/webhooks", "read"),
+        ("POST", "/api/webhooks", "admin"),
+        ("PUT", "/api/webhooks/wh_1", "admin"),
+        ("DELETE", "/api/webhooks/wh_1", "admin"),
+        ("POST", "/api/webhooks/wh_1/test", "operate"),
+        ("POST", "/api/dead-letters/redrive", "operate"),
+        ("POST", "/api/dead-letters/drop", "admin"),
         ("POST", "/api/sessions/x/restart", "operate"),
     ],
 )

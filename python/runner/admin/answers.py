@@ -9,8 +9,19 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runner.alerts.warnable import Kind, Severity
-from runner.metric_definitions import DEFINITIONS, ENGINE, FLEET, HISTORY, PROCESS, SESSION, STORE, SYSTEM
+from runner.metric_definitions import (
+    DEFINITIONS,
+    ENGINE,
+    FLEET,
+    HANDING,
+    HISTORY,
+    PROCESS,
+    SESSION,
+    STORE,
+    SYSTEM,
+)
 from runner.session import State
+from runner.tally import Tally
 from runner.tune.finding import Status
 
 Schema = dict[str, Any]
@@ -111,6 +122,9 @@ _FLEET: Final = {
 _DETAILS: Final = {
     "monitoring": FLAG,
     **{name: it for name, it in _numbers(FLEET).items() if name not in _RESPONSE_TIMES[1:]},
+    "averageHandlerTime": _numbers(HANDING)["averageHandlerTime"],
+    "handlers": record(dict.fromkeys(Tally().handlers, WHOLE)),
+    "webhooks": record(dict.fromkeys(Tally().deliveries, WHOLE)),
     "responseTime": record(dict.fromkeys(("averageMs", "p50Ms", "p95Ms", "p99Ms"), NUMBER_OR_NULL)),
     "states": by_name(WHOLE),
     "process": ref("ProcessMetrics"),
@@ -137,6 +151,48 @@ _ALERT: Final = {
     "suppressedBy": TEXT_OR_NULL,
     "remedy": TEXT,
 }
+_WEBHOOK: Final = {
+    "id": TEXT,
+    "url": {
+        **TEXT,
+        "description": "without user, password and query; without the path for who may only read",
+    },
+    "events": array(TEXT),
+    "session": TEXT_OR_NULL,
+    "signed": FLAG,
+    "headers": {**array(TEXT), "description": "their names"},
+    "retries": record({"policy": TEXT, "delaySeconds": NUMBER, "attempts": WHOLE}),
+    "source": {"type": "string", "enum": ["api", "settings"]},
+    "waiting": WHOLE,
+    "undelivered": WHOLE,
+    "lastAttempt": {
+        "oneOf": [
+            record(
+                {
+                    "at": UNIX_MS,
+                    "event": TEXT,
+                    "delivered": FLAG,
+                    "status": WHOLE_OR_NULL,
+                    "problem": TEXT_OR_NULL,
+                }
+            ),
+            {"type": "null"},
+        ],
+        "description": "since the start",
+    },
+}
+_DEAD_LETTER: Final = {
+    "id": TEXT,
+    "sink": {**TEXT, "description": "the id of a webhook, or app"},
+    "event": TEXT,
+    "eventId": {**TEXT, "description": "of a message for the app, the message's id"},
+    "session": TEXT_OR_NULL,
+    "chatId": {**TEXT_OR_NULL, "description": "null for who may only read"},
+    "at": UNIX_MS,
+    "diedAt": UNIX_MS,
+    "attempts": WHOLE,
+    "why": TEXT,
+}
 _PROCESS: Final = {
     "pid": WHOLE,
     "startedAt": UNIX_MS,
@@ -160,6 +216,8 @@ COMPONENTS: Final[dict[str, Schema]] = {
     "Series": record({"stepS": WHOLE, "at": array(UNIX_MS), "values": array(NUMBER_OR_NULL)}),
     "Alert": record(_ALERT),
     "Silence": record(_SILENCE),
+    "Webhook": record(_WEBHOOK),
+    "DeadLetter": record(_DEAD_LETTER),
     "Process": record(_PROCESS),
     "Version": record(_VERSION),
 }
@@ -232,6 +290,24 @@ PROMETHEUS: Final[dict[int | str, Schema]] = {
 LOG_LINES: Final[dict[int | str, Schema]] = {
     200: {"description": "one JSON object a line", "content": {"application/x-ndjson": {"schema": TEXT}}}
 }
+WEBHOOKS: Final = gives(record({"webhooks": array(ref("Webhook"))}))
+A_WEBHOOK: Final = gives(ref("Webhook"))
+WEBHOOK_ADDED: Final = gives(ref("Webhook"), 201)
+WEBHOOK_REMOVED: Final = gives(record({"id": TEXT, "givenUp": WHOLE}))
+WEBHOOK_TESTED: Final = gives(
+    record(
+        {
+            "id": TEXT,
+            "eventId": TEXT,
+            "delivered": FLAG,
+            "status": WHOLE_OR_NULL,
+            "problem": TEXT_OR_NULL,
+        }
+    )
+)
+DEAD_LETTERS: Final = gives(record({"deadLetters": array(ref("DeadLetter")), "next": TEXT_OR_NULL}))
+REDRIVEN: Final = gives(record({"messages": WHOLE, "deliveries": WHOLE, "kept": WHOLE}))
+DROPPED: Final = gives(record({"dropped": WHOLE}))
 _HEALTH: Final = record(
     {
         "live": FLAG,

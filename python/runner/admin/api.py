@@ -21,6 +21,7 @@ from runner.admin.backend import Backend, ChangedSession, Created, NewSession, N
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
 from runner.admin.linking import add_linking
 from runner.admin.lists import MOST_UNIX_MS, Json, Page, Streamed, listing, page_of, whole, words
+from runner.admin.outgoing import add_outgoing
 from runner.admin.refusals import add_errors, as_admin_error
 from runner.admin.schemas import (
     ANY_CALL,
@@ -48,7 +49,7 @@ from runner.proxy import checked_proxy
 from runner.tune.subject import MOST_SESSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from fastapi.routing import APIRoute
 
@@ -126,6 +127,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_metrics(app, backend)
     _add_system(app, backend)
     add_alerts(app, backend)
+    add_outgoing(app, backend, version)
     _add_for_dashboard(app, backend)
 
     @app.websocket("/ws")
@@ -162,7 +164,7 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
         page = page_of(request)
         await backend.numbers.refresh()
         head = {"system": backend.numbers.system(), **backend.numbers.details()}
-        return listing(head, _rows(backend, page), page, partial(_metrics_row, backend))
+        return listing(head, _rows(backend, page), page, backend.metrics_of)
 
     @app.get(
         "/api/reconnections",
@@ -214,10 +216,6 @@ def _row_for(request: Request) -> Callable[[SessionView], dict[str, object]]:
     return partial(_status_row, with_detail=sees_detail(request.scope))
 
 
-def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
-    return {"id": view.session_id, "state": view.state, **backend.numbers.session(view.session_id)}
-
-
 def _add_sessions(app: FastAPI, backend: Backend) -> None:
     @app.get(
         "/api/sessions",
@@ -228,7 +226,8 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
     async def sessions(request: Request) -> Streamed:
         await backend.numbers.refresh()
         page = page_of(request)
-        return listing({}, _rows(backend, page), page, _row_for(request))
+        head = {"revision": backend.sessions.revision}
+        return listing(head, _rows(backend, page), page, _row_for(request))
 
     @app.get(
         "/api/sessions/{session_id}", responses={**answers.A_SESSION, **NOT_FOUND}, summary="one session"
@@ -243,9 +242,8 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         summary="the metrics of one session",
     )
     async def session_metrics(session_id: str) -> Json:
-        view = _view(backend, session_id)
         await backend.numbers.refresh()
-        return Json(_metrics_row(backend, view))
+        return Json(backend.metrics_of(_view(backend, session_id)))
 
     @app.post(
         "/api/sessions",

@@ -81,6 +81,14 @@ def words(query: QueryParams, name: str) -> list[str]:
     return [word for value in query.getlist(name) for word in value.split(",")]
 
 
+def single(query: QueryParams, name: str) -> str | None:
+    """The value of a parameter that may be given once. Errors: AdminError 422 that names it."""
+    given = query.getlist(name)
+    if len(given) > 1:
+        raise AdminError(422, "parameter_wrong", f"{name} may be given once")
+    return given[0] if given else None
+
+
 def whole(text: str | None, name: str, default: int, most: int = MOST_WHOLE) -> int:
     """A number out of a query.
 

@@ -20,6 +20,7 @@ from runner.errors import (
     RunnerError,
     StoreFailedError,
     UnknownSessionError,
+    WebhookWrongError,
 )
 from runner.proxy import ProxyWrongError
 
@@ -89,7 +90,7 @@ def as_admin_error(error: RunnerError) -> AdminError:
         status, reason = (409 if error.kind in _TAKEN else 422), error.kind
     elif isinstance(error, ImportSourceError):
         return AdminError(422, ImportRefusedError.slug, str(error), error.remedy, error.slug)
-    elif isinstance(error, ProxyWrongError):
+    elif isinstance(error, ProxyWrongError | WebhookWrongError):
         status = 422
     elif isinstance(error, MisuseError):
         status = 409

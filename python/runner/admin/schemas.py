@@ -78,6 +78,13 @@ PAGED: Final[dict[str, Any]] = {
     ]
 }
 
+EVENTS_QUERY: Final[dict[str, Any]] = {
+    "parameters": [
+        {"name": "session", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        {"name": "events", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+    ]
+}
+
 HISTORY_QUERY: Final[dict[str, Any]] = {
     "parameters": [
         _words("metric", list(HISTORY), "these; without any the answer is the names"),

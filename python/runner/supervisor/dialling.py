@@ -40,15 +40,16 @@ SICK_FLEET: Final = ("event_loop_lag", "engine_lag", "store_lag", "store_stalled
 class Dialling(Ledger):
     """Moves rows and opens connections. Knows nothing of why the last one ended."""
 
-    def move(self, row: Row, trigger: Trigger, reason: str | None) -> None:
-        """The one place where a state changes."""
-        before, row.state = row.state, step(row.state, trigger)
-        changed = before is not row.state or row.reason != reason
+    def move(self, row: Row, trigger: Trigger, reason: str | None, *, is_news: bool = False) -> None:
+        """The one place where a state changes. `is_news`: something else has that is shown and told."""
+        state, at_unix_ms = step(row.state, trigger), self.unix_ms()
+        is_news = is_news or state is not row.state or reason != row.reason
         row.reason = reason
         self.dirty.add(row.session_id)
-        if before is not row.state:
+        if state is not row.state:
             now = self._clock()
-            row.since_unix_ms = self.unix_ms()
+            row.enter(state, at_unix_ms)
+            at_unix_ms = row.since_unix_ms
             lasts_s = self.options.deadlines.of(row.state)
             if lasts_s is None:
                 self.deadlines.clear(row.session_id, Kind.STATE)
@@ -59,8 +60,8 @@ class Dialling(Ledger):
                 row.linking.notify()
                 if row.state not in linking.UNDER_WAY:
                     row.linking = None  # nobody is there any more, or it is done
-        if changed:
-            self.timeline.note(row, self.unix_ms())
+        if is_news:
+            self.timeline.note(row, at_unix_ms)
             self.publish("session.status", row)
 
     def rest(self, row: Row) -> None:

@@ -82,6 +82,8 @@ class Ledger:
         self.engine_stopped = False
         self.refresh_wanted = False
         self.stale_events_total = 0
+        self.revision = 0
+        """Changes of sessions so far: each has an event, and a number."""
         self.faults_total = 0
         """Exceptions of ours that were confined to one session."""
         self.faulty: dict[str, None] = {}
@@ -137,7 +139,9 @@ class Ledger:
 
     def new_row(self, session_id: str, proxy: str | None) -> Row:
         """A stopped row of that name, in place of any other."""
-        row = Row(session_id, since_unix_ms=self.unix_ms(), proxy=proxy)
+        known = self.rows.get(session_id)
+        row = Row(session_id, since_unix_ms=0 if known is None else known.since_unix_ms, proxy=proxy)
+        row.enter(State.STOPPED, self.unix_ms())
         row.path = self.path_of(proxy)
         self.rows[session_id] = row
         return row
@@ -174,9 +178,14 @@ class Ledger:
             self._bucket_saved_at = now
             self.store.put_meta("limiter", self.dials.limiter.to_json(now, self.unix_ms()))
 
+    @property
+    def clock_look_at(self) -> float:
+        """When `look_at_clock` is due, also while nothing happens to any session."""
+        return self._looked_at_clock + CLOCK_LOOK_S
+
     def look_at_clock(self, now: float) -> None:
         """Durable times are written by the wall clock of their moment; when it steps, they are rewritten."""
-        if now - self._looked_at_clock < CLOCK_LOOK_S:
+        if now < self.clock_look_at:
             return
         self._looked_at_clock = now
         offset_s = self._wall() - now
@@ -198,7 +207,9 @@ class Ledger:
             self.end_incident("fleet_logout", "")
 
     def publish(self, name: str, row: Row, **data: object) -> None:
-        """Tell the subscribers, if there are any."""
+        """Number a change of the row, and tell the subscribers, if there are any."""
+        self.revision += 1
+        row.revision = self.revision
         if self.feed.is_heard:
             now, unix_ms = self._clock(), self.unix_ms()
             view = show(row, now, unix_ms, self._ages(row), self.next_retry_at(row))

@@ -139,6 +139,7 @@ def linked(machine: Machine, row: Row) -> None:
     row.is_linked, row.has_just_linked = True, True
     row.is_archived, row.history, row.hold = False, History(), None
     log.info("session linked", session=row.session_id, connection=row.connection)
+    machine.publish("session.status", row)
     machine.mark_dirty(row)
     if row.linking is not None:
         row.linking.notify()

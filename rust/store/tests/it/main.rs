@@ -8,5 +8,6 @@ mod inbox;
 mod linking;
 mod model;
 mod opening;
+mod outbox;
 mod sessions;
 mod support;

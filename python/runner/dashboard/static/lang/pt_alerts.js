@@ -88,6 +88,10 @@ export default {
     "o processo passou do seu próprio limite de memória e reiniciou há pouco demais para reiniciar outra vez",
     "aumente o limite, ou rode menos sessões neste processo",
   ],
+  messages_given_up: [
+    "a aplicação ou um webhook não aceitou mensagens ou eventos depois de todas as tentativas, na última hora",
+    "conserte a aplicação ou o destino e depois: python -m runner dead-letters redrive --all",
+  ],
   path_outage: [
     "discagens por um caminho de saída (endpoint, proxy, endereço) falham; as sessões dele esperam por uma sonda",
     "conserte a rede ou o proxy; todas as sessões voltam sozinhas, pelo limitador",
