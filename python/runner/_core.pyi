@@ -338,6 +338,14 @@ class Store:
     def put_meta(self, key: str, value: str) -> None:
         """Queue a fleet-wide durable value; never blocks."""
     def meta(self) -> dict[str, str]: ...
+    def create(self, session_id: str) -> None:
+        """A new session without a device: a phone is to link one. Blocking. Errors: StoreError (exists)."""
+    def set_aside(self, session_id: str) -> None:
+        """Move the unlinked (archived) device of a session to the archive tables, so that a phone can link
+        another; a session without a device stays as it is. Blocking.
+
+        Errors: StoreError (unknown_session; exists: the device is not known to be unlinked).
+        """
     def import_device(
         self, session_id: str, device: DeviceRecord, keys: list[tuple[str, str, bytes]]
     ) -> None:
@@ -428,9 +436,12 @@ class Event:
     (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
     key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path`
     (a dial that
-    reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
-    wait),
-    `store` (healthy, detail), `stopped` (shutdown finished; the last event).
+    reached `authenticating`). On a connection that links a new device: `qr` (qr, ttl_s, qr_left: a QR code to
+    scan, in place of the one before), `pairing_code` (pairing_code, ttl_s: to be typed into the phone),
+    `no_pairing_code` (reason: `too_many`, `refused`, with the server's number as code, or `spent`), `linked`
+    (the device is durable; it logs in on the next connection, or on this one where `pair` found it in the
+    store). The engine's own: `messages` (the inbox has new rows; one stands for all that wait), `store`
+    (healthy, detail), `stopped` (shutdown finished; the last event).
     All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the
     rest is dropped and counted. Of each probe of a connection only the newest verdict waits.
     """
@@ -462,6 +473,18 @@ class Event:
         """`xx`, `ik` or `xxfallback`, for `online`."""
     @property
     def duration_s(self) -> float | None: ...
+    @property
+    def qr(self) -> str | None:
+        """What the QR code says. Whoever has it can link this session with a phone: show it, never log it."""
+    @property
+    def qr_left(self) -> int | None:
+        """How many codes follow this one."""
+    @property
+    def pairing_code(self) -> str | None:
+        """`XXXX-XXXX`; as secret as `qr`."""
+    @property
+    def ttl_s(self) -> float | None:
+        """How long `qr` or `pairing_code` is good."""
     @property
     def clock_offset_s(self) -> float | None:
         """The server's clock minus ours; positive when ours is behind."""
@@ -710,8 +733,10 @@ class Engine:
         version: tuple[int, int, int],
         proxy: str | None = None,
         resume: bool = False,
+        pair: bool = False,
     ) -> None:
-        """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
+        """Dial. `resume` allows Noise IK when a valid server key is cached; `pair` lets a phone link a device
+        when the session has none (else that ends as `device_missing`). Never blocks.
 
         Errors: ValueError (empty session id, proxy URL: `http://`, `socks5://` or `socks5h://`, with optional
         `user:password@`); RuntimeError when the session already has an open connection (our bug);
@@ -725,6 +750,11 @@ class Engine:
         EngineClosedError.
 
         Before the connection is up it closes as `stopped`: nothing was unlinked.
+        """
+    def link_by_code(self, session_id: str, connection: int, phone: int) -> None:
+        """Offer a pairing code to the phone with this number (digits with the country code), on a connection
+        that links a new device; the event `pairing_code` or `no_pairing_code` follows. Before the first QR
+        code it waits for the server; before the connection is up it is lost. Errors: EngineClosedError.
         """
     def send(self, session_id: str, connection: int, node: bytes) -> None:
         """Queue one encoded node (flag byte in front). A connection that is not there (any more) is left

@@ -39,8 +39,12 @@ FRESH_S: Final = 1.0
 DEAD: Final = "pong_deadline"
 UNRETURNED_RATIO: Final = 2 / 3
 """Of the window of drops, 40 s of a minute: an outage whose dials hang for 20 s is known as one by then."""
-WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
-"""Reasons that somebody here asked for."""
+WANTED_CLOSES: Final = frozenset(
+    {"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request", "pairing_expired"}
+)
+"""Reasons that somebody here asked for, or where somebody here did not come."""
+_AGREED: Final = ("stream_restart_required", "closing")
+"""How the connection ends on which a phone linked a device: reason and phase."""
 
 
 class Sources(Protocol):
@@ -130,7 +134,7 @@ class Metrics:
     def _count_close(self, event: EngineEvent) -> None:
         reason = event.reason or "unknown"
         self.closes[reason] += 1
-        if reason in WANTED_CLOSES:
+        if reason in WANTED_CLOSES or (reason, event.phase) == _AGREED:
             return
         self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:

@@ -91,6 +91,15 @@ def test_percentiles_of_a_session_that_answers_too_often_to_tell_are_null(bench:
     assert bench.metrics.session("a")["responseTimeP50"] == 5.0, "a difference survives the turn"
 
 
+def test_a_phone_that_links_a_device_or_does_not_come_is_no_error(bench: Bench) -> None:
+    bench.event("closed", "a", reason="pairing_expired", phase="authenticating")
+    bench.event("closed", "a", reason="stream_restart_required", phase="closing")
+    assert bench.metrics.session("a")["errorCount"] == 0
+    bench.event("closed", "a", reason="stream_restart_required", phase="online")
+    bench.event("closed", "a", reason="pairing_invalid", phase="authenticating")
+    assert bench.metrics.session("a")["errorCount"] == 2
+
+
 def test_errors_are_lost_connections_failed_requests_and_what_does_not_parse(bench: Bench) -> None:
     bench.event("closed", reason="pong_deadline", phase="online")
     bench.event("closed", reason="tcp_refused", phase="dialling")

@@ -400,6 +400,14 @@ impl Store {
         Ok(keys.into_iter().map(|k| (k.kind, k.id, PyBytes::new(py, k.value.expose()))).collect())
     }
 
+    fn create(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        py.detach(|| self.store.create(session_id)).map_err(raise)
+    }
+
+    fn set_aside(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        py.detach(|| self.store.set_aside(session_id)).map_err(raise)
+    }
+
     fn archive(&self, py: Python<'_>, session_id: &str, reason: &str) -> PyResult<()> {
         py.detach(|| self.store.archive(session_id, reason)).map_err(raise)
     }

@@ -1,6 +1,7 @@
 //! The client of one connection: the driver's grammar, and the business of an account on top of the session.
 
 mod account;
+mod linking;
 mod verdicts;
 
 use std::{sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use runner_proto::{
     counters::Counters,
     jid::{Jid, Server},
     noise::{Pattern, Transport},
+    payload::login_payload,
     phase::Phase,
     session::{self, Identity, Io, Request, Secured, Session},
     time::Instant,
@@ -26,6 +28,8 @@ use crate::{
     backlog::Backlog,
     health::Health,
     inbox::{Answer, Arrival, Inbox, Settled},
+    new_device::NewDevice,
+    pairing::Pairing,
     pre_keys::PreKeys,
     receive::{OwnKeys, Receiver},
     sends::Sends,
@@ -45,6 +49,8 @@ pub struct Client {
     pub(crate) keys: OwnKeys,
     /// Others are told that we are online.
     pub(crate) is_shown_online: bool,
+    /// The attempt to link a new device, on a connection that does nothing else; then `device` is nobody's.
+    pairing: Option<Box<Pairing>>,
     opened_at: Instant,
     /// How the channel was made; and the server's certificates, until the login proves them worth keeping.
     pattern: Pattern,
@@ -65,7 +71,7 @@ pub struct Client {
 }
 
 /// Whose connection it is, as far as it is needed after the login.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Device {
     username: u64,
     number: u32,
@@ -98,25 +104,67 @@ impl Client {
             number: device,
             lid_user: lid.as_deref().and_then(lid_user),
             lid: lid.map(String::into_boxed_str),
-            push_name: push_name.clone().map(String::into_boxed_str),
+            push_name: push_name.as_deref().map(Box::from),
         };
         let mut receiver = Receiver::default();
         if has_ciphertexts {
             receiver.begin_with_past();
         }
-        let identity = Identity { noise, username, device, push_name, routing_info, server_key, version };
+        let identity = Identity {
+            noise,
+            payload: login_payload(username, device, version, push_name.as_deref()),
+            registers: false,
+            routing_info,
+            server_key,
+        };
+        Self { receiver, ..Self::begin(config, identity, own, own_keys(keys), counters, now) }
+    }
+
+    /// A client that links a new device with a phone, and whose transport has just come up.
+    ///
+    /// It shows QR codes ([`Event::Qr`]) until the device is linked or nobody is there any more; it never gets online.
+    /// The linked device logs in on the next connection.
+    #[must_use]
+    pub fn linking(
+        config: Arc<Config>,
+        device: NewDevice,
+        version: [u32; 3],
+        counters: Counters,
+        now: Instant,
+    ) -> Self {
+        let identity = Identity {
+            noise: device.noise().clone(),
+            payload: device.payload(version),
+            registers: true,
+            routing_info: None,
+            server_key: None,
+        };
+        let keys = own_keys(device.keys());
+        let pairing = Some(Box::new(Pairing::new(device, now)));
+        Self { pairing, ..Self::begin(config, identity, Device::default(), keys, counters, now) }
+    }
+
+    fn begin(
+        config: Arc<Config>,
+        identity: Identity,
+        device: Device,
+        keys: OwnKeys,
+        counters: Counters,
+        now: Instant,
+    ) -> Self {
         Self {
             session: Session::new(Arc::clone(&config.session), identity, counters, now),
             config,
-            device: own,
-            keys: own_keys(keys),
+            device,
+            keys,
             is_shown_online: false,
+            pairing: None,
             opened_at: now,
             pattern: Pattern::Xx,
             chain: None,
             health: Health::default(),
             backlog: Backlog::default(),
-            receiver,
+            receiver: Receiver::default(),
             inbox: Inbox::default(),
             pre_keys: PreKeys::default(),
             sends: Sends::default(),
@@ -161,6 +209,10 @@ impl Client {
                     // What an earlier version left waits for no message.
                     self.open_messages(cx);
                 }
+                session::Event::Pairing(iq) => self.on_pairing(iq, &mut io, effects),
+                // Nobody's yet: what is not answered comes again to whom it is for.
+                session::Event::Message(_) | session::Event::Undecodable { .. } if self.pairing.is_some() => {
+                }
                 session::Event::Message(message) => {
                     self.queue_message(message, &io);
                     self.open_messages(cx);
@@ -169,6 +221,9 @@ impl Client {
                     self.on_undecodable(head, plain, &mut io, effects);
                 }
                 session::Event::Stanza(stanza) => self.on_stanza(stanza, &mut io, effects),
+                session::Event::Response { pending, iq, is_error } if self.pairing.is_some() => {
+                    self.on_link_answer(pending, Some(iq), is_error, &io, effects);
+                }
                 session::Event::Response { pending, iq, is_error } => {
                     self.on_response(pending, iq, is_error, &mut io, effects);
                 }
@@ -199,6 +254,7 @@ impl Client {
             self.on_expired(pending, cx);
         }
         self.check_store(cx);
+        self.check_pairing(cx);
         if self.is_judging() {
             self.check_probe(cx);
             self.check_backlog(cx);
@@ -215,8 +271,11 @@ impl Client {
             return None;
         }
         let config = &self.config;
-        let always =
-            [self.session.poll_timeout(), self.stalled_since.map(|since| since + config.store_stall)];
+        let always = [
+            self.session.poll_timeout(),
+            self.stalled_since.map(|since| since + config.store_stall),
+            self.pairing.as_ref().and_then(|pairing| pairing.poll_timeout()),
+        ];
         let judging = self.is_judging().then(|| {
             [
                 self.probe_at,
@@ -231,8 +290,9 @@ impl Client {
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
     /// closes the connection all the same. Nor is a send that fits no frame: it is counted.
     pub fn handle_command(&mut self, command: Command, cx: &mut Cx<'_>) {
-        let io = &mut io(cx);
+        let io = &mut Io { now: cx.now, unix_ms: cx.unix_ms, out: &mut *cx.out, entropy: &mut *cx.entropy };
         match command {
+            Command::LinkByCode { phone } => self.begin_code(phone, io, cx.effects),
             Command::Close(reason) => self.session.close(reason, io),
             Command::Logout if self.session.phase() == Phase::Online => {
                 let own = self.own_jid();
@@ -268,6 +328,10 @@ impl Client {
     pub fn on_committed(&mut self, token: u64, outcome: Result<Committed, CommitFailed>, cx: &mut Cx<'_>) {
         if self.session.closed().is_some() {
             return;
+        }
+        if self.pairing.is_some() {
+            self.on_device_committed(outcome.map(|_| ()), cx);
+            return self.tell(cx);
         }
         if self.on_pre_keys_committed(token, outcome.is_ok(), cx) {
             return self.tell(cx);

@@ -1,16 +1,21 @@
 //! What goes in and out of a client as data: commands, effects, events.
 
+use std::time::Duration;
+
 use crate::record::{RecordBytes, RecordKey};
 use runner_proto::{
     cert::{CachedServerKey, VerifiedChain},
     close_reason::{CloseReason, Closed},
     counters::Counters,
     entropy::Entropy,
+    jid::Jid,
     noise::{KeyPair, Pattern},
     phase::Phase,
     session::Buffers,
     time::Instant,
 };
+
+use crate::secret::{ForEyes, Secret};
 
 /// What a client needs of the world for the length of one call.
 pub struct Cx<'a> {
@@ -111,6 +116,35 @@ pub enum Write {
     ForgetServerChain,
     /// The own LID with device.
     Lid(String),
+    /// The device that a phone has linked, all of it; alone in its batch. Never in place of another.
+    Device(Box<LinkedDevice>),
+}
+
+/// A device that a phone has linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkedDevice {
+    /// The own phone-number JID with device.
+    pub jid: String,
+    /// The own LID with device, when the server said it.
+    pub lid: Option<String>,
+    /// What the phone runs, as the server named it.
+    pub platform: Option<String>,
+    /// The Signal registration id.
+    pub registration_id: u32,
+    /// The long-term Noise key.
+    pub noise: KeyPair,
+    /// The Signal identity key.
+    pub identity: KeyPair,
+    /// The id of the signed pre-key.
+    pub signed_pre_key_id: u32,
+    /// The signed pre-key.
+    pub signed_pre_key: KeyPair,
+    /// XEdDSA by the identity key.
+    pub signed_pre_key_signature: [u8; 64],
+    /// The secret under which the phone's consent was given.
+    pub adv_secret: Secret,
+    /// The encoded `ADVSignedDeviceIdentity`, with both signatures and the account's key.
+    pub account: Vec<u8>,
 }
 
 /// What happened. Facts only; what to do about them is decided elsewhere.
@@ -146,8 +180,51 @@ pub enum Event {
     },
     /// A resumed handshake (IK) failed; rest it for this endpoint.
     ResumeFailed,
+    /// A QR code to scan, in place of the one before.
+    Qr {
+        /// What the code says.
+        text: ForEyes,
+        /// How long it can be scanned.
+        ttl: Duration,
+        /// How many follow it.
+        left: usize,
+    },
+    /// A code to type into the phone, `XXXX-XXXX`.
+    Code {
+        /// The code.
+        text: ForEyes,
+        /// How long it can be typed in.
+        ttl: Duration,
+    },
+    /// There is no code to type, or none any more.
+    NoCode(NoCode),
+    /// The device is linked and durable; the server asks for a new connection now.
+    Linked,
     /// The connection is over; the last event of a client, said once.
     Closed(Closed),
+}
+
+/// Why there is no code to type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoCode {
+    /// So many were made on this connection already.
+    TooMany,
+    /// The server refused, with this number; or it did not answer.
+    Refused(Option<u32>),
+    /// It was typed wrongly too often.
+    Spent,
+}
+
+impl NoCode {
+    /// The word for it in JSON, logs and docs.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many",
+            Self::Refused(_) => "refused",
+            Self::Spent => "spent",
+        }
+    }
 }
 
 /// What is probed; each is a cause of deafness or of death.
@@ -190,6 +267,11 @@ pub enum Command {
     Close(CloseReason),
     /// Unlink this device at the server, then close with `logged_out_by_request`.
     Logout,
+    /// Offer a code to the phone with this number, beside the QR codes of a new device.
+    LinkByCode {
+        /// The user of the account.
+        phone: Jid,
+    },
     /// Send one node.
     Send {
         /// Encoded, flag byte in front.
@@ -216,6 +298,8 @@ pub enum CommitFailed {
     Store,
     /// The store does not know this session (any more): a matter of this session alone.
     UnknownSession,
+    /// The session has a device already, or another session has this one.
+    Refused,
 }
 
 /// How the transport ended.

@@ -9,8 +9,8 @@ use crate::entropy::{self, Pooled};
 use crate::event::{Event, EventKind};
 use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
 use runner_client::{
-    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, RecordKey, StoredRecord, TransportEnd,
-    Write,
+    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, NewDevice, RecordKey, StoredRecord,
+    TransportEnd, Write,
 };
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
@@ -52,6 +52,11 @@ impl Bench {
             panics_total: 0,
             held_bytes: 0,
         }
+    }
+
+    /// The keys of a device that a phone is to link.
+    pub(crate) fn new_device(&mut self) -> NewDevice {
+        NewDevice::generate(&mut self.entropy)
     }
 
     /// Runs one connection's code. When it panics, what it may have left half-done in the shared buffers is thrown
@@ -319,6 +324,10 @@ impl Connection {
                     EventKind::IdentityChanged { jid: jid.into_boxed_str() }
                 }
                 runner_client::Event::ResumeFailed => EventKind::ResumeFailed,
+                runner_client::Event::Qr { text, ttl, left } => EventKind::Qr { text, ttl, left },
+                runner_client::Event::Code { text, ttl } => EventKind::PairingCode { text, ttl },
+                runner_client::Event::NoCode(why) => EventKind::NoPairingCode(why),
+                runner_client::Event::Linked => EventKind::Linked,
                 runner_client::Event::Closed(closed) => {
                     self.closed.get_or_insert(closed);
                     continue;

@@ -1,6 +1,6 @@
 //! What the engine tells: facts about one connection, or about itself.
 
-use runner_client::Probe;
+use runner_client::{ForEyes, NoCode, Probe};
 use runner_proto::close_reason::Closed;
 use runner_proto::noise::Pattern;
 use runner_proto::phase::Phase;
@@ -56,6 +56,27 @@ pub enum EventKind {
     },
     /// A resumed handshake (IK) failed; it should rest for this endpoint.
     ResumeFailed,
+    /// A QR code for a phone to scan, in place of the one before.
+    Qr {
+        /// What it says; a secret, like the code below.
+        text: ForEyes,
+        /// How long it can be scanned.
+        ttl: Duration,
+        /// How many follow it.
+        left: usize,
+    },
+    /// A code to type into a phone.
+    PairingCode {
+        /// `XXXX-XXXX`.
+        text: ForEyes,
+        /// How long it can be typed in.
+        ttl: Duration,
+    },
+    /// There is no code to type, or none any more.
+    NoPairingCode(NoCode),
+    /// A phone has linked the device, and it is durable; it logs in on the next connection. Or, where linking was asked
+    /// for, the store has a device already; then it logs in on this one.
+    Linked,
     /// The dial reached `authenticating`: the path to the endpoint works.
     Path,
     /// The inbox has new rows.
@@ -80,6 +101,10 @@ impl EventKind {
             | Self::Closed(_)
             | Self::Probe { .. }
             | Self::ResumeFailed
+            | Self::Qr { .. }
+            | Self::PairingCode { .. }
+            | Self::NoPairingCode(_)
+            | Self::Linked
             | Self::Store { .. }
             | Self::Messages
             | Self::Stopped => true,
@@ -98,6 +123,10 @@ impl EventKind {
             Self::ClockOffset { .. } => "clock_offset",
             Self::IdentityChanged { .. } => "identity_changed",
             Self::ResumeFailed => "resume_failed",
+            Self::Qr { .. } => "qr",
+            Self::PairingCode { .. } => "pairing_code",
+            Self::NoPairingCode(_) => "no_pairing_code",
+            Self::Linked => "linked",
             Self::Path => "path",
             Self::Messages => "messages",
             Self::Store { .. } => "store",

@@ -1,10 +1,10 @@
 //! Between the words of the client and those of the store, which do not know each other.
 
-use runner_client::{Content, DeviceKeys, DeviceState, RecordKey, StoredRecord, Write};
+use runner_client::{Content, DeviceKeys, DeviceState, LinkedDevice, RecordKey, StoredRecord, Write};
 use runner_proto::cert::CachedServerKey;
 use runner_proto::counters::Counters;
 use runner_proto::noise::KeyPair;
-use runner_store::{Device, ServerChain, SignalRecord};
+use runner_store::{Credentials, Device, Linked, Secret32, ServerChain, SignalRecord};
 
 /// A client's write as the store's.
 pub(crate) fn store_write(write: Write) -> runner_store::Write {
@@ -32,6 +32,29 @@ pub(crate) fn store_write(write: Write) -> runner_store::Write {
         }),
         Write::ForgetServerChain => runner_store::Write::ForgetServerChain,
         Write::Lid(lid) => runner_store::Write::Lid(lid),
+        Write::Device(device) => {
+            let linked = Linked { credentials: credentials(*device), keys: Vec::new() };
+            runner_store::Write::Device(Box::new(linked))
+        }
+    }
+}
+
+/// A device that a phone has just linked, as the store keeps it.
+fn credentials(device: LinkedDevice) -> Credentials {
+    let secret = |pair: &KeyPair| Secret32::from(*pair.secret());
+    Credentials {
+        noise_secret: secret(&device.noise),
+        identity_secret: secret(&device.identity),
+        signed_pre_key_secret: secret(&device.signed_pre_key),
+        adv_secret: Secret32::from(*device.adv_secret.expose()),
+        jid: device.jid,
+        lid: device.lid,
+        push_name: None,
+        platform: device.platform,
+        registration_id: device.registration_id,
+        signed_pre_key_id: device.signed_pre_key_id,
+        signed_pre_key_signature: device.signed_pre_key_signature,
+        account: Some(device.account),
     }
 }
 

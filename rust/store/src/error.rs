@@ -96,9 +96,12 @@ impl From<rusqlite::Error> for StoreError {
 /// Why a device cannot be dialled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// No session has this id, or it has no credentials (any more).
+    /// No session has this id, or it has no credentials any more.
     #[error("no credentials are stored")]
     Missing,
+    /// The session has no device yet: a phone is to link one.
+    #[error("no phone has linked this session yet")]
+    NotLinked,
     /// The credentials cannot be trusted; they are kept for the operator and never replaced.
     #[error("the credentials are quarantined: {0}")]
     Quarantined(String),

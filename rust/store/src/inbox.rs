@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::checksum;
 use crate::record::{Applied, Content, InboxMessage, Write};
+use crate::writer::in_savepoint;
 use crate::{StoreError, dead_letter, sessions, signal_record};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -21,7 +22,8 @@ pub(crate) const PRUNE_MAX_ROWS: usize = 2_000;
 
 /// Applies one batch; returns what it changed here.
 ///
-/// Errors: `unknown_session` before anything is written; else SQLite's, and the transaction must be rolled back.
+/// Errors: `unknown_session` before anything is written; `exists` for a [`Write::Device`], which is alone; else
+/// SQLite's, and the transaction must be rolled back.
 pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write]) -> Result<Applied> {
     if !sessions::exists(connection, session_id)? {
         return Err(StoreError::unknown_session(session_id));
@@ -55,6 +57,9 @@ pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write])
             Write::ServerChain(chain) => sessions::set_server_chain(connection, session_id, Some(chain))?,
             Write::ForgetServerChain => sessions::set_server_chain(connection, session_id, None)?,
             Write::Lid(lid) => sessions::set_lid(connection, session_id, lid)?,
+            Write::Device(linked) => {
+                in_savepoint(connection, |connection| sessions::link(connection, session_id, linked))?;
+            }
         }
     }
     Ok(applied)

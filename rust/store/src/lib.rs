@@ -38,8 +38,8 @@ pub use options::Options;
 pub use outbox::{APP, Backlog, Delivery, NewEvent, Settled, Undelivered};
 pub use record::{
     Applied, Batch, Ciphertext, Completion, Content, Credentials, DeadLetter, Device, Health, Import,
-    InboxMessage, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey, SignalRecord,
-    Write,
+    InboxMessage, Linked, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey,
+    SignalRecord, Write,
 };
 pub use secret::{Secret32, SecretBytes};
 pub use store::Store;

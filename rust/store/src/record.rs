@@ -129,7 +129,7 @@ pub struct Import {
 pub struct SessionRow {
     /// The session's id.
     pub session_id: String,
-    /// Own phone-number JID with device.
+    /// Own phone-number JID with device; `None` until a phone has linked one.
     pub jid: Option<String>,
     /// Own LID.
     pub lid: Option<String>,
@@ -139,7 +139,7 @@ pub struct SessionRow {
     pub archived: Option<String>,
     /// Why the credentials cannot be used, or `None`.
     pub quarantined: Option<String>,
-    /// When the device was taken over, Unix milliseconds.
+    /// When the session came into the store, Unix milliseconds.
     pub imported_at_unix_ms: u64,
 }
 
@@ -244,6 +244,18 @@ pub enum Write {
     ForgetServerChain,
     /// The server told us our LID.
     Lid(String),
+    /// A phone has linked the device of a session that had none. Alone in its batch; refused (`exists`) when the session
+    /// has a device, or another session has this one.
+    Device(Box<Linked>),
+}
+
+/// A device that a phone has linked here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    /// Keys and registration.
+    pub credentials: Credentials,
+    /// Its first Signal records.
+    pub keys: Vec<SignalKey>,
 }
 
 impl Write {
@@ -268,6 +280,7 @@ impl Write {
                 Self::ServerChain(chain) => chain.raw.len(),
                 Self::ForgetServerChain => 0,
                 Self::Lid(lid) => lid.len(),
+                Self::Device(linked) => linked.keys.iter().map(|key| key.value.expose().len()).sum(),
             }
     }
 }

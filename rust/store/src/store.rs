@@ -170,6 +170,23 @@ impl Store {
         }
     }
 
+    /// A new session without a device: a phone is to link one ([`Write::Device`](crate::Write::Device)). Blocking.
+    ///
+    /// Errors: `exists` when the id is taken.
+    pub fn create(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::create(c, &id, now_unix_ms()))
+    }
+
+    /// Moves the unlinked (archived) device of a session aside, so that a phone can link another. Blocking.
+    /// A session without a device stays as it is.
+    ///
+    /// Errors: `unknown_session`; `exists` when the device is not known to be unlinked.
+    pub fn set_aside(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::set_aside(c, &id, now_unix_ms()))
+    }
+
     /// Takes over a device and its Signal keys, all or nothing. Blocking.
     ///
     /// Errors: `exists` when the id is taken or another session holds the same device.

@@ -42,6 +42,10 @@ pub(crate) enum Ask {
     Logout,
     /// Here are more pre-keys.
     Upload,
+    /// Offer a pairing code to a phone.
+    LinkHello,
+    /// Agree on a secret with the phone into which it was typed.
+    LinkFinish,
 }
 
 impl Ask {
@@ -92,13 +96,7 @@ impl Client {
         for ask in Ask::VITAL {
             self.ask(ask, io);
         }
-        let id = stanza::unified_session_id(io.unix_ms, offset_ms);
-        self.session.send(io, |writer| {
-            writer.node("ib", 0, true);
-            writer.children(1);
-            writer.node("unified_session", 1, false);
-            writer.attr_u64("id", id);
-        });
+        self.say_unified_session(stanza::unified_session_id(io.unix_ms, offset_ms), io);
         if let Some(name) = self.device.push_name.take() {
             // The web client drops '@', which would make it look like an address.
             self.is_shown_online = true;
@@ -109,6 +107,15 @@ impl Client {
                 writer.attr("name", &name);
             });
         }
+    }
+
+    pub(super) fn say_unified_session(&mut self, id: u64, io: &mut Io<'_>) {
+        self.session.send(io, |writer| {
+            writer.node("ib", 0, true);
+            writer.children(1);
+            writer.node("unified_session", 1, false);
+            writer.attr_u64("id", id);
+        });
     }
 
     /// What a web client asks once the backlog is through. Nothing here reads the answers yet; a client that never
@@ -126,7 +133,7 @@ impl Client {
             Ask::Props => ("abt", false, Some("props")),
             Ask::Blocklist => ("blocklist", false, None),
             Ask::Privacy => ("privacy", false, Some("privacy")),
-            Ask::Logout | Ask::Upload => return,
+            Ask::Logout | Ask::Upload | Ask::LinkHello | Ask::LinkFinish => return,
         };
         let request = Request { xmlns, is_set, purpose: ask as u8 };
         self.session.request(io, request, usize::from(child.is_some()), |writer| {
@@ -176,6 +183,11 @@ impl Client {
 
     /// A request went unanswered. The vital ones are asked again at once; the second time in a row is a verdict.
     pub(super) fn on_expired(&mut self, pending: Pending, cx: &mut Cx<'_>) {
+        if self.pairing.is_some() {
+            let Cx { now, unix_ms, out, entropy, effects, .. } = cx;
+            let io = Io { now: *now, unix_ms: *unix_ms, out, entropy: &mut **entropy };
+            return self.on_link_answer(pending, None, true, &io, effects);
+        }
         if pending.purpose == Ask::Upload as u8 {
             // The next count says whether the keys arrived.
             self.pre_keys.on_uploaded(false);
@@ -214,7 +226,11 @@ impl Client {
 
     pub(super) fn on_stanza(&mut self, stanza: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
         let tag = stanza.tag();
-        if tag == "ib" {
+        if self.pairing.is_some() {
+            if tag == "notification" {
+                self.on_link_notification(stanza, io, effects);
+            }
+        } else if tag == "ib" {
             self.on_ib(stanza, io, effects);
         } else if tag == "ack" {
             self.on_ack(stanza, io, effects);

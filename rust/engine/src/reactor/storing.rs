@@ -1,7 +1,7 @@
 //! The store's side of the reactor: answers to the clients, devices to the dials, and the pause when it lags.
 
 use super::Reactor;
-use crate::driver::{Ask, FromStore, event_of};
+use crate::driver::{Ask, FromStore, Stage, event_of};
 use crate::event::EventKind;
 use crate::in_flight::Question;
 use crate::slab::Key;
@@ -40,6 +40,10 @@ impl Reactor {
                 // A session that was deleted meanwhile says nothing about the store.
                 Completion::Failed { token, error } if error.kind == ErrorKind::UnknownSession => {
                     self.on_answer(token, Err(CommitFailed::UnknownSession));
+                }
+                // Nor does a device that would take the place of another.
+                Completion::Failed { token, error } if error.kind == ErrorKind::Exists => {
+                    self.on_answer(token, Err(CommitFailed::Refused));
                 }
                 Completion::Failed { token, error } => {
                     self.on_store(false, &format!("{}: {error}", error.kind.slug()));
@@ -144,12 +148,29 @@ impl Reactor {
 
     fn on_device(&mut self, key: Key, result: Result<Device, DeviceError>) {
         let (reason, error) = match result {
-            Ok(device) => return self.with_dial(key, |dial, _| dial.on_device(device)),
+            Ok(device) => {
+                self.tell_linked(key);
+                return self.with_dial(key, |dial, _| dial.on_device(device));
+            }
+            Err(error @ DeviceError::NotLinked) => {
+                return self.with_dial(key, |dial, _| dial.on_no_device(&error));
+            }
             Err(error @ DeviceError::Missing) => (CloseReason::DeviceMissing, error),
             Err(error @ DeviceError::Quarantined(_)) => (CloseReason::DeviceQuarantined, error),
             Err(error @ DeviceError::Store(_)) => (CloseReason::StoreStalled, error),
         };
         self.close_with(key, Closed::new(reason, Phase::Dialling).with_detail(error));
+    }
+
+    /// Whoever wanted a phone to link this session does not know that one has: its device is here, and logs in.
+    fn tell_linked(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && let Stage::Dial(dial) = &connection.stage
+            && dial.pair
+        {
+            let (session_id, number) = (&connection.session_id, connection.number);
+            self.bench.events.push(event_of(session_id, number, self.bench.unix_ms, EventKind::Linked));
+        }
     }
 
     /// What the store's last answer says of it. It is healthy when it neither fails nor lags; either is told when it begins.

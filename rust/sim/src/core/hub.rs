@@ -321,6 +321,8 @@ impl Hub {
             Command::Config(change) => self.configure(change, cx),
             Command::Say(say) => self.say(&say, cx),
             Command::Chatter(chatter) => Ok(self.set_chatter(chatter, cx)),
+            Command::Scan(scan) => self.scan(&scan, cx),
+            Command::EnterCode(typed) => self.enter_code(&typed, cx),
             Command::Reset => {
                 self.reset(cx.unix_ms);
                 Ok(json!({ "targets": self.peers.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))

@@ -18,6 +18,7 @@ mod login;
 mod malformed;
 mod owed;
 mod peer;
+mod phone;
 mod push;
 mod receive;
 mod relay;
@@ -30,7 +31,7 @@ mod world;
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
     Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed,
-    Push, Refusal, Say, Settings, Shape, Silence, Target,
+    PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target, TypedCode,
 };
 pub use contact::{CONTACTS, FIRST_CONTACT};
 pub use counters::{Counters, Tally};

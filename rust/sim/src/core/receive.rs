@@ -63,7 +63,7 @@ impl Peer {
         handled
     }
 
-    fn handle_stanza(&mut self, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
+    fn handle_stanza(&mut self, node: NodeRef<'_>, world: &mut World, cx: &mut Cx<'_>) {
         let tag = node.tag().to_string();
         world.counters.by_tag.bump(&tag);
         let is_ping = tag == "iq" && node.attr("xmlns").is_some_and(|xmlns| xmlns == *"w:p");
@@ -146,11 +146,11 @@ impl Peer {
 
     // ------------------------------------------------------------------ iq
 
-    fn handle_iq(&mut self, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
+    fn handle_iq(&mut self, node: NodeRef<'_>, world: &mut World, cx: &mut Cx<'_>) {
         let kind = text(node, "type");
         if kind == "result" || kind == "error" {
             self.settle("iq", "iq", &text(node, "id"), world);
-            return;
+            return self.on_device_answer(node, world, cx);
         }
         let xmlns = text(node, "xmlns");
         world.counters.iq_by_xmlns.bump(if xmlns.is_empty() { "?" } else { &xmlns });
@@ -189,6 +189,11 @@ impl Peer {
                 self.result(node, world, cx, None);
                 self.begin_backlog(world, cx);
             }
+            ("md", "link_code_companion_reg") => {
+                if let Some(reg) = child {
+                    self.on_link_code(node, reg, world, cx);
+                }
+            }
             ("md", "remove-companion-device") => self.log_out(node, world, cx),
             ("usync", _) => {
                 let answer = child.map(|child| world.usync(child));
@@ -203,7 +208,13 @@ impl Peer {
         }
     }
 
-    fn result(&mut self, request: NodeRef<'_>, world: &mut World, cx: &Cx<'_>, child: Option<Node>) {
+    pub(super) fn result(
+        &mut self,
+        request: NodeRef<'_>,
+        world: &mut World,
+        cx: &Cx<'_>,
+        child: Option<Node>,
+    ) {
         let unix_s = cx.unix_s();
         if let Some(child) = child {
             let result = reply(request, "result").attr("t", unix_s.to_string()).child(child);
@@ -222,7 +233,14 @@ impl Peer {
         });
     }
 
-    fn error(&mut self, request: NodeRef<'_>, code: u32, what: &str, world: &mut World, cx: &Cx<'_>) {
+    pub(super) fn error(
+        &mut self,
+        request: NodeRef<'_>,
+        code: u32,
+        what: &str,
+        world: &mut World,
+        cx: &Cx<'_>,
+    ) {
         let child = Node::new("error").attr("code", code.to_string()).attr("text", what);
         self.answer_node(&reply(request, "error").child(child), world, cx);
     }
@@ -250,7 +268,7 @@ fn reply(request: NodeRef<'_>, kind: &str) -> Node {
 }
 
 /// The text of an attribute, empty when it is not there.
-fn text(node: NodeRef<'_>, key: &str) -> String {
+pub(super) fn text(node: NodeRef<'_>, key: &str) -> String {
     node.attr(key).map(|value| value.to_string()).unwrap_or_default()
 }
 

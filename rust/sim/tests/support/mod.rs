@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_client::{
-    Client, Command, Config, Cx as ClientCx, DeviceKeys, DeviceState, Effect, Event, RecordKey, RecordKind,
-    TransportEnd, Write,
-    memory_store::{MemoryStore, Question},
+    Client, Command, CommitFailed, Config, Cx as ClientCx, DeviceKeys, DeviceState, Effect, Event,
+    LinkedDevice, NewDevice, RecordKey, RecordKind, TransportEnd, Write,
+    memory_store::{Answer, MemoryStore, Question},
 };
 use runner_proto::cert::CachedServerKey;
 use runner_proto::close_reason::{CloseReason, Closed};
@@ -79,6 +79,8 @@ pub struct Pair {
     pub hub: Hub,
     pub links: Vec<Link>,
     pub now: Instant,
+    /// What becomes of commits; None: nothing yet.
+    pub commits: Option<Result<(), CommitFailed>>,
     entropy: Seeded,
     scratch: Buffers,
 }
@@ -93,6 +95,7 @@ impl Pair {
             hub: Hub::new(World::new(SEED, sessions, settings), Value::Null),
             links: Vec::new(),
             now: Instant::from_micros(1_000_000),
+            commits: Some(Ok(())),
             entropy: Seeded(42),
             scratch: Buffers::default(),
         }
@@ -160,19 +163,48 @@ impl Pair {
         DeviceState { server_key: Some(server_key), ..self.device(index) }
     }
 
+    /// The device that a phone has linked, as it logs in.
+    pub fn linked(&self, device: &LinkedDevice) -> DeviceState {
+        let (username, number) = device.jid.split_once(':').expect("a device");
+        let (number, _) = number.split_once('@').expect("a server");
+        DeviceState {
+            noise: device.noise.clone(),
+            username: username.parse().expect("a number"),
+            device: number.parse().expect("a number"),
+            lid: device.lid.clone(),
+            ..self.device(0)
+        }
+    }
+
     /// Connects a device; returns the number of its link. `None` when the server resets at accept.
     pub fn dial(&mut self, device: DeviceState) -> Option<usize> {
+        let (config, now) = (self.config(), self.now);
+        let store = Self::store(device.username);
+        self.connect(Client::new(config, device, now), store)
+    }
+
+    /// Connects a new device, to be linked.
+    pub fn dial_new(&mut self) -> usize {
+        let (config, now) = (self.config(), self.now);
+        let device = NewDevice::generate(&mut self.entropy);
+        let version = [2, 3000, core::DEFAULT_REVISION];
+        let client = Client::linking(config, device, version, Counters::default(), now);
+        self.connect(client, MemoryStore::default()).expect("accepted")
+    }
+
+    fn config(&self) -> Arc<Config> {
         let session = session::Config {
             host: "127.0.0.1:8080".to_owned(),
             root_key: self.hub.world.keys.root_public(),
             ..session::Config::default()
         };
-        let config = Config { session: Arc::new(session), ..Config::default() };
+        Arc::new(Config { session: Arc::new(session), ..Config::default() })
+    }
+
+    fn connect(&mut self, client: Client, store: MemoryStore) -> Option<usize> {
         let unix_ms = self.unix_ms();
         let mut cx = Cx { now: self.now, unix_ms, entropy: &mut self.entropy };
         let Accept::Take(id) = self.hub.accept(&mut cx) else { return None };
-        let store = Self::store(device.username);
-        let client = Client::new(Arc::new(config), device, self.now);
         self.links.push(Link {
             client,
             id,
@@ -269,6 +301,7 @@ impl Pair {
 
     /// Answers what the client asked its store for.
     fn settle(&mut self, link: usize) -> bool {
+        let Some(outcome) = self.commits else { return false };
         let Link { effects, settled, store, .. } = &mut self.links[link];
         for effect in effects.iter().skip(std::mem::replace(settled, effects.len())) {
             match effect {
@@ -282,9 +315,22 @@ impl Pair {
         let mut moved = false;
         while let Some(answer) = self.links[link].store.answer() {
             moved = true;
+            let answer = match (answer, outcome) {
+                (Answer::Committed(token, _), Err(failed)) => Answer::Committed(token, Err(failed)),
+                (answer, _) => answer,
+            };
             self.with_client(link, |client, cx| answer.tell(client, cx));
         }
         moved
+    }
+
+    /// Orders something that is refused; the reason.
+    pub fn refused(&mut self, path: &str, body: &Value) -> String {
+        let command = core::Command::parse("POST", path, "", body.to_string().as_bytes()).expect(path);
+        match self.with_hub(|hub, cx| hub.command(command, cx)) {
+            Reply::Now(Err(why)) => why,
+            other => panic!("{path} is not refused: {other:?}"),
+        }
     }
 
     /// Orders something over the control port's language.

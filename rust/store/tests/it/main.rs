@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod decrypted;
 mod inbox;
+mod linking;
 mod model;
 mod opening;
 mod outbox;
