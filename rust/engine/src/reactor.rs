@@ -29,7 +29,7 @@ use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
-use runner_store::{Batch, Completion, Device, ErrorKind, Store};
+use runner_store::{Completion, Store};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;

@@ -75,7 +75,10 @@ fn a_device_with_a_key_that_comes_twice_is_refused_whole_and_others_commit() {
     open.store.submit(batch(2, "s0", vec![message("kept")])).unwrap();
     assert!(matches!(
         open.wait(2)[..],
-        [runner_store::Completion::Failed { .. }, runner_store::Completion::Committed { inbox_rows: 1, .. }]
+        [
+            runner_store::Completion::Failed { .. },
+            runner_store::Completion::Committed { applied: runner_store::Applied { inbox_rows: 1, .. }, .. }
+        ]
     ));
     assert_eq!(open.store.device("new").unwrap_err(), DeviceError::NotLinked);
     assert_eq!(open.store.signal_keys("new").unwrap(), []);
