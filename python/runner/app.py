@@ -43,7 +43,7 @@ from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
-from runner.tune.start import freeze, raise_own_limits
+from runner.tune.start import collect_old, freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
 
@@ -373,6 +373,7 @@ class Process:
         while True:
             await trio.sleep(HOUSEKEEPING_S)
             self._logs.report_suppressed()
+            collect_old(is_calm=self._supervisor.waiting == 0)
 
     # Signals
 
