@@ -6,6 +6,7 @@ Everything above works with the protocols `Engine` and `Store`, so that a fake c
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -139,8 +140,9 @@ class Store(Protocol):
     def flush(self, timeout_s: float) -> bool: ...
 
 
-def open_store(path: Path, keep_done_s: float) -> _core.Store:
-    """Open or create the store; confirmed messages are kept for `keep_done_s`. Blocking.
+def open_store(path: Path, keep_done_s: float, keep_undelivered_s: float = 30 * 86_400.0) -> _core.Store:
+    """Open or create the store; confirmed messages are kept for `keep_done_s`, and what was given up for
+    `keep_undelivered_s`. Blocking.
 
     Raises:
         LeaseHeldError: another process has it.
@@ -149,7 +151,7 @@ def open_store(path: Path, keep_done_s: float) -> _core.Store:
     from runner import _core
 
     try:
-        return _core.Store(str(path), keep_done_s=keep_done_s)
+        return _core.Store(str(path), keep_done_s=keep_done_s, keep_undelivered_s=keep_undelivered_s)
     except _core.StoreError as error:
         slug, message = error.args[0], str(error.args[-1])
         if slug == "locked":
@@ -196,6 +198,17 @@ def delete_device(store: Store, session_id: str) -> None:
         store.delete(session_id)
     except _core.StoreError as error:
         raise StoreFailedError(f"session {session_id!r} stays: {error.args[-1]}") from error
+
+
+@contextmanager
+def told_as_store_failures(doing: str) -> Iterator[None]:
+    """Raises StoreFailedError for a store that could not do what was asked."""
+    from runner import _core
+
+    try:
+        yield
+    except _core.StoreError as error:
+        raise StoreFailedError(f"{doing}: {error.args[-1]}") from error
 
 
 def _refused(slug: str, message: str) -> ImportRefusedError:

@@ -21,6 +21,7 @@ import trio
 
 from runner.counters import known
 from runner.errors import EngineFailedError
+from runner.reconnect.incidents import DISK_FULL, DISK_FULL_TEXT
 from runner.session import State
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ DEAF_PROBES: Final = frozenset(
 )
 """Failing probes that a new connection can mend."""
 TICK_S: Final = 1.0
-DISK_FULL: Final = "disk_full"
 ROWS_A_STEP: Final = 200
 FRESH_S: Final = 1.0
 """A look takes a reading of the counters that is no older."""
@@ -194,7 +194,7 @@ def _fleet_incidents(fleet: FleetFacts, limits: Limits) -> Iterable[tuple[str, t
     elif fleet.engine_lag_s > limits.engine_lag_s:
         yield "engine_lag", ("critical", f"the engine was {fleet.engine_lag_s:.1f} s late in the last minute")
     if fleet.disk_full:
-        yield DISK_FULL, ("critical", "the disk is full: nothing inbound is answered; free some space")
+        yield DISK_FULL, ("critical", DISK_FULL_TEXT)
     elif fleet.store_age_s > limits.store_age_s:
         yield "store_lag", ("critical", f"the store has not committed for {fleet.store_age_s:.1f} s")
 

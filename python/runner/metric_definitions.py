@@ -49,6 +49,7 @@ class Definition:
 SESSION: Final = "session"
 SYSTEM: Final = "system"
 FLEET: Final = "fleet"
+HANDING: Final = "handing"
 PROCESS: Final = "process"
 ENGINE: Final = "engine"
 STORE: Final = "store"
@@ -58,6 +59,7 @@ SECTIONS: Final = {
     SESSION: "Per session",
     SYSTEM: "System",
     FLEET: "Fleet",
+    HANDING: "Handlers and webhooks",
     PROCESS: "Process",
     ENGINE: "Engine",
     STORE: "Store",
@@ -275,6 +277,54 @@ def _fleet() -> list[Definition]:
     ]
 
 
+def _handing() -> list[Definition]:
+    def outcomes(json: str, prometheus: str, what: str) -> Definition:
+        return Definition(
+            json=json,
+            prometheus=prometheus,
+            kind="counter",
+            labels=("outcome",),
+            unit="attempts",
+            window=_EVER,
+            what=what,
+            section=HANDING,
+            panel="Handlers and webhooks",
+        )
+
+    return [
+        Definition(
+            json="averageHandlerTime",
+            unit="ms",
+            window=_5_MIN,
+            what="mean time that the app's handler took for a message, failures included; null without any. "
+            "No part of averageResponseTime, which is the server's",
+            section=HANDING,
+            fold=mean,
+        ),
+        Definition(
+            prometheus="handler_seconds",
+            kind="histogram",
+            unit="s",
+            window=_EVER,
+            what="time that the app's handler took for a message",
+            section=HANDING,
+            panel="Handler time",
+        ),
+        outcomes(
+            "handlers",
+            "handler_attempts_total",
+            "calls of the app's handler by outcome: done, failed (the message is given again), dead (it is a "
+            "dead letter)",
+        ),
+        outcomes(
+            "webhooks",
+            "webhook_attempts_total",
+            "attempts to deliver an event by outcome: done, failed (it is tried again), dead (it is a dead "
+            "letter); lost: events that found no room on their way to the store",
+        ),
+    ]
+
+
 def _process() -> list[Definition]:
     def row(json: str, prometheus: str, unit: str, what: str, **more: object) -> Definition:
         return Definition(
@@ -353,6 +403,22 @@ def _process() -> list[Definition]:
             kind="counter",
             window=_EVER,
             panel="Errors",
+        ),
+        row(
+            "wrongTokens",
+            "admin_wrong_tokens_total",
+            "tokens",
+            "tokens presented to the admin API or at the sign-in that are none of ours",
+            kind="counter",
+            window=_EVER,
+        ),
+        row(
+            "tokensNotTried",
+            "admin_tokens_not_tried_total",
+            "tokens",
+            "tokens that were not looked at, since too many wrong ones had come from there",
+            kind="counter",
+            window=_EVER,
         ),
         row(
             "historyBytes",
@@ -513,6 +579,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     *_per_session(),
     *_system(),
     *_fleet(),
+    *_handing(),
     *_process(),
     *_engine(),
     *_store(),

@@ -22,7 +22,8 @@ from runner.machine import Machine
 from runner.metric_definitions import HISTORY, SESSION_METRICS
 from runner.response_times import ResponseTimes
 from runner.session import State
-from runner.windows import SAMPLE_S, FleetWindow, Point, SessionWindows
+from runner.tally import Tally
+from runner.windows import RATE_WINDOW_S, SAMPLE_S, FleetWindow, Point, RecentSessions, SessionWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 FEWEST_OPERATIONS: Final = 20
 FRESH_S: Final = 1.0
 """On demand, the numbers are brought up to date at most this often."""
+DEAD: Final = "pong_deadline"
+UNRETURNED_RATIO: Final = 2 / 3
+"""Of the window of drops, 40 s of a minute: an outage whose dials hang for 20 s is known as one by then."""
 WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
 """Reasons that somebody here asked for."""
 
@@ -60,26 +64,35 @@ class Metrics:
         uptime_s: Callable[[str], float] = lambda _session_id: 0.0,
         machine: Machine | None = None,
         session_faults: Callable[[], int] = int,
+        wrong_tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
         bucket_bounds_s: Sequence[float] = (),
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`states`, `revision` and `uptime_s` are the supervisor's: sessions by state, the number of the last
-        change of any of them, and since when one of them is logged in."""
+        change of any of them, and since when one of them is logged in. `wrong_tokens`: how many the admin API
+        found wrong, and how many it did not look at."""
         self.sources = sources
         self.states = states
         self.revision = revision
         self._uptime_s = uptime_s
         self.session_faults = session_faults
+        self.wrong_tokens = wrong_tokens
         self.machine = machine or Machine()
+        self.tally = tally if tally is not None else Tally()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
         self.footprint = Footprint()
         self.history = History({name: it.fold for name, it in HISTORY.items() if it.fold is not None})
         self.dials: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
-        """Open connections that were lost, by reason."""
+        self.dropped = RecentSessions()
+        """Sessions that lost an open connection."""
+        self.found_dead = RecentSessions()
+        """Those of them whose connection an unanswered ping ended."""
+        self.undialled = RecentSessions()
+        """Sessions whose dial failed."""
         self.reconnects_total = 0
         self.handler_exceptions_total = 0
         self.loop_lag_s = 0.0
@@ -87,6 +100,7 @@ class Metrics:
         self._monitoring = True
         self._table = sources.counters
         self._clock, self._wall = clock, wall
+        self._login_at = self.started_at
         # By session. Two dicts of numbers: the collector need not look at ten thousand objects.
         self._logins: dict[str, int] = {}
         self._lost: dict[str, int] = {}
@@ -106,6 +120,7 @@ class Metrics:
         """Count what one engine event says."""
         if event.kind == "online":
             logins = self._logins[event.session_id] = self._logins.get(event.session_id, 0) + 1
+            self._login_at = self._clock()
             self.dials["online"] += 1
             if logins > 1:
                 self.reconnects_total += 1
@@ -120,13 +135,18 @@ class Metrics:
         self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
+            self.undialled.note(event.session_id, self._clock())
         elif event.phase == "online":
-            self.drops[reason] += 1
+            self.dropped.note(event.session_id, self._clock())
+            if reason == DEAD:
+                self.found_dead.note(event.session_id, self._clock())
 
     def forget(self, session_id: str) -> None:
         """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
         self._logins.pop(session_id, None)
         self._lost.pop(session_id, None)
+        for sessions in (self.dropped, self.found_dead, self.undialled):
+            sessions.forget(session_id)
 
     def handler_failed(self) -> None:
         """A request ended in a bug of ours."""
@@ -211,6 +231,8 @@ class Metrics:
             responses=totals["response_count"],
             response_s=totals["response_sum_s"],
             buckets=tuple(now.response_totals),
+            handler_calls=self.tally.handler_calls,
+            handler_s=self.tally.handler_s,
         )
 
     def _values(self, point: Point, use: ProcessUse) -> dict[str, float | None]:
@@ -226,6 +248,7 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             **self._rates(point),
             **{f"sessions.{state.value}": states.get(state.value, 0) for state in State},
             "processRss": use.rss_bytes,
@@ -274,6 +297,22 @@ class Metrics:
         past = self._fleet.oldest()
         done = 0.0 if past is None else now.operations - past.operations
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
+
+    def failing(self) -> int:
+        """Sessions whose dials failed, and requests that did, within the same 5 min."""
+        past, now = self._fleet.oldest(), self._point(self._table.now.at)
+        requests = 0.0 if past is None else now.failed_requests - past.failed_requests
+        return self.undialled.within(RATE_WINDOW_S, self._clock()) + round(requests)
+
+    def dropped_within(self, window_s: float) -> tuple[int, int]:
+        """Sessions that lost an open connection, and those of them that were found dead.
+
+        Left out while nobody has logged in since: a drop that is the beginning of an outage looks the same
+        until the dials have failed, and those that hang take longest.
+        """
+        now = self._clock()
+        until = max(self._login_at, now - UNRETURNED_RATIO * window_s)
+        return self.dropped.within(window_s, now, until), self.found_dead.within(window_s, now, until)
 
     def _rates(self, now: Point) -> dict[str, float | None]:
         """Gains of the last minute. The first minute is a count and no guess."""
@@ -404,6 +443,7 @@ class Metrics:
         return {
             "averageResponseTime": times.average_ms,
             "responseTime": times.to_json(),
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             "states": {str(state): count for state, count in self.states().items()},
             "revision": self.revision(),
             **self._rates(point),
@@ -415,6 +455,8 @@ class Metrics:
         return {
             "monitoring": self._monitoring,
             **self._summary(),
+            "handlers": dict(self.tally.handlers),
+            "webhooks": dict(self.tally.deliveries),
             "process": self.process(),
             "engine": {
                 "readings": self.readings,
@@ -458,6 +500,7 @@ class Metrics:
         """This process alone, with what of its memory the sessions cost."""
         use = self.machine.process()
         connections = self.sources.stats().sessions
+        wrong, not_tried = self.wrong_tokens()
         return {
             "uptime": round(self._clock() - self.started_at, 3),
             "rss": use.rss_bytes,
@@ -470,6 +513,8 @@ class Metrics:
             "loopLag": round(self.loop_lag_s, 6),
             "handlerExceptions": self.handler_exceptions_total,
             "sessionFaults": self.session_faults(),
+            "wrongTokens": wrong,
+            "tokensNotTried": not_tried,
             "historyBytes": self.history.size_bytes(),
         }
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from runner.metric_definitions import PROMETHEUS
 from runner.session import State
+from runner.tally import HANDLER_BOUNDS_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from runner.metrics import Metrics
     from runner.supervisor.row import Standing
+    from runner.tally import Tally
 
 Sample = tuple[str, float]
 
@@ -139,6 +141,7 @@ def _fleet(metrics: Metrics) -> list[str]:
         *_plain({"reconnects_total": metrics.reconnects_total}),
         *_histogram(metrics, totals["response_count"], totals["response_sum_s"]),
         *_plain({f"{name}_total": totals[name] for name in _COUNTED}),
+        *_handing(metrics.tally),
         *_plain({"error_ratio": metrics.error_rate()}),
     ]
 
@@ -157,13 +160,26 @@ _COUNTED: Final = (
 )
 
 
-def _histogram(metrics: Metrics, count: float, total_s: float) -> list[str]:
-    bounds = [*(f"{bound:g}" for bound in metrics.bucket_bounds_s), "+Inf"]
-    buckets = [
-        (f'_bucket{{le="{bound}"}}', reached)
-        for bound, reached in zip(bounds, accumulate(metrics.buckets), strict=True)
+def _handing(tally: Tally) -> list[str]:
+    time = _buckets(HANDLER_BOUNDS_S, tally.buckets, tally.handler_calls, tally.handler_s)
+    return [
+        *_one("handler_seconds", time),
+        *_one("handler_attempts_total", _labelled("outcome", tally.handlers)),
+        *_one("webhook_attempts_total", _labelled("outcome", tally.deliveries)),
     ]
-    return _one("response_seconds", [*buckets, ("_sum", total_s), ("_count", count)])
+
+
+def _histogram(metrics: Metrics, count: float, total_s: float) -> list[str]:
+    return _one("response_seconds", _buckets(metrics.bucket_bounds_s, metrics.buckets, count, total_s))
+
+
+def _buckets(bounds_s: Sequence[float], counts: Sequence[int], count: float, total_s: float) -> list[Sample]:
+    bounds = [*(f"{bound:g}" for bound in bounds_s), "+Inf"]
+    buckets = [
+        (f'_bucket{{le="{bound}"}}', float(reached))
+        for bound, reached in zip(bounds, accumulate(counts), strict=True)
+    ]
+    return [*buckets, ("_sum", total_s), ("_count", count)]
 
 
 def _machine(metrics: Metrics) -> list[str]:
@@ -184,6 +200,8 @@ def _machine(metrics: Metrics) -> list[str]:
             "loop_lag_seconds": process["loopLag"],
             "handler_exceptions_total": process["handlerExceptions"],
             "session_faults_total": process["sessionFaults"],
+            "admin_wrong_tokens_total": process["wrongTokens"],
+            "admin_tokens_not_tried_total": process["tokensNotTried"],
             "history_bytes": process["historyBytes"],
         }
     )

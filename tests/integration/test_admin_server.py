@@ -25,6 +25,7 @@ from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
 from runner.admin.tokens import parse
 from runner.errors import LeaseHeldError, StartError
 from runner.session import State
+from runner.supervisor.feed import StatusEvent
 from support.fleet import FakeFleet, FakeNumbers, a_backend, a_view
 
 if TYPE_CHECKING:
@@ -382,6 +383,26 @@ async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operat
         message = await receiver.message()
         assert ("hunter2" in str(message)) == sees
         assert (message["payload"]["detail"] is not None) == sees
+
+
+@pytest.mark.parametrize(("scopes", "status"), [("read", 403), ("operate", 101)])
+async def test_a_websocket_shows_messages_to_those_who_may_operate(
+    tmp_path: Path, scopes: str, status: int
+) -> None:
+    access = Access(parse(f"{TOKEN}:{scopes}"))
+    async with served(tmp_path, access=access) as running, await running.over_tcp() as stream:
+        receiver = Receiver(stream)
+        answer = await receiver.connect("/ws?events=message&session=desk-1", **{"x-api-key": TOKEN})
+        assert getattr(answer, "status_code", 101) == status
+        if status == 101:
+            await subscribed(running)
+            for session in ("desk-2", "desk-1"):
+                payload = {"body": f"to {session}"}
+                running.fleet.feed.publish(
+                    StatusEvent("message", session, 7, None, payload, event_id="evt_x")
+                )
+            message = await receiver.message()
+            assert (message["id"], message["payload"]) == ("evt_x", {"body": "to desk-1"})
 
 
 async def subscribed(running: Running) -> None:

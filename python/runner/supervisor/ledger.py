@@ -183,9 +183,14 @@ class Ledger:
             self._bucket_saved_at = now
             self.store.put_meta("limiter", self.dials.limiter.to_json(now, self.unix_ms()))
 
+    @property
+    def clock_look_at(self) -> float:
+        """When `look_at_clock` is due, also while nothing happens to any session."""
+        return self._looked_at_clock + CLOCK_LOOK_S
+
     def look_at_clock(self, now: float) -> None:
         """Durable times are written by the wall clock of their moment; when it steps, they are rewritten."""
-        if now - self._looked_at_clock < CLOCK_LOOK_S:
+        if now < self.clock_look_at:
             return
         self._looked_at_clock = now
         offset_s = self._wall() - now

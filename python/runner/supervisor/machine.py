@@ -23,6 +23,7 @@ from runner.errors import EngineFailedError
 from runner.reconnect.decide import Ending
 from runner.reconnect.fleet import MassDrop
 from runner.reconnect.history import Hold, from_json
+from runner.reconnect.incidents import DISK_FULL, DISK_FULL_TEXT
 from runner.reconnect.version import GateState
 from runner.session import State, Trigger
 from runner.supervisor.deadlines import Kind
@@ -129,7 +130,7 @@ class Machine(Faults):
             return now
         times = [self.deadlines.next_at(), self.dials.gate.retry_at, self.outages.next_at()]
         if not self.is_stopping:
-            times += [self.dials.next_at(now), self.dials.gate.stale_at]
+            times += [self.dials.next_at(now), self.dials.gate.stale_at, self.clock_look_at]
         return min((at for at in times if at is not None), default=None)
 
     def _judge_deadlines(self, now: float) -> bool:
@@ -298,8 +299,11 @@ class Machine(Faults):
     def _on_store(self, event: EngineEvent) -> None:
         if event.healthy:
             self.end_incident("store_stalled", "")
-        else:
-            self.raise_incident("store_stalled", "", "critical", event.detail or "the store does not commit")
+            self.end_incident(DISK_FULL, "")
+            return
+        if self.store.health().disk_full:  # the cause before its effect, which would be told for itself
+            self.raise_incident(DISK_FULL, "", "critical", DISK_FULL_TEXT)
+        self.raise_incident("store_stalled", "", "critical", event.detail or "the store does not commit")
 
     def _on_online(self, row: Row, event: EngineEvent, now: float) -> None:
         self.path_is_good(row, now)

@@ -44,6 +44,10 @@ export default {
     "o sistema de arquivos do diretório de dados está quase cheio",
     "libere espaço ou aumente o sistema de arquivos antes que encha: cheio, nada que chega é respondido",
   ],
+  engine_full: [
+    "o motor não tem lugar para uma discagem há meio minuto: os seus eventos não são recolhidos",
+    "ache o que segura a thread do Python; reinicie o runner, e relate",
+  ],
   engine_lag: [
     "a thread de E/S está atrasada: pings e respostas de todas as sessões demoram",
     "dê CPU e memória ao processo; uma thread que para termina com um reinício do runner",
@@ -87,6 +91,10 @@ export default {
   memory_limit: [
     "o processo passou do seu próprio limite de memória e reiniciou há pouco demais para reiniciar outra vez",
     "aumente o limite, ou rode menos sessões neste processo",
+  ],
+  messages_given_up: [
+    "a aplicação ou um webhook não aceitou mensagens ou eventos depois de todas as tentativas, na última hora",
+    "conserte a aplicação ou o destino e depois: python -m runner dead-letters redrive --all",
   ],
   path_outage: [
     "discagens por um caminho de saída (endpoint, proxy, endereço) falham; as sessões dele esperam por uma sonda",
@@ -139,5 +147,9 @@ export default {
   stuck_close: [
     "o motor não larga uma conexão; a sessão dela não pode discar",
     "reinicie o runner, e relate",
+  ],
+  token_guessing: [
+    "chegam tokens errados à API de administração, um após o outro; cada origem tem dez tentativas, depois dez por minuto",
+    "pare o script que usa um token antigo (o log diz de quem vem: um usuário da máquina ou um endereço); senão feche a porta para esse endereço",
   ],
 };
