@@ -48,7 +48,7 @@ from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
 from runner.tally import Tally
 from runner.tracebacks import redact_tracebacks
-from runner.tune.start import freeze, raise_own_limits
+from runner.tune.start import collect_old, freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
 
@@ -413,6 +413,7 @@ class Process:
         while True:
             await trio.sleep(HOUSEKEEPING_S)
             self._logs.report_suppressed()
+            collect_old(is_calm=self._supervisor.waiting == 0)
 
     # Signals
 

@@ -73,6 +73,7 @@ def _numbers(section: str, prefix: str = "") -> Schema:
 
 
 _STATE: Final[Schema] = {"type": "string", "enum": [state.value for state in State]}
+_REVISION: Final[Schema] = {"type": "integer", "description": "changes of all sessions since the start"}
 _COUNTS: Final = {"total": WHOLE, "matched": WHOLE, "next": {**WHOLE_OR_NULL, "description": "next offset"}}
 _SESSION: Final = {
     "id": TEXT,
@@ -83,6 +84,7 @@ _SESSION: Final = {
     "detail": {**TEXT_OR_NULL, "description": "the words of the server; null for who may only read"},
     "connection": WHOLE,
     "since": UNIX_MS,
+    "revision": {"type": "integer", "description": "number of its last change; the greater is the newer"},
     "attempt": WHOLE,
     "nextRetryAt": UNIX_MS_OR_NULL,
     "lastDataReceivedAt": UNIX_MS_OR_NULL,
@@ -103,10 +105,14 @@ _SESSION: Final = {
     "proxy": {**TEXT_OR_NULL, "description": "scheme, host and port"},
     "revision": {**WHOLE, "description": "number of its last change; the greater one is the newer"},
 }
-_METRICS: Final = {"id": TEXT, "state": _STATE, **_numbers(SESSION)}
+_METRICS: Final = {
+    **{name: _SESSION[name] for name in ("id", "state", "connection", "since", "revision")},
+    **_numbers(SESSION),
+}
 _RESPONSE_TIMES: Final = ("averageResponseTime", "responseTimeP50", "responseTimeP95", "responseTimeP99")
 _FLEET: Final = {
     "states": by_name(WHOLE),
+    "revision": _REVISION,
     "waitingForDial": WHOLE,
     "incidents": array(
         record(
@@ -223,7 +229,7 @@ COMPONENTS: Final[dict[str, Schema]] = {
     "Version": record(_VERSION),
 }
 
-SESSIONS: Final = gives(record({"sessions": array(ref("Session")), **_COUNTS}))
+SESSIONS: Final = gives(record({"revision": _REVISION, "sessions": array(ref("Session")), **_COUNTS}))
 RECONNECTION_STATUS: Final = gives(record({**_FLEET, "sessions": array(ref("Session")), **_COUNTS}))
 PERFORMANCE: Final = gives(
     record({"system": ref("SystemMetrics"), **_DETAILS, "sessions": array(ref("SessionMetrics")), **_COUNTS})

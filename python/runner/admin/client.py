@@ -54,6 +54,7 @@ class Session(TypedDict):
     detail: str | None
     connection: int
     since: int
+    revision: int
     attempt: int
     nextRetryAt: int | None
     lastDataReceivedAt: int | None
