@@ -122,7 +122,7 @@ def _run(
         logger().warning("store opened", found=line)
     if simulated is not None:
         _import_all(store, server.credentials)
-        sys.stdout.write(embedded.where_to_look(simulated, settings))
+        sys.stdout.write(embedded.where_to_look(simulated, settings, server.control))
         sys.stdout.flush()
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)

@@ -115,8 +115,8 @@ def settings_for(server: Server, settings: Settings) -> Settings:
     )
 
 
-def where_to_look(sessions: int, settings: Settings) -> str:
-    """What is printed for the person who started it."""
+def where_to_look(sessions: int, settings: Settings, control: str) -> str:
+    """What is printed for the person who started it. `control` is the simulator's port for faults."""
     lines = [f"runner with its own simulator, {sessions} sessions. Look at it from another terminal:", ""]
     if settings.admin_port:
         at = f"http://localhost:{settings.admin_port}"
@@ -130,6 +130,11 @@ def where_to_look(sessions: int, settings: Settings) -> str:
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",
         "  python -m runner status",
         "  python -m runner sessions",
+        "",
+        "A fault, and what is told of it; the others are in docs/simulator.md:",
+        "",
+        f"  curl -d '{{}}' {control}/drop-all",
+        "  python -m runner alerts",
         "",
         "Ctrl-C ends it.",
         "",
