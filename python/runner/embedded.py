@@ -157,6 +157,7 @@ def where_to_look(sessions: int, settings: Settings, control: str) -> str:
         f"  curl {control}/say -d '{hello}'    # a contact writes to everybody, encrypted",
         "  python -m runner pair shop-1        # and `python -m runner sim scan shop-1` plays the phone",
         f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
+        "  python -m runner alerts",
         "",
         "Ctrl-C ends it.",
         "",

@@ -303,10 +303,10 @@ class Metrics:
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
 
     def failing(self) -> int:
-        """Sessions whose dials failed, and requests that did, within the same 5 min."""
-        past, now = self._fleet.oldest(), self._point(self._table.now.at)
-        requests = 0.0 if past is None else now.failed_requests - past.failed_requests
-        return self.undialled.within(RATE_WINDOW_S, self._clock()) + round(requests)
+        """Sessions whose dials or requests failed within the same 5 min."""
+        undialled = self.undialled.within(RATE_WINDOW_S, self._clock())
+        rows = self._table.rows
+        return len({rows.get(session_id, session_id) for session_id in undialled} | self._sessions.failing())
 
     def dropped_within(self, window_s: float) -> tuple[int, int]:
         """Sessions that lost an open connection, and those of them that were found dead.
@@ -316,7 +316,10 @@ class Metrics:
         """
         now = self._clock()
         until = max(self._login_at, now - UNRETURNED_RATIO * window_s)
-        return self.dropped.within(window_s, now, until), self.found_dead.within(window_s, now, until)
+        return (
+            len(self.dropped.within(window_s, now, until)),
+            len(self.found_dead.within(window_s, now, until)),
+        )
 
     def _rates(self, now: Point) -> dict[str, float | None]:
         """Gains of the last minute. The first minute is a count and no guess."""

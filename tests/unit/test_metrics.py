@@ -322,10 +322,16 @@ def test_a_drop_counts_once_somebody_came_back_or_no_outage_can_be_its_beginning
     assert bench.metrics.dropped_within(60.0) == (2, 0)
 
 
-def test_failed_requests_are_no_sessions_and_count_each(bench: Bench) -> None:
+def test_a_session_whose_requests_fail_is_one_session_that_fails(bench: Bench) -> None:
     bench.samples()
-    bench.facts.add("a", requests_failed=3)
+    bench.facts.add("a", requests_failed=5)
+    bench.facts.add("b", requests_sent=5)
+    bench.facts.add("c", requests_failed=1)
     bench.samples()
+    assert bench.metrics.failing() == 2
+    bench.event("closed", "a", reason="login_timeout", phase="authenticating")
+    bench.event("closed", "d", reason="login_timeout", phase="authenticating")
     assert bench.metrics.failing() == 3
-    bench.samples(30)
+    bench.now += 301
+    bench.samples(31)
     assert bench.metrics.failing() == 0
