@@ -65,6 +65,59 @@ class InboxMessage:
     def received_unix_ms(self) -> int: ...
 
 @final
+class Delivery:
+    """One event for one webhook that has not taken it yet."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def session_id(self) -> str:
+        """Empty: of the whole runner."""
+    @property
+    def chat(self) -> str:
+        """Empty: of no chat."""
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def attempts(self) -> int:
+        """Those that failed."""
+    @property
+    def not_before_unix_ms(self) -> int: ...
+
+@final
+class Undelivered:
+    """Something that was given up and is kept."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def sink(self) -> str:
+        """A webhook's id, or `app`: the application's handlers."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def id(self) -> str:
+        """The event's id; the message's for `app`."""
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def died_unix_ms(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def why(self) -> str: ...
+
+@final
 class DeadLetter:
     """One inbound `<message>` that this version could not decode and refused: nobody sends it again."""
 
@@ -155,11 +208,18 @@ class DeviceRecord:
 class Store:
     """The one SQLite file of all sessions, held under a lock by this process."""
 
-    def __new__(cls, path: str, *, group_commit_ms: int = 2, keep_done_s: float = 86400.0) -> Store:
-        """Open or create. Blocking. Messages are removed `keep_done_s` after `done`.
+    def __new__(
+        cls,
+        path: str,
+        *,
+        group_commit_ms: int = 2,
+        keep_done_s: float = 86400.0,
+        keep_undelivered_s: float = 2592000.0,
+    ) -> Store:
+        """Open or create. Blocking. Messages are removed `keep_done_s` after `done`, events as long after
+        their last delivery, and what was given up `keep_undelivered_s` after that.
 
-        Errors: StoreError (locked, newer_schema, damaged, io, disk_full); ValueError (`keep_done_s` is no
-        duration).
+        Errors: StoreError (locked, newer_schema, damaged, io, disk_full); ValueError (no duration).
         """
     @property
     def report(self) -> list[str]:
@@ -197,7 +257,49 @@ class Store:
         Blocking."""
     def quarantined(self) -> list[Quarantined]: ...
     def take(self, after_seq: int, n: int) -> list[InboxMessage]: ...
+    def take_of_chat(self, session_id: str, chat: str, after_seq: int, n: int) -> list[InboxMessage]:
+        """As `take`, of one session and chat. Blocking; reads through all that wait."""
     def done(self, seqs: list[int]) -> int: ...
+    def post(self, events: list[tuple[str, str, str, str, bytes, int, list[str]]], done: list[int]) -> int:
+        """Post events `(event_id, name, session_id, chat, body, at_unix_ms, webhook_ids)` to the outbox and
+        confirm messages, in one transaction. Blocking; on return it survives power loss.
+
+        How many events were new: one whose id is known, or that is for nobody, is left out.
+        Errors: StoreError (disk_full, io, closed): nothing was changed. The same for all that follow.
+        """
+    def deliveries(self, webhook_id: str, after_seq: int, n: int) -> list[Delivery]:
+        """What waits for one webhook, oldest first, after `after_seq`; at most 16 MiB of bodies. Blocking."""
+    def deliveries_of(
+        self, webhook_id: str, session_id: str, chat: str, after_seq: int, n: int
+    ) -> list[Delivery]:
+        """The same, of one session and chat. Blocking."""
+    def settle(
+        self, delivered: list[int], failed: list[tuple[int, int, int]], dead: list[tuple[int, int, str]]
+    ) -> None:
+        """Write down what became of attempts: taken; failed `(seq, attempts, not_before_unix_ms)`; given up
+        `(seq, attempts, why)`. Blocking. What is not there (any more) is left alone."""
+    def bury(self, messages: list[tuple[int, int, str]]) -> int:
+        """Give up messages `(seq, attempts, why)` that the application could not take; how many waited.
+        Blocking."""
+    def undelivered(self, after_seq: int, n: int, sink: str | None = None) -> list[Undelivered]:
+        """What was given up, oldest first; of one sink, or of all. Blocking."""
+    def redrive(self, seqs: list[int]) -> tuple[int, int]:
+        """Put back what was given up, with its attempts forgotten: `(messages, deliveries)`. Blocking.
+
+        A delivery goes behind all that wait; a message waits again under its old number.
+        """
+    def discard(self, seqs: list[int]) -> int:
+        """Let go of what was given up; how many there were. Blocking."""
+    def webhooks(self) -> list[tuple[str, str]]:
+        """Every webhook's id and configuration as JSON, by id. Blocking."""
+    def put_webhook(self, webhook_id: str, json: str) -> None:
+        """Keep the configuration of a webhook; the newest wins. Blocking."""
+    def remove_webhook(self, webhook_id: str, why: str) -> int:
+        """Forget a webhook; what waits for it is given up. How much that was. Blocking."""
+    def give_up_unknown(self, known: list[str], why: str) -> int:
+        """Give up what waits for webhooks that are none of `known`; how much that was. Blocking."""
+    def backlog(self) -> list[tuple[str, int, int]]:
+        """`(sink, waiting, given up)` for each webhook that has any, and for `app`. Blocking."""
     def take_dead_letters(self, after_seq: int, n: int) -> list[DeadLetter]:
         """The oldest after `after_seq`; they stay until they are removed. Blocking."""
     def remove_dead_letters(self, seqs: list[int]) -> int:
@@ -351,8 +453,8 @@ class CounterColumns:
     def session_id(self, row: int) -> str | None: ...
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
-        bytes_sent, stanzas_malformed, messages_received, requests_sent, requests_failed, response_count,
-        response_sum_s."""
+        bytes_sent, stanzas_malformed, messages_received, pings_sent, pongs_received, requests_sent,
+        requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:
         """The response buckets over all sessions, forgotten ones included; not cumulative."""

@@ -115,8 +115,8 @@ def settings_for(server: Server, settings: Settings) -> Settings:
     )
 
 
-def where_to_look(sessions: int, settings: Settings) -> str:
-    """What is printed for the person who started it."""
+def where_to_look(sessions: int, settings: Settings, control: str) -> str:
+    """What is printed for the person who started it. `control`: base URL of the simulator's control port."""
     lines = [f"runner with its own simulator, {sessions} sessions. Look at it from another terminal:", ""]
     if settings.admin_port:
         at = f"http://localhost:{settings.admin_port}"
@@ -130,6 +130,7 @@ def where_to_look(sessions: int, settings: Settings) -> str:
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",
         "  python -m runner status",
         "  python -m runner sessions",
+        f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
         "",
         "Ctrl-C ends it.",
         "",

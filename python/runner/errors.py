@@ -115,6 +115,16 @@ class ImportRefusedError(RunnerError):
         self.remedy = remedy
 
 
+class WebhookWrongError(RunnerError):
+    """A webhook that cannot be used; the message names the field. Nothing was changed. Becomes a 422."""
+
+    slug = "webhook_wrong"
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
 class StoreFailedError(RunnerError):
     """The store could not do what was asked: a full or failing disk. Nothing was changed. Becomes a 503."""
 

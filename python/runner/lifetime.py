@@ -49,11 +49,14 @@ class Lifetime:
         *,
         settings: Callable[[], Settings],
         begin_end: Callable[[], None],
+        reference: str | None = None,
     ) -> None:
-        """`begin_end` starts the orderly end of the process, which asks `restart_wanted` what comes then."""
+        """`begin_end` starts the orderly end of the process, which asks `restart_wanted` what comes then.
+        `reference` is the app (`MODULE:NAME`) that the next process has to load as well."""
         self.before = before
         self.notifier = Notifier(environ, pid)
         self.restart_wanted: Restart | None = None
+        self._reference = reference
         self._door = door
         self._environ = environ
         self._pid = pid
@@ -116,11 +119,19 @@ class Lifetime:
 
     async def _check_that_it_can_start(self) -> None:
         command = [sys.executable, "-m", "runner", "config", "check", "--start", "--json"]
+        if self._reference is not None:
+            command += ["--app", self._reference]
         done: subprocess.CompletedProcess[bytes] | None = None
-        with trio.move_on_after(REHEARSAL_S):
-            done = await trio.run_process(
-                command, capture_stdout=True, capture_stderr=True, check=False, env=dict(self._environ)
-            )
+        problem = ""
+        try:
+            with trio.move_on_after(REHEARSAL_S):
+                done = await trio.run_process(
+                    command, capture_stdout=True, capture_stderr=True, check=False, env=dict(self._environ)
+                )
+        except* OSError as group:  # no descriptor, no memory, no process is to be had
+            problem = str(group.exceptions[0])
+        if problem:
+            raise RefusedError("rehearsal", f"the new process could not be made: {problem}")
         if done is None:
             raise RefusedError("rehearsal", f"the new process did not load within {REHEARSAL_S:g} s")
         said = _said(done.stdout)
@@ -143,7 +154,11 @@ class Lifetime:
         looks_over = 0
         while True:
             await trio.sleep(memory_limit.LOOK_S)
-            rss, limit = memory_limit.rss_bytes(), self._settings().max_memory_restart
+            limit = self._settings().max_memory_restart
+            try:
+                rss = memory_limit.rss_bytes()
+            except OSError:  # no file descriptor is free: that is no reason to end, and the next look may see
+                continue
             looks_over = looks_over + 1 if limit and rss > limit else 0
             streak = self.before.streak if self.before else 0
             verdict = judge(

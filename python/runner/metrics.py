@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from runner.counters import known, nothing_counted
+from runner.counters import nothing_counted
 from runner.footprint import Footprint, Mark
 from runner.history import History
 from runner.machine import Machine
 from runner.metric_definitions import HISTORY, SESSION_METRICS
 from runner.response_times import ResponseTimes
 from runner.session import State
-from runner.windows import SAMPLE_S, FleetWindow, Point, SessionWindows
+from runner.tally import Tally
+from runner.windows import RATE_WINDOW_S, SAMPLE_S, FleetWindow, Point, RecentSessions, SessionWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 FEWEST_OPERATIONS: Final = 20
 FRESH_S: Final = 1.0
 """On demand, the numbers are brought up to date at most this often."""
+DEAD: Final = "pong_deadline"
+UNRETURNED_RATIO: Final = 2 / 3
+"""Of the window of drops, 40 s of a minute: an outage whose dials hang for 20 s is known as one by then."""
 WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
 """Reasons that somebody here asked for."""
 
@@ -48,19 +52,6 @@ class Sources(Protocol):
     def store_health(self) -> StoreHealth: ...
 
 
-class Told:
-    """What events have told of one session."""
-
-    __slots__ = ("errors", "logins")
-
-    def __init__(self) -> None:
-        self.errors = 0
-        self.logins = 0
-
-
-_NOTHING_TOLD: Final = Told()
-
-
 class Metrics:
     """Keeps the numbers. Fed by `observe` (events) and `run` (samples); read from the Trio thread only."""
 
@@ -69,24 +60,39 @@ class Metrics:
         sources: Sources,
         states: Callable[[], Mapping[str, int]],
         *,
+        revision: Callable[[], int] = int,
+        uptime_s: Callable[[str], float] = lambda _session_id: 0.0,
         machine: Machine | None = None,
         session_faults: Callable[[], int] = int,
+        wrong_tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
         bucket_bounds_s: Sequence[float] = (),
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """`states`, `revision` and `uptime_s` are the supervisor's: sessions by state, the number of the last
+        change of any of them, and since when one of them is logged in. `wrong_tokens`: how many the admin API
+        found wrong, and how many it did not look at."""
         self.sources = sources
         self.states = states
+        self.revision = revision
+        self._uptime_s = uptime_s
         self.session_faults = session_faults
+        self.wrong_tokens = wrong_tokens
         self.machine = machine or Machine()
+        self.tally = tally if tally is not None else Tally()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
         self.footprint = Footprint()
         self.history = History({name: it.fold for name, it in HISTORY.items() if it.fold is not None})
         self.dials: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
-        """Open connections that were lost, by reason."""
+        self.dropped = RecentSessions()
+        """Sessions that lost an open connection."""
+        self.found_dead = RecentSessions()
+        """Those of them whose connection an unanswered ping ended."""
+        self.undialled = RecentSessions()
+        """Sessions whose dial failed."""
         self.reconnects_total = 0
         self.handler_exceptions_total = 0
         self.loop_lag_s = 0.0
@@ -94,13 +100,16 @@ class Metrics:
         self._monitoring = True
         self._table = sources.counters
         self._clock, self._wall = clock, wall
-        self._told: dict[str, Told] = {}
+        self._login_at = self.started_at
+        # By session. Two dicts of numbers: the collector need not look at ten thousand objects.
+        self._logins: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
         self._sessions = SessionWindows(self._table, self.bucket_bounds_s)
         self._fleet = FleetWindow(self.bucket_bounds_s)
         self._next = trio.Event()
         self._cpu = self.machine.cpu_ratio()
         self._cpu_s: tuple[float, float] | None = None
-        self._live: tuple[float, dict[str, object]] | None = None
+        self._live: tuple[tuple[int, int], dict[str, object]] | None = None
         # At the start every counter is 0, so the windows can begin before the first sample.
         self._sessions.keep(nothing_counted(self.started_at))
         self._fleet.keep(Point(self.started_at))
@@ -110,10 +119,10 @@ class Metrics:
     def observe(self, event: EngineEvent) -> None:
         """Count what one engine event says."""
         if event.kind == "online":
-            told = self._told_of(event.session_id)
-            told.logins += 1
+            logins = self._logins[event.session_id] = self._logins.get(event.session_id, 0) + 1
+            self._login_at = self._clock()
             self.dials["online"] += 1
-            if told.logins > 1:
+            if logins > 1:
                 self.reconnects_total += 1
         elif event.kind == "closed":
             self._count_close(event)
@@ -123,21 +132,21 @@ class Metrics:
         self.closes[reason] += 1
         if reason in WANTED_CLOSES:
             return
-        self._told_of(event.session_id).errors += 1
+        self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
+            self.undialled.note(event.session_id, self._clock())
         elif event.phase == "online":
-            self.drops[reason] += 1
-
-    def _told_of(self, session_id: str) -> Told:
-        told = self._told.get(session_id)
-        if told is None:
-            told = self._told[session_id] = Told()
-        return told
+            self.dropped.note(event.session_id, self._clock())
+            if reason == DEAD:
+                self.found_dead.note(event.session_id, self._clock())
 
     def forget(self, session_id: str) -> None:
         """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
-        self._told.pop(session_id, None)
+        self._logins.pop(session_id, None)
+        self._lost.pop(session_id, None)
+        for sessions in (self.dropped, self.found_dead, self.undialled):
+            sessions.forget(session_id)
 
     def handler_failed(self) -> None:
         """A request ended in a bug of ours."""
@@ -222,6 +231,8 @@ class Metrics:
             responses=totals["response_count"],
             response_s=totals["response_sum_s"],
             buckets=tuple(now.response_totals),
+            handler_calls=self.tally.handler_calls,
+            handler_s=self.tally.handler_s,
         )
 
     def _values(self, point: Point, use: ProcessUse) -> dict[str, float | None]:
@@ -237,6 +248,7 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             **self._rates(point),
             **{f"sessions.{state.value}": states.get(state.value, 0) for state in State},
             "processRss": use.rss_bytes,
@@ -246,6 +258,16 @@ class Metrics:
         }
 
     # -- the fleet
+
+    @property
+    def readings(self) -> int:
+        """How many readings of the counters there were: what is counted is the same while this is."""
+        return self._table.readings
+
+    @property
+    def reading_age_s(self) -> float:
+        """How old the copy is that the latest is of."""
+        return self._clock() - self._table.now.copied_at
 
     @property
     def totals(self) -> Mapping[str, float]:
@@ -275,6 +297,22 @@ class Metrics:
         past = self._fleet.oldest()
         done = 0.0 if past is None else now.operations - past.operations
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
+
+    def failing(self) -> int:
+        """Sessions whose dials failed, and requests that did, within the same 5 min."""
+        past, now = self._fleet.oldest(), self._point(self._table.now.at)
+        requests = 0.0 if past is None else now.failed_requests - past.failed_requests
+        return self.undialled.within(RATE_WINDOW_S, self._clock()) + round(requests)
+
+    def dropped_within(self, window_s: float) -> tuple[int, int]:
+        """Sessions that lost an open connection, and those of them that were found dead.
+
+        Left out while nobody has logged in since: a drop that is the beginning of an outage looks the same
+        until the dials have failed, and those that hang take longest.
+        """
+        now = self._clock()
+        until = max(self._login_at, now - UNRETURNED_RATIO * window_s)
+        return self.dropped.within(window_s, now, until), self.found_dead.within(window_s, now, until)
 
     def _rates(self, now: Point) -> dict[str, float | None]:
         """Gains of the last minute. The first minute is a count and no guess."""
@@ -313,33 +351,28 @@ class Metrics:
     def session(self, session_id: str) -> dict[str, object]:
         """The metrics of one session."""
         row = self._table.rows.get(session_id)
-        told = self._told.get(session_id, _NOTHING_TOLD)
+        lost = self._lost.get(session_id, 0)
         if row is None:
             nothing = dict.fromkeys(SESSION_METRICS, 0) | dict.fromkeys(_RESPONSE_METRICS)
-            return {**nothing, "errorCount": told.errors, "reconnectCount": max(told.logins - 1, 0)}
+            return {
+                **nothing,
+                "connectionUptime": round(self._uptime_s(session_id), 3),
+                "errorCount": lost,
+                "reconnectCount": self.reconnects_of(session_id),
+            }
         now = self._table.now
         times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
         return {
-            "connectionUptime": self._uptime_s(row),
+            "connectionUptime": round(self._uptime_s(session_id), 3),
             "messagesProcessed": now.messages_received[row],
             "messagesPerMinute": None if per_minute is None else round(per_minute, 1),
             "averageResponseTime": times.average_ms,
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
-            "errorCount": told.errors + now.requests_failed[row] + now.stanzas_malformed[row],
-            "reconnectCount": max(told.logins - 1, 0),
+            "errorCount": lost + now.requests_failed[row] + now.stanzas_malformed[row],
+            "reconnectCount": self.reconnects_of(session_id),
         }
-
-    def _uptime_s(self, row: int) -> float:
-        now = self._table.now
-        age_s = known(now.online_ages_s[row])
-        return 0.0 if age_s is None else round(self._clock() - now.at + age_s, 3)
-
-    def session_uptime_s(self, session_id: str) -> float:
-        """`connectionUptime`."""
-        row = self._table.rows.get(session_id)
-        return 0.0 if row is None else self._uptime_s(row)
 
     def messages_of(self, session_id: str) -> int:
         """`messagesProcessed`."""
@@ -348,7 +381,7 @@ class Metrics:
 
     def reconnects_of(self, session_id: str) -> int:
         """`reconnectCount`."""
-        return max(self._told.get(session_id, _NOTHING_TOLD).logins - 1, 0)
+        return max(self._logins.get(session_id, 0) - 1, 0)
 
     def error_count(self, session_id: str) -> int:
         """`errorCount`."""
@@ -358,7 +391,7 @@ class Metrics:
         """`errorCount` by kind."""
         row, now = self._table.rows.get(session_id), self._table.now
         return {
-            "connection": self._told.get(session_id, _NOTHING_TOLD).errors,
+            "connection": self._lost.get(session_id, 0),
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
         }
@@ -386,9 +419,10 @@ class Metrics:
         }
 
     def live(self) -> dict[str, object]:
-        """What `WS /ws?events=system.metrics` sends; made once for all receivers of one reading."""
-        if self._live is None or self._live[0] != self._table.now.at:
-            self._live = self._table.now.at, self._make_live()
+        """What `WS /ws?events=system.metrics` sends; made once for all receivers of one moment."""
+        moment = self.readings, self.revision()
+        if self._live is None or self._live[0] != moment:
+            self._live = moment, self._make_live()
         return self._live[1]
 
     def _make_live(self) -> dict[str, object]:
@@ -409,7 +443,9 @@ class Metrics:
         return {
             "averageResponseTime": times.average_ms,
             "responseTime": times.to_json(),
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             "states": {str(state): count for state, count in self.states().items()},
+            "revision": self.revision(),
             **self._rates(point),
         }
 
@@ -419,8 +455,12 @@ class Metrics:
         return {
             "monitoring": self._monitoring,
             **self._summary(),
+            "handlers": dict(self.tally.handlers),
+            "webhooks": dict(self.tally.deliveries),
             "process": self.process(),
             "engine": {
+                "readings": self.readings,
+                "readingAge": round(self.reading_age_s, 3),
                 "connections": stats.sessions,
                 "dialling": stats.dialling,
                 "online": stats.online,
@@ -431,6 +471,8 @@ class Metrics:
                 "heldInput": stats.held_input_bytes,
                 "dials": stats.dials_total,
                 "framesReceived": int(self.totals["frames_received"]),
+                "pingsSent": int(self.totals["pings_sent"]),
+                "pongsReceived": int(self.totals["pongs_received"]),
                 "turns": stats.turns_total,
                 "tlsResumed": stats.tls_resumed_total,
                 "panics": stats.panics_total,
@@ -458,6 +500,7 @@ class Metrics:
         """This process alone, with what of its memory the sessions cost."""
         use = self.machine.process()
         connections = self.sources.stats().sessions
+        wrong, not_tried = self.wrong_tokens()
         return {
             "uptime": round(self._clock() - self.started_at, 3),
             "rss": use.rss_bytes,
@@ -470,6 +513,8 @@ class Metrics:
             "loopLag": round(self.loop_lag_s, 6),
             "handlerExceptions": self.handler_exceptions_total,
             "sessionFaults": self.session_faults(),
+            "wrongTokens": wrong,
+            "tokensNotTried": not_tried,
             "historyBytes": self.history.size_bytes(),
         }
 

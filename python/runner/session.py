@@ -190,6 +190,9 @@ class SessionView:
     """Phase of the open connection, or None when there is none."""
     proxy: str | None
     """Scheme, host and port; user and password never."""
+    revision: int = 0
+    """Number of this session's last change; the changes of all sessions are counted together, from the start
+    of the process on. Of two views of one session the one with the greater number is the newer."""
 
     def to_json(self, *, with_detail: bool = False) -> dict[str, object]:
         """The JSON names of this view, the same on every surface.
@@ -204,6 +207,7 @@ class SessionView:
             "detail": self.detail if with_detail else None,
             "connection": self.connection,
             "since": self.since_unix_ms,
+            "revision": self.revision,
             "attempt": self.attempt,
             "nextRetryAt": self.next_retry_at_unix_ms,
             "lastDataReceivedAt": self.last_data_received_at,

@@ -9,6 +9,8 @@ than 65,535 answers of one bucket; the count says so, and its percentiles are nu
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runner.response_times import NONE, ResponseTimes, response_times
@@ -96,6 +98,27 @@ class SessionWindows:
         return row < len(column) and at >= self._table.begun_at[row]
 
 
+class RecentSessions:
+    """Which sessions something happened to, each once: at the most an entry a session."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}  # the latest last
+
+    def note(self, session_id: str, at: float) -> None:
+        """It happened to this one, now."""
+        self._at.pop(session_id, None)
+        self._at[session_id] = at
+
+    def forget(self, session_id: str) -> None:
+        """The session was removed."""
+        self._at.pop(session_id, None)
+
+    def within(self, window_s: float, now: float, until: float = inf) -> int:
+        """How many it happened to within the window, and not after `until`; looks at no more than those."""
+        recent = takewhile(lambda at: now - at < window_s, reversed(self._at.values()))
+        return sum(at <= until for at in recent)
+
+
 class Point(NamedTuple):
     """What the whole fleet had counted at one moment."""
 
@@ -110,6 +133,8 @@ class Point(NamedTuple):
     responses: float = 0
     response_s: float = 0.0
     buckets: tuple[int, ...] = ()
+    handler_calls: int = 0
+    handler_s: float = 0.0
 
     @property
     def operations(self) -> float:
@@ -147,6 +172,14 @@ class FleetWindow:
             if now - point.at >= MESSAGES_WINDOW_S - SAMPLE_S / 2:
                 return point
         return self.oldest()
+
+    def handler_time_ms(self, now: Point) -> float | None:
+        """The mean that a handler took within the five minutes up to `now`; None when none ended."""
+        past = self.oldest()
+        calls = 0 if past is None else now.handler_calls - past.handler_calls
+        if past is None or calls <= 0:
+            return None
+        return round(1000 * (now.handler_s - past.handler_s) / calls, 3)
 
     def response_times(self, now: Point) -> ResponseTimes:
         """Mean and percentiles of the five minutes up to `now`."""

@@ -26,6 +26,8 @@ class Counted:
     bytes_sent: int = 0
     stanzas_malformed: int = 0
     messages_received: int = 0
+    pings_sent: int = 0
+    pongs_received: int = 0
     requests_sent: int = 0
     requests_failed: int = 0
     response_count: int = 0

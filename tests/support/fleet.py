@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,6 +12,9 @@ import trio
 from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
 from runner.baileys_errors import CredentialsMissingError
 from runner.config import Settings
+from runner.consumer.loop import Consumer, Limits
+from runner.dead_letters import DeadLetters
+from runner.delivery.retry import Retry
 from runner.errors import (
     AdminError,
     ImportRefusedError,
@@ -22,7 +26,10 @@ from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
 from runner.supervisor.row import redact_proxy
+from runner.tally import Tally
 from runner.tune.subject import look
+from runner.webhooks.registry import Webhooks
+from support.inbox import FakeStore, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,6 +79,11 @@ class FakeFleet:
         self.broken = False
         self.capacity = 4
         self.pasts: dict[str, list[Entry]] = {}
+        self.store = FakeStore()
+
+    @property
+    def revision(self) -> int:
+        return max((view.revision for view in self.views.values()), default=0)
 
     def rows(self) -> Iterable[SessionView]:
         if self.broken:
@@ -91,6 +103,7 @@ class FakeFleet:
 
     def change(self, session_id: str, **fields: object) -> None:
         before = self._known(session_id)
+        fields = {"revision": self.revision + 1, **fields}
         self.views[session_id] = after = replace(before, **fields)  # type: ignore[arg-type]
         self.feed.publish(
             StatusEvent("session.status", session_id, 1_700_000_003_000, after, {"previous": before.state})
@@ -250,11 +263,39 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     def create_one(wish: NewSession) -> Created | RunnerError:
         if wish.id in fleet.views:
             return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
+        if wish.files.get("creds.json") == "of desk-1":
+            return ImportRefusedError(
+                "same_device", "this device is here already", "delete that session first"
+            )
         if "creds.json" not in wish.files:
             return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
         fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
         fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
         return Created(wish.id, ("stop the old program first",))
+
+    store = fleet.store
+    webhooks = Webhooks(
+        store,
+        Settings(webhook_allow="127.0.0.1,localhost"),
+        subscribe=fleet.feed.subscribe,
+        wanted=lambda: fleet.called.append(("messages_wanted",)),
+        version="0.1.0",
+        tally=Tally(),
+        unix_ms=lambda: 1_700_000_000_000,
+        rng=Random(1),
+        aside=inline,
+    )
+    consumer = Consumer(
+        store,
+        webhooks,
+        None,
+        Limits(1, 1.0, Retry()),
+        state=lambda _: None,
+        tell=lambda *_: None,
+        tally=Tally(),
+        rng=Random(1),
+        aside=inline,
+    )
 
     async def diagnose(sessions: int | None) -> dict[str, object]:
         return look(Settings(), sessions, len(fleet.views)).to_json()
@@ -283,4 +324,6 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         stopping=trio.Event(),
         restart=restart,
         alerts=FakeAlerts(),
+        webhooks=webhooks,
+        dead_letters=DeadLetters(store, consumer, webhooks, inline),
     )

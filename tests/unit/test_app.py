@@ -113,7 +113,7 @@ def test_the_embedded_simulator_does_not_empty_a_directory_that_another_runner_u
 
 
 def test_where_to_look_has_the_curl_lines_and_the_socket() -> None:
-    text = embedded.where_to_look(25, replace(Settings(), data_dir="/d"))
+    text = embedded.where_to_look(25, replace(Settings(), data_dir="/d"), "http://127.0.0.1:5")
     for line in (
         "curl http://localhost:4001/performance-metrics",
         "curl http://localhost:4001/reconnection-status",
@@ -121,6 +121,7 @@ def test_where_to_look_has_the_curl_lines_and_the_socket() -> None:
         "curl -X POST http://localhost:4001/reset-circuit-breaker/",
         "curl --unix-socket /d/admin.sock",
         "python -m runner status",
+        "curl -X POST http://127.0.0.1:5/drop-all",
     ):
         assert line in text
-    assert "localhost:" not in embedded.where_to_look(25, replace(Settings(), admin_port=0))
+    assert "localhost:" not in embedded.where_to_look(25, replace(Settings(), admin_port=0), "")

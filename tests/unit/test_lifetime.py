@@ -14,6 +14,7 @@ from runner.config import Settings
 from runner.errors import RefusedError, StartError
 from runner.handover import BY_MEMORY, BY_REQUEST, Restart
 from runner.lifetime import AGAIN_S, Lifetime
+from support.descriptors import no_descriptor_left
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -45,7 +46,12 @@ class FakeDoor:
 class Ending:
     """A lifetime with everything around it under control."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, before: Restart | None = None) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        before: Restart | None = None,
+        reference: str | None = None,
+    ) -> None:
         self.door = FakeDoor()
         self.ends = 0
         self.stdout, self.stderr, self.code, self.takes_s = GOOD, b"", 0, 1.0
@@ -58,12 +64,14 @@ class Ending:
             7,
             settings=lambda: self.settings,
             begin_end=self._begin_end,
+            reference=reference,
         )
 
     def _begin_end(self) -> None:
         self.ends += 1
 
-    async def _run_process(self, *_args: object, **_kwargs: object) -> Any:  # noqa: ANN401
+    async def _run_process(self, command: list[str], **_kwargs: object) -> Any:  # noqa: ANN401
+        self.command = command
         await trio.sleep(self.takes_s)
         return SimpleNamespace(returncode=self.code, stdout=self.stdout, stderr=self.stderr)
 
@@ -81,6 +89,14 @@ async def test_a_restart_begins_after_the_rehearsal(
     assert ending.door.is_listening
     with pytest.raises(RefusedError, match="already"):
         await ending.lifetime.restart(BY_REQUEST, "again")
+
+
+async def test_the_rehearsal_loads_the_app_that_the_next_process_will_be_given(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    ending = Ending(monkeypatch, reference="my_app:app")
+    await ending.lifetime.restart(BY_REQUEST, "by a test")
+    assert ending.command[-2:] == ["--app", "my_app:app"]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +131,23 @@ async def test_a_rehearsal_that_hangs_and_a_port_that_is_taken_are_refusals(
     with pytest.raises(RefusedError, match="port 1") as caught:
         await ending.lifetime.restart(BY_REQUEST, "")
     assert caught.value.remedy == "stop it"
+    assert ending.ends == 0
+
+
+async def test_without_a_free_descriptor_the_process_goes_on(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Neither the memory watch nor a restart that cannot be rehearsed may end it."""
+    run_process = trio.run_process
+    ending, incidents = Ending(monkeypatch), FakeIncidents()
+    ending.settings = Settings(max_memory_restart=1)
+    monkeypatch.setattr(trio, "run_process", run_process)
+    with no_descriptor_left():
+        with trio.move_on_after(3 * memory_limit.LOOK_S) as looks:
+            await ending.lifetime.watch_memory(cast("Supervisor", incidents))
+        with pytest.raises(RefusedError, match="Too many open files"):
+            await ending.lifetime.restart(BY_REQUEST, "")
+    assert looks.cancelled_caught
     assert ending.ends == 0
 
 

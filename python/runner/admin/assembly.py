@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.admin.guard import App
+    from runner.admin.guesses import Guesses
     from runner.admin.tokens import Tokens
     from runner.alerts.loop import Alerts
     from runner.baileys import BaileysDevice
     from runner.config import Settings
+    from runner.handing_on import HandingOn
     from runner.logs import LogBuffer
     from runner.metrics import Metrics
     from runner.reconnect.incidents import Incident
@@ -44,6 +46,7 @@ class Admin:
         self,
         settings: Callable[[], Settings],
         tokens: Tokens,
+        guesses: Guesses,
         supervisor: Supervisor,
         metrics: Metrics,
         store: _core.Store,
@@ -52,6 +55,7 @@ class Admin:
         stopping: trio.Event,
         restart: Callable[[], Awaitable[None]],
         alerts: Alerts,
+        handing_on: HandingOn,
         front: Callable[[App, Access], App],
     ) -> None:
         """`front` stands before the API on both sockets: the dashboard."""
@@ -65,6 +69,7 @@ class Admin:
             is_loopback=is_loopback(now.admin_host),
             hosts=_hosts(now),
             import_limit=now.admin_import_limit,
+            guesses=guesses,
         )
         version = build()
         backend = Backend(
@@ -80,6 +85,8 @@ class Admin:
             stopping=stopping,
             restart=restart,
             alerts=alerts,
+            webhooks=handing_on.webhooks,
+            dead_letters=handing_on.dead_letters,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(
@@ -93,11 +100,12 @@ class Admin:
     def _prometheus(self) -> Iterator[bytes]:
         now = self._settings()
         choice = prometheus.Choice(now.metrics_sessions, now.metrics_session_limit)
-        return prometheus.pieces(self._metrics, choice, self._supervisor.states)
+        return prometheus.pieces(self._metrics, choice, self._supervisor.standings)
 
     def _fleet(self) -> Mapping[str, object]:
         return {
             "states": dict(self._metrics.states()),
+            "revision": self._supervisor.revision,
             "waitingForDial": self._supervisor.waiting,
             "incidents": [_incident(incident) for incident in self._supervisor.incidents()],
         }
@@ -154,6 +162,10 @@ class _Sessions:
         self.set_proxy = supervisor.set_proxy
         self.logout = supervisor.logout
         self.subscribe = partial(supervisor.subscribe, event_queue)
+
+    @property
+    def revision(self) -> int:
+        return self._supervisor.revision
 
     async def remove(self, session_id: str) -> None:
         await self._supervisor.remove(session_id)

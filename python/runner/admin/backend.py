@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from runner.session import SessionView
     from runner.supervisor.feed import StatusEvent
     from runner.supervisor.timeline import Entry
+    from runner.webhooks.hook import NewWebhook
 
 
 BATCH_SESSIONS: Final = 200
@@ -26,6 +27,8 @@ BATCH_SESSIONS: Final = 200
 class Sessions(Protocol):
     """The part of the supervisor that an operator reaches. Errors: those of `runner.errors`."""
 
+    @property
+    def revision(self) -> int: ...
     def rows(self) -> Iterable[SessionView]: ...
     def view(self, session_id: str) -> SessionView | None: ...
     def timeline(self, session_id: str) -> Sequence[Entry]: ...
@@ -77,6 +80,38 @@ class AlertDesk(Protocol):
     def silences(self) -> list[dict[str, object]]: ...
     def silence(self, alert: str, about: str | None, minutes: float, note: str) -> dict[str, object]: ...
     def unsilence(self, silence_id: str) -> dict[str, object]: ...
+
+
+class WebhookDesk(Protocol):
+    """The webhooks as `runner.webhooks.registry` keeps them; answers are JSON.
+
+    Errors: AdminError, RefusedError, WebhookWrongError.
+    """
+
+    async def listed(self, session: str | None, *, with_detail: bool) -> list[dict[str, object]]: ...
+    async def one(self, webhook_id: str, *, with_detail: bool) -> dict[str, object]: ...
+    async def add(self, wish: NewWebhook) -> dict[str, object]: ...
+    async def change(self, webhook_id: str, wish: NewWebhook) -> dict[str, object]: ...
+    async def remove(self, webhook_id: str) -> int: ...
+    async def test(self, webhook_id: str) -> dict[str, object]: ...
+
+
+class DeadLetterDesk(Protocol):
+    """The dead letters as `runner.dead_letters` keeps them. Errors: AdminError."""
+
+    async def listed(
+        self, sink: str | None, after: int, limit: int, *, with_detail: bool
+    ) -> dict[str, object]: ...
+    async def redrive(self, ids: Sequence[str] | None, sink: str | None) -> dict[str, int]: ...
+    async def drop(self, ids: Sequence[str] | None, sink: str | None) -> dict[str, int]: ...
+
+
+class WhichDeadLetters(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/dead-letters/redrive` and `drop`."""
+
+    ids: list[str] | None = None
+    all: bool = False
+    sink: str | None = None
 
 
 class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
@@ -167,5 +202,18 @@ class Backend:
     restart: Callable[[], Awaitable[None]]
     """Begin a restart of the whole runner. Errors: RefusedError when the new process could not start."""
     alerts: AlertDesk
+    webhooks: WebhookDesk
+    dead_letters: DeadLetterDesk
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""
+
+    def metrics_of(self, view: SessionView) -> dict[str, object]:
+        """The metrics of one session, and which of its states they go with."""
+        return {
+            "id": view.session_id,
+            "state": view.state,
+            "connection": view.connection,
+            "since": view.since_unix_ms,
+            "revision": view.revision,
+            **self.numbers.session(view.session_id),
+        }

@@ -246,14 +246,26 @@ class Client:
             self._decode(status, raw)
         return raw.decode()
 
+    def events(self, sessions: Iterable[str] = (), names: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+        """What happens from now on, as envelopes, until the runner stops; of these sessions and names only.
+
+        Messages that nobody listened to are not given here; handlers and webhooks get all of them.
+        """
+        query = {"session": ",".join(sessions) or None, "events": ",".join(names) or None}
+        yield from self._stream("/api/events", query)
+
     def logs(
         self, tail: int = 100, *, follow: bool = False, session_id: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """The last log lines; with `follow`, further ones as they are written."""
         query = {"tail": tail, "follow": str(follow).lower(), "session": session_id}
+        yield from self._stream("/api/logs", query)
+
+    def _stream(self, path: str, query: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+        """One JSON object a line, over a connection of its own."""
         link = _UnixConnection(self._path, self._timeout_s)
         try:
-            answer = self._send(link, "GET", _with_query("/api/logs", query), None)
+            answer = self._send(link, "GET", _with_query(path, query), None)
             if answer.status != 200:
                 self._decode(answer.status, answer.read())
             if link.sock is not None:

@@ -54,7 +54,7 @@ def force(machine: Machine, row: Row) -> int:
         machine.close_live(row, Closing("forced", machine.now()))
     machine.rest(row)
     row.retry_at = machine.now()
-    machine.move(row, Trigger.QUEUE, "forced")
+    machine.move(row, Trigger.QUEUE, "forced", is_news=True)  # the number is
     machine.request_dial(row, Priority.FORCED)
     return row.reserved
 

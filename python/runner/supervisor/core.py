@@ -22,7 +22,7 @@ from runner.session import SessionView, State
 from runner.supervisor import commands
 from runner.supervisor.dialling import CLOSE_STUCK
 from runner.supervisor.machine import Machine
-from runner.supervisor.row import redact_proxy
+from runner.supervisor.row import Standing, redact_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -83,9 +83,30 @@ class Supervisor:
         """Every session as it is now."""
         return self.machine.views()
 
-    def states(self) -> Iterator[tuple[str, State]]:
-        """Every session with its state: for those who need no more of it."""
-        return ((row.session_id, row.state) for row in list(self.machine.rows.values()) if not row.is_removed)
+    @property
+    def revision(self) -> int:
+        """How many changes of sessions there have been."""
+        return self.machine.revision
+
+    def standings(self) -> Iterator[Standing]:
+        """Where every session is at the moment that it is taken from here."""
+        machine = self.machine
+        return (
+            Standing(
+                row.session_id,
+                row.state,
+                row.shown_connection,
+                row.since_unix_ms,
+                row.uptime_s(machine.now()),
+            )
+            for row in list(machine.rows.values())
+            if not row.is_removed
+        )
+
+    def uptime_s(self, session_id: str) -> float:
+        """Since the login of a session's connection; 0 when there is none."""
+        row = self.machine.rows.get(session_id)
+        return 0.0 if row is None or row.is_removed else row.uptime_s(self.machine.now())
 
     def state_counts(self) -> Mapping[str, int]:
         """How many sessions are in each state."""

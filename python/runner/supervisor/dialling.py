@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-DIALS_PER_TURN: Final = 256
 FD_LIMIT: Final = "fd_limit"
 CLOSE_STUCK: Final = "close_stuck"
 STUCK_CLOSE: Final = "the engine does not let go of a connection; restart the runner"
@@ -39,23 +38,24 @@ SICK_FLEET: Final = ("event_loop_lag", "engine_lag", "store_lag", "store_stalled
 class Dialling(Ledger):
     """Moves rows and opens connections. Knows nothing of why the last one ended."""
 
-    def move(self, row: Row, trigger: Trigger, reason: str | None) -> None:
-        """The one place where a state changes."""
-        before, row.state = row.state, step(row.state, trigger)
-        changed = before is not row.state or row.reason != reason
+    def move(self, row: Row, trigger: Trigger, reason: str | None, *, is_news: bool = False) -> None:
+        """The one place where a state changes. `is_news`: something else has that is shown and told."""
+        state, at_unix_ms = step(row.state, trigger), self.unix_ms()
+        is_news = is_news or state is not row.state or reason != row.reason
         row.reason = reason
         self.dirty.add(row.session_id)
-        if before is not row.state:
+        if state is not row.state:
             now = self._clock()
-            row.since_unix_ms = self.unix_ms()
+            row.enter(state, at_unix_ms)
+            at_unix_ms = row.since_unix_ms
             lasts_s = self.options.deadlines.of(row.state)
             if lasts_s is None:
                 self.deadlines.clear(row.session_id, Kind.STATE)
             else:
                 self.deadlines.set(row.session_id, Kind.STATE, now + lasts_s)
             self.account_for_fd(row)
-        if changed:
-            self.timeline.note(row, self.unix_ms())
+        if is_news:
+            self.timeline.note(row, at_unix_ms)
             self.publish("session.status", row)
 
     def rest(self, row: Row) -> None:
@@ -153,15 +153,14 @@ class Dialling(Ledger):
         if not row.live:  # else the `closed` event of the old connection asks again
             self.dials.want(session_id, priority, row.last_active_unix_ms, now)
 
-    def dial_allowed(self, now: float) -> int:
-        dialled = 0
-        while dialled < DIALS_PER_TURN:
-            session_id = self.dials.take(now)
-            if session_id is None:
-                break
+    def dial_allowed(self, now: float, until: float) -> bool:
+        """Open what the limiter lets through. False when it was `until` before all were."""
+        while (session_id := self.dials.take(now)) is not None:
+            self.has_dialled = True
             self.dial(self.rows[session_id], now)
-            dialled += 1
-        return dialled
+            if self._clock() >= until:
+                return False
+        return True
 
     def dial(self, row: Row, now: float) -> None:
         """Open the row's next connection."""

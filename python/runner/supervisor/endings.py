@@ -149,7 +149,6 @@ class Endings(Dialling):
 
     def path_is_good(self, row: Row, now: float) -> None:
         """The dial got through to the server; when that ends an outage, everybody on the path may go."""
-        row.phase = "authenticating"
         dialled = self.dials.dialled_path(row.session_id)
         if dialled is not None:
             self.outages.dialled(dialled, now)

@@ -9,6 +9,7 @@ mod engine;
 mod event;
 mod facts;
 mod noise;
+mod outbox;
 mod sim;
 mod stats;
 mod store;
@@ -24,6 +25,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     engine::register(m)?;
     sim::register(m)?;
     store::register(m)?;
+    outbox::register(m)?;
     noise::register(m)?;
     wire::register(m)
 }

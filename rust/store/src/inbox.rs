@@ -71,8 +71,26 @@ pub(crate) fn take(connection: &Connection, after_seq: u64, n: usize) -> Result<
         "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms
          FROM pending CROSS JOIN inbox USING (seq) WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?;
-    let mut rows = statement
-        .query(params![i64::try_from(after_seq).unwrap_or(i64::MAX), i64::try_from(n).unwrap_or(i64::MAX)])?;
+    read(statement.query(params![signed(after_seq), signed(n as u64)])?)
+}
+
+/// The same, of one session and chat. Reads through all that wait: for the few chats that are behind.
+pub(crate) fn take_of_chat(
+    connection: &Connection,
+    session_id: &str,
+    chat: &str,
+    after_seq: u64,
+    n: usize,
+) -> Result<Vec<InboxMessage>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms
+         FROM pending CROSS JOIN inbox USING (seq)
+         WHERE seq > ?1 AND chat = ?4 AND session_id = ?3 ORDER BY seq LIMIT ?2",
+    )?;
+    read(statement.query(params![signed(after_seq), signed(n as u64), session_id, chat])?)
+}
+
+fn read(mut rows: rusqlite::Rows<'_>) -> Result<Vec<InboxMessage>> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let message = InboxMessage {
@@ -93,19 +111,30 @@ pub(crate) fn take(connection: &Connection, after_seq: u64, n: usize) -> Result<
     Ok(messages)
 }
 
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// Confirms messages; returns how many were waiting. Unknown and confirmed ones count nothing.
 pub(crate) fn done(connection: &Connection, seqs: &[u64], now_unix_ms: u64) -> Result<u64> {
     let mut leave = connection.prepare_cached("DELETE FROM pending WHERE seq = ?1")?;
-    let mut enter = connection.prepare_cached("INSERT INTO confirmed (done_unix_ms, seq) VALUES (?1, ?2)")?;
     let mut confirmed = 0;
     for seq in seqs {
         let Ok(seq) = i64::try_from(*seq) else { continue };
         if leave.execute([seq])? > 0 {
-            enter.execute([now_unix_ms.cast_signed(), seq])?;
+            confirm(connection, seq, now_unix_ms)?;
             confirmed += 1;
         }
     }
     Ok(confirmed)
+}
+
+/// A message that waits no longer is remembered as confirmed.
+pub(crate) fn confirm(connection: &Connection, seq: i64, now_unix_ms: u64) -> Result<()> {
+    connection
+        .prepare_cached("INSERT INTO confirmed (done_unix_ms, seq) VALUES (?1, ?2)")?
+        .execute([now_unix_ms.cast_signed(), seq])?;
+    Ok(())
 }
 
 /// Removes messages confirmed before `before_unix_ms`, oldest first, a bounded number; returns how many.

@@ -18,6 +18,7 @@ mod inbox;
 mod lock;
 mod open;
 mod options;
+mod outbox;
 mod queue;
 mod record;
 mod salvage;
@@ -32,6 +33,7 @@ mod writer;
 pub use dead_letter::{MAX_DEAD_LETTERS, MAX_DEAD_LETTERS_OF_SESSION};
 pub use error::{DeviceError, ErrorKind, StoreError};
 pub use options::Options;
+pub use outbox::{APP, Backlog, Delivery, NewEvent, Settled, Undelivered};
 pub use record::{
     Batch, Completion, Credentials, DeadLetter, Device, Health, Import, InboxMessage, OpenReport,
     Quarantined, ServerChain, SessionRow, SignalKey, Write,

@@ -16,7 +16,10 @@ use crate::record::{
 };
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::writer::Writer;
-use crate::{DeviceError, Options, StoreError, dead_letter, inbox, open, sessions};
+use crate::{
+    Backlog, Delivery, DeviceError, NewEvent, Options, Settled, StoreError, Undelivered, dead_letter, inbox,
+    open, outbox, sessions,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -191,12 +194,109 @@ impl Store {
         self.read(|c| inbox::take(c, after_seq, n))
     }
 
+    /// The same, of one session and chat. Blocking.
+    pub fn take_of_chat(
+        &self,
+        session_id: &str,
+        chat: &str,
+        after_seq: u64,
+        n: usize,
+    ) -> Result<Vec<InboxMessage>> {
+        self.read(|c| inbox::take_of_chat(c, session_id, chat, after_seq, n))
+    }
+
     /// Confirms messages; returns how many were waiting. Blocking; on return it survives power loss.
     pub fn done(&self, seqs: &[u64]) -> Result<u64> {
         let seqs = seqs.to_owned();
         let confirmed = self.call(move |c| inbox::done(c, &seqs, now_unix_ms()))?;
         self.inner.shared.meters.inbox_pending.fetch_sub(confirmed, Ordering::Relaxed);
         Ok(confirmed)
+    }
+
+    /// Posts events to the outbox and confirms messages, all or nothing; returns how many events were new. Blocking;
+    /// on return it survives power loss. An event whose id is known is left as it is.
+    pub fn post(&self, events: Vec<NewEvent>, done: &[u64]) -> Result<u64> {
+        let done = done.to_owned();
+        let (posted, confirmed) =
+            self.call(move |c| Ok((outbox::post(c, &events)?, inbox::done(c, &done, now_unix_ms())?)))?;
+        self.inner.shared.meters.inbox_pending.fetch_sub(confirmed, Ordering::Relaxed);
+        Ok(posted)
+    }
+
+    /// The oldest deliveries of a webhook after `after_seq`, at most `n`. Blocking.
+    pub fn deliveries(&self, webhook_id: &str, after_seq: u64, n: usize) -> Result<Vec<Delivery>> {
+        self.read(|c| outbox::deliveries(c, webhook_id, after_seq, n))
+    }
+
+    /// The same, of one session and chat. Blocking.
+    pub fn deliveries_of(
+        &self,
+        webhook_id: &str,
+        session_id: &str,
+        chat: &str,
+        after_seq: u64,
+        n: usize,
+    ) -> Result<Vec<Delivery>> {
+        self.read(|c| outbox::deliveries_of(c, webhook_id, (session_id, chat), after_seq, n))
+    }
+
+    /// Writes down what became of attempts to deliver. Blocking.
+    pub fn settle(&self, settled: Settled) -> Result<()> {
+        self.call(move |c| outbox::settle(c, &settled, now_unix_ms()))
+    }
+
+    /// Gives up messages `(seq, attempts, why)` that the application could not take; how many were waiting. Blocking.
+    pub fn bury(&self, messages: Vec<(u64, u32, String)>) -> Result<u64> {
+        let buried = self.call(move |c| outbox::bury(c, &messages, now_unix_ms()))?;
+        self.inner.shared.meters.inbox_pending.fetch_sub(buried, Ordering::Relaxed);
+        Ok(buried)
+    }
+
+    /// What was given up, oldest first, after `after_seq`, at most `n`; of one sink, or of all. Blocking.
+    pub fn undelivered(&self, sink: Option<&str>, after_seq: u64, n: usize) -> Result<Vec<Undelivered>> {
+        self.read(|c| outbox::undelivered(c, sink, after_seq, n))
+    }
+
+    /// Puts what was given up behind all that waits; `(messages, deliveries)` put back. Blocking.
+    pub fn redrive(&self, seqs: &[u64]) -> Result<(u64, u64)> {
+        let seqs = seqs.to_owned();
+        let put_back = self.call(move |c| outbox::redrive(c, &seqs))?;
+        self.inner.shared.meters.inbox_pending.fetch_add(put_back.0, Ordering::Relaxed);
+        Ok(put_back)
+    }
+
+    /// Lets go of what was given up; how many there were. Blocking.
+    pub fn discard(&self, seqs: &[u64]) -> Result<u64> {
+        let seqs = seqs.to_owned();
+        self.call(move |c| outbox::discard(c, &seqs, now_unix_ms()))
+    }
+
+    /// Every webhook's id and configuration (JSON), by id. Blocking.
+    pub fn webhooks(&self) -> Result<Vec<(String, String)>> {
+        self.read(outbox::webhooks)
+    }
+
+    /// Keeps the configuration of a webhook; the newest wins. Blocking.
+    pub fn put_webhook(&self, webhook_id: &str, json: &str) -> Result<()> {
+        let (id, json) = (webhook_id.to_owned(), json.to_owned());
+        self.call(move |c| outbox::put_webhook(c, &id, &json))
+    }
+
+    /// Forgets a webhook; what waits for it is given up. Returns how much that was. Blocking.
+    pub fn remove_webhook(&self, webhook_id: &str, why: &str) -> Result<u64> {
+        let (id, why) = (webhook_id.to_owned(), why.to_owned());
+        self.call(move |c| outbox::remove_webhook(c, &id, &why, now_unix_ms()))
+    }
+
+    /// Gives up what waits for webhooks that are none of `known`; how much that was. Blocking.
+    pub fn give_up_unknown(&self, known: Vec<String>, why: &str) -> Result<u64> {
+        let why = why.to_owned();
+        self.call(move |c| outbox::give_up_unknown(c, &known, &why, now_unix_ms()))
+    }
+
+    /// How much waits and was given up, for each sink that has any. Blocking.
+    pub fn backlog(&self) -> Result<Vec<Backlog>> {
+        self.read(outbox::backlog)
     }
 
     /// The oldest dead letters after `after_seq`, at most `n`. Blocking. They stay until they are removed.

@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::queue::{Group, Job, Latest};
 use crate::record::{Batch, Completion, Device, Write};
 use crate::shared::{Shared, lock, now_unix_ms};
-use crate::{DeviceError, ErrorKind, Options, StoreError, dead_letter, inbox, sessions};
+use crate::{DeviceError, ErrorKind, Options, StoreError, dead_letter, inbox, outbox, sessions};
 
 /// Between two searches for confirmed messages to remove.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -278,16 +278,23 @@ impl Writer {
         if self.shared.meters.damaged.load(Ordering::Relaxed) {
             return;
         }
-        let keep_ms = u64::try_from(self.options.keep_done.as_millis()).unwrap_or(u64::MAX);
-        let before_unix_ms = now_unix_ms().saturating_sub(keep_ms);
+        let now_unix_ms = now_unix_ms();
+        let before =
+            |keep: Duration| now_unix_ms.saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+        let (done, undelivered) = (before(self.options.keep_done), before(self.options.keep_undelivered));
         let mut removed = 0;
         let pruned = in_savepoint(&self.connection, |connection| {
-            removed = inbox::prune(connection, before_unix_ms)?;
+            removed = inbox::prune(connection, done)?.max(outbox::prune(
+                connection,
+                done,
+                undelivered,
+                now_unix_ms,
+            )?);
             connection.execute("DELETE FROM probe", [])?;
             Ok(())
         });
         match pruned {
-            Ok(()) if removed == inbox::PRUNE_MAX_ROWS => self.prune_at = now, // there may be more
+            Ok(()) if removed >= inbox::PRUNE_MAX_ROWS.min(outbox::PRUNE_MAX_ROWS) => self.prune_at = now, // there may be more
             Ok(()) => {}
             Err(error) => self.upkeep_failed(&error),
         }

@@ -7,5 +7,6 @@ mod damage;
 mod inbox;
 mod model;
 mod opening;
+mod outbox;
 mod sessions;
 mod support;

@@ -17,7 +17,7 @@ export function session(main, ends, _query, id) {
   const state = h("div", { class: "state-now figure", role: "status" });
   const actions = h("div", { class: "row wrap actions", role: "group", "aria-label": t("session.actions") });
   const buttons = makeButtons();
-  let view = null, metrics = null, timeline = null;
+  let view = null, metrics = null, timeline = null, turn = 0;
 
   fill(main, h("nav", { class: "crumb", "aria-label": t("session.path") }, h("a", { href: "#/sessions" }, `‹ ${t("nav.sessions")}`)),
     head,
@@ -63,9 +63,13 @@ export function session(main, ends, _query, id) {
   }
 
   async function load() {
+    const mine = turn += 1;
     try {
-      [view, metrics, timeline] = await Promise.all([get(sessionPath(id)), get(sessionPath(id, "/metrics")), get(sessionPath(id, "/timeline"))]);
+      const loaded = await Promise.all([get(sessionPath(id)), get(sessionPath(id, "/metrics")), get(sessionPath(id, "/timeline"))]);
       live.heard();
+      if (mine !== turn) return;
+      if (view === null || loaded[0].revision >= view.revision) [view] = loaded;  // else an event has said more since
+      [, metrics, timeline] = loaded;
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) { fill(main, h("p", { class: "empty" }, t("session.unknown", { id })), h("a", { href: "#/sessions" }, t("nav.sessions"))); ends.all(); }
     }
@@ -118,7 +122,7 @@ export function session(main, ends, _query, id) {
     ]);
     if (!metrics) return;
     pairs(six, [
-      [t("six.connectionUptime"), duration(metrics.connectionUptime * 1000)],
+      [t("six.connectionUptime"), metrics.revision === view.revision ? duration(metrics.connectionUptime * 1000) : NOTHING],
       [t("six.messagesProcessed"), number(metrics.messagesProcessed)],
       [t("six.messagesPerMinute"), number(metrics.messagesPerMinute)],
       [t("six.averageResponseTime"), milliseconds(metrics.averageResponseTime) + (metrics.responseTimeP95 != null ? ` · p95 ${milliseconds(metrics.responseTimeP95)}` : "")],
@@ -129,6 +133,7 @@ export function session(main, ends, _query, id) {
 
   function showTimeline() {
     const states = timeline?.states ?? [];
+    if (states.length && states.at(-1).at < view.since) states.push({ ...view, at: view.since });  // told by an event
     if (!states.length) { fill(steps, h("li", { class: "muted" }, t("session.timeline.none"))); return; }
     const last = states.length - 1;
     fill(steps, states.map((it, i) => h("li", { dataset: { state: it.state } },
@@ -143,7 +148,7 @@ export function session(main, ends, _query, id) {
     if (detail.payload?.state !== undefined) { view = detail.payload; show(); }
     soon();
   });
-  ends.on(live, "open", soon);
+  ends.on(live, "open", () => { if (view) view.revision = -1; soon(); });  // perhaps a new process, which counts anew
   ends.every(FRESHEN_MS, () => { if (!live.isStale && !document.hidden) void load(); });
   ends.every(TICK_MS, tick);
   load();

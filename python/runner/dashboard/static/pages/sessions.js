@@ -37,7 +37,12 @@ function columns() {
       fill(cell, h("a", { href: `#/session/${encodeURIComponent(row.id)}` }, row.id));
     } },
     { key: "reason", cell: text("reason", (row) => row.reason ?? NOTHING) },
-    { key: "since", cell: text("since", (row, now) => age(row.since, now)) },
+    { key: "since", cell(row, cell, now) {
+      const time = cell.firstChild ?? cell.appendChild(h("time"));
+      const at = new Date(row.since).toISOString();
+      if (time.dateTime !== at) time.dateTime = at;
+      say(time, age(row.since, now));
+    } },
     { key: "attempt", cell: text("attempt", (row) => (row.attempt ? String(row.attempt) : NOTHING)) },
     { key: "retry", cell: text("retry", (row, now) => (row.nextRetryAt ? duration(row.nextRetryAt - now) : NOTHING)) },
     { key: "rtt", cell: text("rtt", (row) => milliseconds(row.pongRttMs)) },
@@ -58,7 +63,7 @@ export function sessions(main, ends, query) {
       remember();
       update();
     } }, h("span", { class: "dot", "aria-hidden": "true" }), stateName(state), h("b", {}, ""))));
-  const table = new VirtualTable({ label: t("nav.sessions"), columns: columns(), idOf: (row) => row.id, onsort: (key) => {
+  const table = new VirtualTable({ label: t("nav.sessions"), columns: columns(), idOf: (row) => row.id, revisionOf: (row) => String(row.revision), onsort: (key) => {
     isUp = key === order ? !isUp : true;
     order = key;
     remember();
