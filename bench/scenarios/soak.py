@@ -20,7 +20,7 @@ from typing import Any
 import trio
 
 from bench.scenarios.measure import RESULTS, commit, save
-from support import crashes, faults
+from support import crashes, faults, troubles
 from support.inside import blocked, inside
 from support.pair import Pair, pair, simulated
 
@@ -130,6 +130,15 @@ def damage(directory: Path, n: int, *, quick: bool) -> Figures:
         }
 
 
+def alerts(directory: Path, n: int, *, quick: bool) -> Figures:
+    """Each fault is told once on every channel, with the default timings: minutes instead of seconds."""
+    rows = troubles.table(slowly=True)[: 6 if quick else None]
+    del n  # a share of the fleet is what counts
+    with troubles.fleets_of(directory, 4, 60, troubles.SETTINGS, 20.0) as fleets:
+        troubles.go_through(rows, fleets)
+    return {"n": 60, "told_once": [name for name, _ in rows]}
+
+
 PARTS: dict[str, Callable[..., Figures]] = {
     "zombies": zombies,
     "blocked_python": blocked_python,
@@ -138,6 +147,7 @@ PARTS: dict[str, Callable[..., Figures]] = {
     "slow_start": slow_start,
     "kills": kills,
     "damage": damage,
+    "alerts": alerts,
 }
 
 

@@ -26,7 +26,7 @@ from runner.admin import tokens
 from runner.admin.guesses import Guesses
 from runner.alerts.channels import Channels
 from runner.alerts.loop import Alerts
-from runner.alerts.mail import Mail, notifier
+from runner.alerts.mail import Mail, notifiers
 from runner.alerts.readings import Readings
 from runner.application import load_app
 from runner.client_version import read_version
@@ -53,11 +53,12 @@ from runner.version import build
 from runner.watched import WatchedEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from runner import _core
     from runner.admin.assembly import Admin
     from runner.admin.backend import HealthReport
+    from runner.alerts.mail import Notify
     from runner.application import App
     from runner.config import Settings
     from runner.engine import EngineEvent
@@ -123,7 +124,7 @@ def _run(
     app: App | None,
 ) -> Restart | None:
     known_tokens = load_tokens(settings)
-    notify = notifier(split_list(settings.alert_apprise_urls))
+    mail_to = notifiers(split_list(settings.alert_apprise_urls))
     store_dir, adjust = settings.data_path, _as_it_is
     if simulated is not None:
         store_dir = settings.data_path / "simulator"
@@ -141,7 +142,9 @@ def _run(
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
     engine = open_engine(store, **engine_config(settings))
-    process = Process(settings, environ, store, engine, logs, door, known_tokens, adjust, before, notify, app)
+    process = Process(
+        settings, environ, store, engine, logs, door, known_tokens, adjust, before, mail_to, app
+    )
     try:
         trio.run(process.run)
     except BaseExceptionGroup as group:
@@ -248,7 +251,7 @@ class Process:
         known_tokens: tokens.Tokens,
         adjust: Callable[[Settings], Settings],
         before: Restart | None = None,
-        notify: Callable[[str, str, str], bool] | None = None,
+        mail_to: Sequence[Notify] = (),
         app: App | None = None,
     ) -> None:
         """`adjust` is what `--simulator` makes of the operator's settings, at start and at every reload."""
@@ -260,7 +263,7 @@ class Process:
         self._door = door
         self._tokens = known_tokens
         self._adjust = adjust
-        self._notify = notify
+        self._mail_to = mail_to
         self._app = app
         self._has_stopped = False
         self._admin: Admin | None = None
@@ -352,10 +355,10 @@ class Process:
 
     def _make_alerts(self) -> Alerts:
         machine = self._supervisor.machine
-        mail = None if self._notify is None else Mail(self._notify)
+        mails = [Mail(notify, self.settings.alert_webhook_attempts) for notify in self._mail_to]
         version = str(build().get("version", ""))
         self._channels = Channels(
-            self.settings, self._metrics, machine.store.put_meta, machine.unix_ms, version, mail
+            self.settings, self._metrics, machine.store.put_meta, machine.unix_ms, version, mails
         )
         readings = Readings(
             self._metrics,
@@ -363,6 +366,7 @@ class Process:
             self.settings.data_path,
             lambda: self._logs.exceptions.total,
             lambda: self._channels.undelivered_total,
+            self.settings.alert_patience,
         )
         alerts = Alerts(machine, readings, self._channels, self.settings)
         meta = self._store.meta()

@@ -292,7 +292,7 @@ class Settings:
         kind="names",
     )
     alert_webhook_attempts: int = count(
-        15, "attempts to deliver one webhook, over about six hours", low=1, high=100
+        15, "attempts to deliver a notice to a webhook or by apprise, over six hours", low=1, high=100
     )
     alert_apprise_urls: str = text(
         "",

@@ -7,7 +7,8 @@ Everything above works with the protocols `Engine` and `Store`, so that a fake c
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from runner.baileys import BaileysDevice
     from runner.counters import CounterTable
 
-MAX_EVENTS: int = 256
-"""Events routed before other tasks get a turn: about a millisecond of work."""
+EVENTS_A_LOOK: Final = 16
+"""Events taken from the engine at once: between two looks at the clock."""
+STEP_S: Final = 0.002
+"""How long events are routed before other tasks get a turn. An end may cost a hundred times what a phase
+does, so that a number of events says nothing."""
 
 
 class EngineEvent(Protocol):
@@ -247,17 +251,13 @@ def close_reasons() -> Sequence[_core.CloseReasonInfo]:
     return _core.close_reasons()
 
 
-def route_pending(engine: Engine, route: Callable[[EngineEvent], None], limit: int = 16 * MAX_EVENTS) -> int:
-    """Route what the engine has to say right now; never waits. Returns how many events that were."""
-    routed = 0
-    while routed < limit:
-        events = engine.drain(MAX_EVENTS)
-        for event in events:
-            route(event)
-        routed += len(events)
-        if len(events) < MAX_EVENTS:
-            break
-    return routed
+def pending(engine: Engine, clock: Callable[[], float], until: float = inf) -> Iterator[EngineEvent]:
+    """What the engine has to say right now, in order; no more of it once it is `until`. Never waits."""
+    while True:
+        events = engine.drain(EVENTS_A_LOOK)
+        yield from events
+        if len(events) < EVENTS_A_LOOK or clock() >= until:
+            return
 
 
 async def pump(
@@ -273,8 +273,7 @@ async def pump(
     """
     while True:
         await trio.lowlevel.wait_readable(engine.fileno())
-        events = engine.drain(MAX_EVENTS)
-        for event in events:
+        for event in pending(engine, trio.current_time, trio.current_time() + STEP_S):
             route(event)
             if event.kind == "stopped":
                 after_batch()

@@ -122,10 +122,16 @@ class Lifetime:
         if self._reference is not None:
             command += ["--app", self._reference]
         done: subprocess.CompletedProcess[bytes] | None = None
-        with trio.move_on_after(REHEARSAL_S):
-            done = await trio.run_process(
-                command, capture_stdout=True, capture_stderr=True, check=False, env=dict(self._environ)
-            )
+        problem = ""
+        try:
+            with trio.move_on_after(REHEARSAL_S):
+                done = await trio.run_process(
+                    command, capture_stdout=True, capture_stderr=True, check=False, env=dict(self._environ)
+                )
+        except* OSError as group:  # no descriptor, no memory, no process is to be had
+            problem = str(group.exceptions[0])
+        if problem:
+            raise RefusedError("rehearsal", f"the new process could not be made: {problem}")
         if done is None:
             raise RefusedError("rehearsal", f"the new process did not load within {REHEARSAL_S:g} s")
         said = _said(done.stdout)
@@ -148,7 +154,11 @@ class Lifetime:
         looks_over = 0
         while True:
             await trio.sleep(memory_limit.LOOK_S)
-            rss, limit = memory_limit.rss_bytes(), self._settings().max_memory_restart
+            limit = self._settings().max_memory_restart
+            try:
+                rss = memory_limit.rss_bytes()
+            except OSError:  # no file descriptor is free: that is no reason to end, and the next look may see
+                continue
             looks_over = looks_over + 1 if limit and rss > limit else 0
             streak = self.before.streak if self.before else 0
             verdict = judge(

@@ -25,6 +25,7 @@ from runner.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
+    from io import FileIO
 
     from runner.config import Settings
 
@@ -35,6 +36,10 @@ _ALWAYS: Final = frozenset({"error", "critical"})
 """Levels that the rate limit of a session lets through."""
 _QUEUE_LINES: Final = 10_000
 """Lines that wait for a slow disk or terminal before further ones are counted as lost."""
+MOST_UNWRITTEN_BYTES: Final = 1024 * 1024
+"""The same for a disk that is full."""
+AGAIN_S: Final = 1.0
+"""How long a file that refused lines is left alone."""
 
 
 class LogBuffer:
@@ -125,12 +130,16 @@ class ExceptionCount:
 
 
 class LineWriter:
-    """Writes lines on a thread of its own; what does not fit its queue is counted, never waited for."""
+    """Writes lines on a thread of its own; what does not fit its queue is counted, never waited for.
+
+    What a file refuses, because its disk is full, waits for room: those lines say when that began.
+    """
 
     def __init__(self, stream: TextIO | None = None, path: Path | None = None) -> None:
         self._stream = stream
         self._path = path
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
+        self._unwritten = b""
         self._lines: deque[str] = deque()
         self._wake = threading.Condition()
         self._lost = 0
@@ -173,12 +182,16 @@ class LineWriter:
         while True:
             with self._wake:
                 while not self._lines and not self._closing:
-                    self._wake.wait()
+                    if not self._wake.wait(AGAIN_S if self._unwritten else None):
+                        break
                 batch, self._lines = self._lines, deque()
-                lost, self._lost = self._lost, 0
                 closing = self._closing
-            if lost:
-                batch.append(f'{{"level":"warning","event":"log lines lost","lines":{lost}}}')
+                if len(self._unwritten) >= MOST_UNWRITTEN_BYTES:
+                    self._lost += len(batch)
+                    batch.clear()
+                elif self._lost:
+                    batch.append(f'{{"level":"warning","event":"log lines lost","lines":{self._lost}}}')
+                    self._lost = 0
             self._write(batch)
             if closing and not self._lines:
                 if self._file is not None:
@@ -186,22 +199,27 @@ class LineWriter:
                 return
 
     def _write(self, batch: deque[str]) -> None:
+        text = "".join(f"{line}\n" for line in batch)
         try:
-            target = self._target()
-            target.write("".join(f"{line}\n" for line in batch))
-            target.flush()
+            if self._path is None:
+                stream = self._stream or sys.stderr
+                stream.write(text)
+                stream.flush()
+                return
+            self._unwritten += text.encode("utf-8", "backslashreplace")
+            file = self._target(self._path)
+            while self._unwritten:
+                self._unwritten = self._unwritten[file.write(self._unwritten) :]
         except (OSError, ValueError):
             pass  # nowhere to say it: the disk is full or stderr gone; the ring in memory has the lines
 
-    def _target(self) -> TextIO:
-        if self._path is None:
-            return self._stream or sys.stderr
+    def _target(self, path: Path) -> FileIO:
         if self._reopen and self._file is not None:
             self._file.close()
             self._file = None
         self._reopen = False
         if self._file is None:
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
         return self._file
 
 

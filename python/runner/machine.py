@@ -5,10 +5,13 @@ A container that may use 2 GiB of a 256 GiB host is full at 2 GiB; the host's nu
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import resource
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +48,9 @@ class Machine:
 
     Of the cgroups that this process is in, the one with the tightest limit counts: a service without a limit
     may stand in a slice that has one. cgroup v2 is tried first, then v1, then the host.
+
+    Reading needs a file descriptor. While none is free, what could be read last stands: the numbers are a
+    moment old, and the process goes on.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -57,9 +63,17 @@ class Machine:
         self._cpu_v2 = self._tightest("", cgroup.v2_cpus)
         self._cpu_v1 = self._tightest("cpu", cgroup.v1_cpus)
         self._last_cpu: tuple[float, float] | None = None
+        self._memory = self._read_memory()
+        self._cpu_ratio = 0.0, "host" if self._cpu_quota()[0] is None else "cgroup"
+        self._use = self._read_process()
 
     def memory(self) -> Memory:
         """Total and used, of the cgroup or the host."""
+        with contextlib.suppress(OSError):
+            self._memory = self._read_memory()
+        return self._memory
+
+    def _read_memory(self) -> Memory:
         host = psutil.virtual_memory()
         for folder, limit, current, cache in (
             (self._memory_v2, "memory.max", "memory.current", "inactive_file"),
@@ -74,10 +88,14 @@ class Machine:
 
     def cpu_ratio(self, now: float | None = None) -> tuple[float, str]:
         """Share of the CPU in use since the last call, and its scope: the cgroup's quota, or the host."""
+        with contextlib.suppress(OSError):
+            self._cpu_ratio = self._read_cpu_ratio(time.monotonic() if now is None else now)
+        return self._cpu_ratio
+
+    def _read_cpu_ratio(self, at: float) -> tuple[float, str]:
         quota, used_s = self._cpu_quota()
         if quota is None:
             return psutil.cpu_percent(None) / 100.0, "host"
-        at = time.monotonic() if now is None else now
         before, self._last_cpu = self._last_cpu, (at, used_s)
         if before is None or at <= before[0]:
             return 0.0, "cgroup"
@@ -85,6 +103,13 @@ class Machine:
 
     def process(self) -> ProcessUse:
         """This process."""
+        try:
+            self._use = self._read_process()
+        except OSError:
+            self._use = replace(self._use, open_fds=self.open_fds())
+        return self._use
+
+    def _read_process(self) -> ProcessUse:
         with self._process.oneshot():
             cpu = self._process.cpu_times()
             rss = int(self._process.memory_info().rss)
@@ -134,5 +159,6 @@ def _open_fds(root: Path) -> int:
     try:
         # Linux 6.2 and later count for us; listing 10,000 entries would take milliseconds.
         return folder.stat().st_size or len(os.listdir(folder))
-    except OSError:
-        return 0
+    except OSError as error:
+        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return soft if error.errno in (errno.EMFILE, errno.ENFILE) else 0

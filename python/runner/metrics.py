@@ -23,7 +23,7 @@ from runner.metric_definitions import HISTORY, SESSION_METRICS
 from runner.response_times import ResponseTimes
 from runner.session import State
 from runner.tally import Tally
-from runner.windows import SAMPLE_S, FleetWindow, Point, SessionWindows
+from runner.windows import RATE_WINDOW_S, SAMPLE_S, FleetWindow, Point, RecentSessions, SessionWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 FEWEST_OPERATIONS: Final = 20
 FRESH_S: Final = 1.0
 """On demand, the numbers are brought up to date at most this often."""
+DEAD: Final = "pong_deadline"
+UNRETURNED_RATIO: Final = 2 / 3
+"""Of the window of drops, 40 s of a minute: an outage whose dials hang for 20 s is known as one by then."""
 WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
 """Reasons that somebody here asked for."""
 
@@ -47,19 +50,6 @@ class Sources(Protocol):
     def counters(self) -> CounterTable: ...
     def stats(self) -> EngineStats: ...
     def store_health(self) -> StoreHealth: ...
-
-
-class Told:
-    """What events have told of one session."""
-
-    __slots__ = ("errors", "logins")
-
-    def __init__(self) -> None:
-        self.errors = 0
-        self.logins = 0
-
-
-_NOTHING_TOLD: Final = Told()
 
 
 class Metrics:
@@ -97,8 +87,12 @@ class Metrics:
         self.history = History({name: it.fold for name, it in HISTORY.items() if it.fold is not None})
         self.dials: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
-        """Open connections that were lost, by reason."""
+        self.dropped = RecentSessions()
+        """Sessions that lost an open connection."""
+        self.found_dead = RecentSessions()
+        """Those of them whose connection an unanswered ping ended."""
+        self.undialled = RecentSessions()
+        """Sessions whose dial failed."""
         self.reconnects_total = 0
         self.handler_exceptions_total = 0
         self.loop_lag_s = 0.0
@@ -106,7 +100,10 @@ class Metrics:
         self._monitoring = True
         self._table = sources.counters
         self._clock, self._wall = clock, wall
-        self._told: dict[str, Told] = {}
+        self._login_at = self.started_at
+        # By session. Two dicts of numbers: the collector need not look at ten thousand objects.
+        self._logins: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
         self._sessions = SessionWindows(self._table, self.bucket_bounds_s)
         self._fleet = FleetWindow(self.bucket_bounds_s)
         self._next = trio.Event()
@@ -122,10 +119,10 @@ class Metrics:
     def observe(self, event: EngineEvent) -> None:
         """Count what one engine event says."""
         if event.kind == "online":
-            told = self._told_of(event.session_id)
-            told.logins += 1
+            logins = self._logins[event.session_id] = self._logins.get(event.session_id, 0) + 1
+            self._login_at = self._clock()
             self.dials["online"] += 1
-            if told.logins > 1:
+            if logins > 1:
                 self.reconnects_total += 1
         elif event.kind == "closed":
             self._count_close(event)
@@ -135,21 +132,21 @@ class Metrics:
         self.closes[reason] += 1
         if reason in WANTED_CLOSES:
             return
-        self._told_of(event.session_id).errors += 1
+        self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
+            self.undialled.note(event.session_id, self._clock())
         elif event.phase == "online":
-            self.drops[reason] += 1
-
-    def _told_of(self, session_id: str) -> Told:
-        told = self._told.get(session_id)
-        if told is None:
-            told = self._told[session_id] = Told()
-        return told
+            self.dropped.note(event.session_id, self._clock())
+            if reason == DEAD:
+                self.found_dead.note(event.session_id, self._clock())
 
     def forget(self, session_id: str) -> None:
         """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
-        self._told.pop(session_id, None)
+        self._logins.pop(session_id, None)
+        self._lost.pop(session_id, None)
+        for sessions in (self.dropped, self.found_dead, self.undialled):
+            sessions.forget(session_id)
 
     def handler_failed(self) -> None:
         """A request ended in a bug of ours."""
@@ -301,6 +298,22 @@ class Metrics:
         done = 0.0 if past is None else now.operations - past.operations
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
 
+    def failing(self) -> int:
+        """Sessions whose dials failed, and requests that did, within the same 5 min."""
+        past, now = self._fleet.oldest(), self._point(self._table.now.at)
+        requests = 0.0 if past is None else now.failed_requests - past.failed_requests
+        return self.undialled.within(RATE_WINDOW_S, self._clock()) + round(requests)
+
+    def dropped_within(self, window_s: float) -> tuple[int, int]:
+        """Sessions that lost an open connection, and those of them that were found dead.
+
+        Left out while nobody has logged in since: a drop that is the beginning of an outage looks the same
+        until the dials have failed, and those that hang take longest.
+        """
+        now = self._clock()
+        until = max(self._login_at, now - UNRETURNED_RATIO * window_s)
+        return self.dropped.within(window_s, now, until), self.found_dead.within(window_s, now, until)
+
     def _rates(self, now: Point) -> dict[str, float | None]:
         """Gains of the last minute. The first minute is a count and no guess."""
         past = self._fleet.a_minute_ago(now.at)
@@ -338,14 +351,14 @@ class Metrics:
     def session(self, session_id: str) -> dict[str, object]:
         """The metrics of one session."""
         row = self._table.rows.get(session_id)
-        told = self._told.get(session_id, _NOTHING_TOLD)
+        lost = self._lost.get(session_id, 0)
         if row is None:
             nothing = dict.fromkeys(SESSION_METRICS, 0) | dict.fromkeys(_RESPONSE_METRICS)
             return {
                 **nothing,
                 "connectionUptime": round(self._uptime_s(session_id), 3),
-                "errorCount": told.errors,
-                "reconnectCount": max(told.logins - 1, 0),
+                "errorCount": lost,
+                "reconnectCount": self.reconnects_of(session_id),
             }
         now = self._table.now
         times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
@@ -357,8 +370,8 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
-            "errorCount": told.errors + now.requests_failed[row] + now.stanzas_malformed[row],
-            "reconnectCount": max(told.logins - 1, 0),
+            "errorCount": lost + now.requests_failed[row] + now.stanzas_malformed[row],
+            "reconnectCount": self.reconnects_of(session_id),
         }
 
     def messages_of(self, session_id: str) -> int:
@@ -368,7 +381,7 @@ class Metrics:
 
     def reconnects_of(self, session_id: str) -> int:
         """`reconnectCount`."""
-        return max(self._told.get(session_id, _NOTHING_TOLD).logins - 1, 0)
+        return max(self._logins.get(session_id, 0) - 1, 0)
 
     def error_count(self, session_id: str) -> int:
         """`errorCount`."""
@@ -378,7 +391,7 @@ class Metrics:
         """`errorCount` by kind."""
         row, now = self._table.rows.get(session_id), self._table.now
         return {
-            "connection": self._told.get(session_id, _NOTHING_TOLD).errors,
+            "connection": self._lost.get(session_id, 0),
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
         }

@@ -9,6 +9,8 @@ than 65,535 answers of one bucket; the count says so, and its percentiles are nu
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runner.response_times import NONE, ResponseTimes, response_times
@@ -94,6 +96,27 @@ class SessionWindows:
     def _is_owners(self, row: int, at: float, column: memoryview) -> bool:
         """Whether what the column says was counted by the session that has the row now."""
         return row < len(column) and at >= self._table.begun_at[row]
+
+
+class RecentSessions:
+    """Which sessions something happened to, each once: at the most an entry a session."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}  # the latest last
+
+    def note(self, session_id: str, at: float) -> None:
+        """It happened to this one, now."""
+        self._at.pop(session_id, None)
+        self._at[session_id] = at
+
+    def forget(self, session_id: str) -> None:
+        """The session was removed."""
+        self._at.pop(session_id, None)
+
+    def within(self, window_s: float, now: float, until: float = inf) -> int:
+        """How many it happened to within the window, and not after `until`; looks at no more than those."""
+        recent = takewhile(lambda at: now - at < window_s, reversed(self._at.values()))
+        return sum(at <= until for at in recent)
 
 
 class Point(NamedTuple):

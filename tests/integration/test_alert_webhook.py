@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from random import Random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
-from runner.alerts.mail import SEND_S, Mail, load_apprise, notifier
+from runner.alerts.mail import SEND_S, Mail, notifiers
 from runner.alerts.webhook import Webhook
+from runner.delivery.retry import Retry
 from runner.delivery.target import allowed_of
 from runner.errors import StartError
 from support.alerts import Receiver
@@ -183,7 +186,7 @@ async def test_apprise_that_fails_is_counted_and_the_next_is_told() -> None:
             raise RuntimeError("a service of a hundred")
         return title != "refused"
 
-    mail = Mail(notify)
+    mail = Mail(notify, attempts=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mail.run)
         for title in ("bad", "refused", "good"):
@@ -193,13 +196,54 @@ async def test_apprise_that_fails_is_counted_and_the_next_is_told() -> None:
     assert (told, mail.undelivered_total) == (["bad", "refused", "good"], 2)
 
 
+async def test_apprise_that_fails_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps a mail from being sent is often what it tells of: the network was away."""
+    monkeypatch.setattr(Retry, "wait_s", lambda _self, attempts, _rng: waits.append(attempts) or 0.0)
+    waits: list[int] = []
+    told: list[str] = []
+    done = trio.Event()
+
+    def notify(title: str, _body: str, _kind: str) -> bool:
+        told.append(title)
+        if title == "second":
+            trio.from_thread.run_sync(done.set)
+        return len(told) > 2
+
+    mail = Mail(notify, attempts=3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mail.run)
+        mail.put("first", "", "failure")
+        mail.put("second", "", "failure")
+        await done.wait()
+        nursery.cancel_scope.cancel()
+    assert (told, waits, mail.undelivered_total) == (["first", "first", "first", "second"], [1, 2], 0)
+
+
+def test_each_address_of_apprise_is_told_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that refuses must not have the others told again."""
+    told: list[tuple[str, str]] = []
+
+    class Apprise:
+        def add(self, url: str) -> bool:
+            self.url = url
+            return True
+
+        def notify(self, *, title: str, **_more: str) -> bool:
+            told.append((self.url, title))
+            return True
+
+    monkeypatch.setitem(sys.modules, "apprise", SimpleNamespace(Apprise=Apprise))
+    assert [notify("title", "", "failure") for notify in notifiers(["one://", "two://"])] == [True, True]
+    assert told == [("one://", "title"), ("two://", "title")]
+
+
 async def test_apprise_that_hangs_is_left_behind(autojump_clock: trio.testing.MockClock) -> None:
     release = threading.Event()
 
     def notify(_title: str, _body: str, _kind: str) -> bool:
         return release.wait(20.0)
 
-    mail = Mail(notify)
+    mail = Mail(notify, attempts=1)
     mail.put("hangs", "", "failure")
     try:
         with trio.move_on_after(SEND_S + 1):
@@ -211,8 +255,8 @@ async def test_apprise_that_hangs_is_left_behind(autojump_clock: trio.testing.Mo
 
 
 def test_apprise_that_is_not_installed_is_told_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "apprise", None)
-    assert notifier([]) is None
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert notifiers([]) == []
     with pytest.raises(StartError) as caught:
-        load_apprise(["mailto://x"])
+        notifiers(["mailto://x"])
     assert "wa-runner[apprise]" in caught.value.remedy

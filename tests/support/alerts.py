@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import re
 import socket
 import threading
 from collections import Counter
@@ -21,6 +22,42 @@ if TYPE_CHECKING:
 
 Told = tuple[str, str, str | None]
 """(event, alert, about)."""
+KINDS = {
+    "cpu_high": ("performance", "warning"),
+    "event_loop_lag": ("performance", "warning"),
+    "memory_high": ("performance", "warning"),
+    "memory_limit": ("performance", "critical"),
+    "response_time_high": ("performance", "warning"),
+    "breaker_open": ("connectivity", "warning"),
+    "certificate_trouble": ("connectivity", "critical"),
+    "client_outdated": ("connectivity", "critical"),
+    "connection_drops": ("connectivity", "warning"),
+    "dead_sockets": ("connectivity", "warning"),
+    "deaf_fleet": ("connectivity", "critical"),
+    "error_rate_high": ("connectivity", "warning"),
+    "fleet_logout": ("connectivity", "critical"),
+    "path_outage": ("connectivity", "critical"),
+    "reconnect_loop": ("connectivity", "critical"),
+    "session_deaf": ("connectivity", "warning"),
+    "session_logged_out": ("connectivity", "critical"),
+    "session_offline": ("connectivity", "warning"),
+    "session_parked": ("connectivity", "critical"),
+    "session_penalised": ("connectivity", "critical"),
+    "clock_stepped": ("system", "warning"),
+    "disk_full": ("system", "critical"),
+    "fd_limit": ("system", "critical"),
+    "disk_space_low": ("system", "warning"),
+    "file_descriptors_high": ("system", "warning"),
+    "store_stalled": ("system", "critical"),
+    "handler_exceptions": ("application", "warning"),
+    "session_fault": ("application", "critical"),
+}
+"""Class and severity of the alerts that are proved from outside, by the brief and not by the product."""
+
+
+def kind_of(alert: str) -> str:
+    """The class of an alert."""
+    return KINDS[alert][0]
 
 
 class Receiver:
@@ -39,9 +76,7 @@ class Receiver:
                 status, extra = receiver.answers.pop(0) if receiver.answers else (200, {})
                 head = {name.lower(): value for name, value in self.headers.items()}
                 if secret:
-                    wanted = hmac.new(secret.encode(), raw, hashlib.sha512).hexdigest()
-                    if not hmac.compare_digest(head.get("x-webhook-hmac", ""), wanted):
-                        receiver.problems.append("a wrong signature")
+                    receiver.problems += wrong_signatures(secret.encode(), head, raw)
                 receiver.requests.append(head)
                 if status == 200:
                     receiver.bodies.append(json.loads(raw))
@@ -69,6 +104,38 @@ class Receiver:
 
     def told(self) -> list[Told]:
         return [told_of(body["event"], body["payload"]) for body in self.bodies]
+
+
+class Letters(Receiver):
+    """The other end of a `json://` address of apprise."""
+
+    @property
+    def apprise_url(self) -> str:
+        return self.url.replace("http://", "json://", 1)
+
+    def told(self) -> list[Told]:
+        return [_letter(body["title"], body["message"]) for body in self.bodies]
+
+
+def _letter(title: str, body: str) -> Told:
+    found = re.fullmatch(r"runner: (\w+) (\w+)", title)
+    assert found is not None, title
+    alert, word = found.groups()
+    event = "alert.resolved" if word == "resolved" else "alert.firing"
+    assert word in ("resolved", KINDS[alert][1]), title
+    about = re.match(r"about: (.*)\n", body)
+    return event, alert, about[1] if about else None
+
+
+def wrong_signatures(key: bytes, head: dict[str, str], raw: bytes) -> list[str]:
+    """The headers that do not sign this body with this key."""
+    timed = head.get("x-webhook-timestamp", "").encode() + b"." + raw
+    wanted = {
+        "x-webhook-hmac": hmac.new(key, raw, hashlib.sha512).hexdigest(),
+        "x-webhook-hmac-v2": hmac.new(key, timed, hashlib.sha512).hexdigest(),
+        "x-hub-signature-256": "sha256=" + hmac.new(key, raw, hashlib.sha256).hexdigest(),
+    }
+    return [name for name, value in wanted.items() if not hmac.compare_digest(head.get(name, ""), value)]
 
 
 class Listener:
@@ -124,13 +191,16 @@ class Listener:
 
 
 def told_of(event: str, alert: dict[str, Any]) -> Told:
+    """What a channel said, with the class and the severity that it must have."""
+    kind = (alert["class"], alert["severity"])
+    assert kind == KINDS[alert["alert"]], f"{alert['alert']} is {kind}"
     return event, alert["alert"], alert["about"]
 
 
 def file_told(path: Path) -> list[Told]:
-    """What `alerts.log` says."""
+    """The alerts in `alerts.log`, or among the samples of `performance.log`."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [told_of(line["event"], line) for line in lines]
+    return [told_of(line["event"], line) for line in lines if line["event"].startswith("alert.")]
 
 
 def assert_once_each(told: list[Told], expected: list[tuple[str, str | None]], where: str) -> None:

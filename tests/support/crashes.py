@@ -234,11 +234,11 @@ class FullDisk:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "tmpfs", str(self.mounted)]
         self.is_possible = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
 
-    def begin(self) -> None:
-        """Take every byte."""
+    def begin(self, leave_bytes: int = 0) -> None:
+        """Take every byte but these."""
         with self._filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(bytes(4096)):
-                pass
+            while os.statvfs(self.mounted).f_bavail * PAGE_BYTES > leave_bytes:
+                file.write(bytes(PAGE_BYTES))
 
     def end(self) -> None:
         """Give them back."""

@@ -60,6 +60,7 @@ class FakeServer:
     refuses: bool = False
     refused: set[str] = field(default_factory=set)
     """Sessions whose dials are refused while the others get through."""
+    refusal: str = "tcp_refused"
     swallows: bool = False
     """Dials get no answer at all: they end in `tcp_timeout` after `connect_timeout_s`."""
     swallowed: set[str] = field(default_factory=set)
@@ -291,7 +292,7 @@ class FakeEngine:
         if connection is None:
             return
         if server.refuses or session_id in server.refused:
-            self._end(session_id, number, "tcp_refused", "dialling")
+            self._end(session_id, number, self.server.refusal, "dialling")
             return
         if resume and server.resume_fails:
             self._end(session_id, number, "resume_failed", "handshaking")

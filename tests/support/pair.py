@@ -109,10 +109,15 @@ def simulated(directory: Path, n: int, *, tls: bool = False) -> Iterator[Simulat
 
 @contextmanager
 def running(
-    directory: Path, simulator: SimulatorProcess, n: int, settings: dict[str, str] | None = None
+    directory: Path,
+    simulator: SimulatorProcess,
+    n: int,
+    settings: dict[str, str] | None = None,
+    *,
+    code: str | None = None,
 ) -> Iterator[Pair]:
-    """A runner on that data directory, without waiting for anything."""
-    with RunnerProcess(directory, simulator, settings) as runner:
+    """A runner on that data directory, without waiting for anything; `code` runs in place of its module."""
+    with RunnerProcess(directory, simulator, settings, code) as runner:
         yield Pair(runner, simulator, Control(simulator.control), n, users_of(simulator.credentials))
 
 

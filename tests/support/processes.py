@@ -35,7 +35,9 @@ SEARCHED_SESSIONS = 50
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float, what: str = "the condition") -> T:
+def wait_until(
+    condition: Callable[[], T], timeout_s: float, what: str = "the condition", every_s: float = 0.02
+) -> T:
     """Ask `condition` until it gives something true, or fail after `timeout_s`."""
     pause = threading.Event()
     deadline = time.monotonic() + timeout_s
@@ -44,7 +46,7 @@ def wait_until(condition: Callable[[], T], timeout_s: float, what: str = "the co
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come about within {timeout_s} s")
-        pause.wait(0.02)
+        pause.wait(every_s)
 
 
 class UnixHTTPConnection(http.client.HTTPConnection):

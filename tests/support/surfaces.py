@@ -205,6 +205,8 @@ class Account:
 
     def __init__(self, socket_path: Path) -> None:
         self.changes: list[Row] = []
+        self.delays_s: list[float] = []
+        """From each change until it was heard of here, both by the wall clock."""
         self.lost = 0
         self._link = socket.socket(socket.AF_UNIX)
         self._link.connect(str(socket_path))
@@ -247,4 +249,5 @@ class Account:
         if told["event"] == "stream.lost":
             self.lost += it["events"]
         elif told["event"].startswith("session."):
+            self.delays_s.append(time.time() - told["timestamp"] / 1000)
             self.changes.append(Row(it["id"], it["state"], it["connection"], it["since"], it["revision"]))

@@ -14,7 +14,7 @@ from runner.alerts.sessions import OFFLINE, Condition
 if TYPE_CHECKING:
     from runner.alerts.engine import Observation
 
-OPEN = Condition("breaker_open", "failures")
+SPENT = Condition("reconnect_loop", "failures")
 AWAY = Condition(OFFLINE, "pong_deadline")
 HELD = Condition(OFFLINE, "tcp_refused", "path_outage")
 
@@ -47,7 +47,7 @@ def many(n: int) -> list[str]:
 
 def test_few_are_told_one_by_one_once_no_more_came() -> None:
     fleet = Fleet()
-    fleet.put(0, OPEN, "a", "b")
+    fleet.put(0, SPENT, "a", "b")
     assert fleet.abouts(1) == []
     assert fleet.abouts(3) == ["a", "b"]
     fleet.put(4, None, "a")
@@ -56,7 +56,7 @@ def test_few_are_told_one_by_one_once_no_more_came() -> None:
 
 def test_many_are_one_at_once_and_stay_one_until_none_is_left() -> None:
     fleet = Fleet()
-    fleet.put(0, OPEN, *many(37))
+    fleet.put(0, SPENT, *many(37))
     found = fleet.look(0)
     assert [(it.about, it.value) for it in found] == [("", 37.0)]
     assert found[0].text == "37 sessions, s0, s1, s2 and 34 more: failures"
@@ -65,15 +65,15 @@ def test_many_are_one_at_once_and_stay_one_until_none_is_left() -> None:
     fleet.put(3, None, *many(37))
     assert fleet.look(4) == []
     assert len(fleet.census) == 0
-    fleet.put(5, OPEN, "s1")
+    fleet.put(5, SPENT, "s1")
     assert fleet.abouts(9) == ["s1"]
 
 
 def test_one_more_than_a_few_makes_the_group() -> None:
     fleet = Fleet()
-    fleet.put(0, OPEN, *many(GROUP_ABOVE))
+    fleet.put(0, SPENT, *many(GROUP_ABOVE))
     assert len(fleet.abouts(5)) == GROUP_ABOVE
-    fleet.put(6, OPEN, "late")
+    fleet.put(6, SPENT, "late")
     assert fleet.abouts(6) == [""]
 
 
@@ -168,12 +168,16 @@ def test_the_mean_response_time_is_that_of_five_minutes() -> None:
     assert found["response_time_high"] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("drops", "share"), [(4, 0.0), (5, 0.25), (20, 1.0)])
-def test_a_few_drops_say_nothing_about_a_fleet(drops: int, share: float) -> None:
-    windows = Windows(1.0)
-    seen(windows, 0, sessions=20)
-    assert seen(windows, 10, sessions=20, drops_total=drops)["connection_drops"] == share
-    assert seen(windows, 80, sessions=20, drops_total=drops)["connection_drops"] == 0.0
+@pytest.mark.parametrize(("dropped", "share"), [(4, 0.0), (5, 0.25), (20, 1.0)])
+def test_a_few_drops_say_nothing_about_a_fleet(dropped: int, share: float) -> None:
+    assert seen(Windows(1.0), 0, sessions=20, dropped=dropped)["connection_drops"] == share
+
+
+@pytest.mark.parametrize(("failing", "rate"), [(2, 0.0), (3, 0.15)])
+def test_the_failures_of_one_or_two_sessions_are_no_error_rate_of_the_fleet(
+    failing: int, rate: float
+) -> None:
+    assert seen(Windows(1.0), 0, error_rate=0.15, failing=failing)["error_rate_high"] == rate
 
 
 def test_guessed_tokens_are_told_as_long_as_they_come() -> None:

@@ -43,13 +43,14 @@ class Sources:
 def a_place(path: Path, meta: dict[str, str], mail: Mail | None = None, urls: str = URLS) -> Channels:
     settings = Settings(data_dir=str(path), alert_webhook_urls=urls, alert_webhook_secret="k")
     metrics = Metrics(Sources(), dict)  # type: ignore[arg-type]
-    return Channels(settings, metrics, meta.__setitem__, lambda: 5000, "1.2.3", mail)
+    mails = () if mail is None else (mail,)
+    return Channels(settings, metrics, meta.__setitem__, lambda: 5000, "1.2.3", mails)
 
 
 async def test_one_transition_is_a_line_in_each_file_and_a_notice_to_each_target(tmp_path: Path) -> None:
     meta: dict[str, str] = {}
     letters: list[tuple[str, str, str]] = []
-    mail = Mail(lambda *letter: bool(letters.append(letter)) or True)
+    mail = Mail(lambda *letter: bool(letters.append(letter)) or True, attempts=1)
     channels = a_place(tmp_path, meta, mail)
     channels.tell(FIRED, None)
     channels.tell(Transition(What.ACKNOWLEDGED, ALERT, 3000), None)
@@ -87,6 +88,22 @@ def test_what_a_webhook_had_not_taken_waits_for_it_over_a_restart(tmp_path: Path
     after.close()
     saved = json.loads(meta["alert_webhooks"])["notices"]
     assert [it["event"] for it in saved] == ["alert.firing", "alert.resolved"] * 2
+
+
+async def test_a_lost_notice_about_lost_notices_is_not_counted(tmp_path: Path) -> None:
+    """Else the alert about a dead receiver feeds itself: each of its own two notices begins it anew."""
+    meta: dict[str, str] = {}
+    mail = Mail(lambda *_letter: False, attempts=1)
+    channels = a_place(tmp_path, meta, mail, urls="http://127.0.0.1:9/one")
+    about_it = replace(ALERT, alert="alerts_undelivered")
+    for transition in (FIRED, replace(FIRED, alert=about_it), replace(ENDED, alert=about_it)):
+        channels.tell(transition, None)
+    with trio.move_on_after(0.2):
+        await mail.run()
+    channels.close()
+    assert channels.undelivered_total == 1
+    saved = json.loads(meta["alert_webhooks"])["notices"]
+    assert [it["is_counted"] for it in saved] == [True, False, False]
 
 
 def test_a_target_that_is_gone_is_dropped_and_told(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from runner.alerts.loop import Alerts
 from runner.config import Settings
 from runner.errors import AdminError
 from runner.health import FleetFacts, Limits, judge
-from support.fake_engine import FakeServer, FakeStore
+from support.fake_engine import FakeEvent, FakeServer, FakeStore
 from support.world import World, names
 
 if TYPE_CHECKING:
@@ -116,6 +116,35 @@ async def test_each_fault_is_one_alert_and_one_recovery(fault: str) -> None:
     assert desk.shown() == []
 
 
+async def test_a_full_disk_is_told_as_one_from_the_first_failed_commit_on() -> None:
+    """Health sees it at its next look; the failed commit is heard of at once, and must not be told first."""
+    desk = await a_desk(6)
+    desk.world.store.fake_health.disk_full = True
+    desk.world.engine.emit(FakeEvent("store", healthy=False, detail="disk_full: sqlite: disk is full"))
+    await desk.run(10)
+    assert desk.told() == [("firing", "disk_full", "")]
+    assert {it["alert"]: it["suppressedBy"] for it in desk.shown()} == {
+        "disk_full": None,
+        "store_stalled": "disk_full",
+    }
+    desk.world.store.fake_health.disk_full = False
+    desk.world.engine.emit(FakeEvent("store", healthy=True))
+    await desk.run(200)
+    assert desk.told() == [("firing", "disk_full", ""), ("resolved", "disk_full", "")]
+
+
+async def test_a_process_that_stood_still_is_one_alert() -> None:
+    """Its Python thread and its I/O thread were late together: a paused machine is one fault."""
+    desk = await a_desk(6)
+    health_says(loop_lag_s=8.0, engine_lag_s=7.0)(desk)
+    await desk.run(10)
+    ended("event_loop_lag")(desk)
+    await desk.run(30)
+    ended("engine_lag")(desk)
+    await desk.run(200)
+    assert desk.told() == [("firing", "engine_lag", ""), ("resolved", "engine_lag", "")]
+
+
 async def test_an_incident_between_two_looks_is_told_too() -> None:
     desk = await a_desk(3)
     raised("path_outage", "a path")(desk)
@@ -161,6 +190,20 @@ async def test_a_session_that_cannot_come_back_is_told_after_two_minutes() -> No
     assert desk.shown() == []
 
 
+async def test_a_refused_certificate_is_one_alert_until_the_session_is_back() -> None:
+    """However far apart its attempts are by then, and whatever else is true of a session that is away."""
+    server = FakeServer(refusal="certificate_expired")
+    desk = await a_desk(8, server=server)
+    server.refused.add("s0003")
+    desk.world.engine.drop("s0003")
+    await desk.run(1500)
+    assert desk.told() == [("firing", "certificate_trouble", "s0003")]
+    server.refused.clear()
+    desk.world.force("s0003")
+    await desk.run(60)
+    assert desk.told()[1:] == [("resolved", "certificate_trouble", "s0003")]
+
+
 async def test_a_removed_session_takes_its_alert_with_it() -> None:
     desk = await a_desk(3)
     machine = desk.world.machine
@@ -188,6 +231,20 @@ async def test_memory_and_cpu_cross_their_thresholds_once() -> None:
     desk.readings.facts = Facts(memory_ratio=0.5, cpu_ratio=0.5)
     await desk.run(100)
     assert desk.told()[2:] == [("resolved", "memory_high", ""), ("resolved", "cpu_high", "")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "facts"),
+    [("session_fault", {"exceptions_total": 1}), ("event_loop_lag", {"events_dropped_total": 9})],
+)
+async def test_a_window_that_still_holds_a_fault_is_no_second_one(fault: str, facts: dict[str, int]) -> None:
+    desk = await a_desk(3)
+    raised(fault)(desk)
+    desk.readings.facts = Facts(**facts)  # type: ignore[arg-type]
+    await desk.run(30)
+    ended(fault)(desk)
+    await desk.run(600)
+    assert desk.told() == [("firing", fault, ""), ("resolved", fault, "")]
 
 
 async def test_what_operators_do_is_told_and_kept() -> None:

@@ -14,6 +14,7 @@ from runner.config import Settings
 from runner.errors import RefusedError, StartError
 from runner.handover import BY_MEMORY, BY_REQUEST, Restart
 from runner.lifetime import AGAIN_S, Lifetime
+from support.descriptors import no_descriptor_left
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -130,6 +131,23 @@ async def test_a_rehearsal_that_hangs_and_a_port_that_is_taken_are_refusals(
     with pytest.raises(RefusedError, match="port 1") as caught:
         await ending.lifetime.restart(BY_REQUEST, "")
     assert caught.value.remedy == "stop it"
+    assert ending.ends == 0
+
+
+async def test_without_a_free_descriptor_the_process_goes_on(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Neither the memory watch nor a restart that cannot be rehearsed may end it."""
+    run_process = trio.run_process
+    ending, incidents = Ending(monkeypatch), FakeIncidents()
+    ending.settings = Settings(max_memory_restart=1)
+    monkeypatch.setattr(trio, "run_process", run_process)
+    with no_descriptor_left():
+        with trio.move_on_after(3 * memory_limit.LOOK_S) as looks:
+            await ending.lifetime.watch_memory(cast("Supervisor", incidents))
+        with pytest.raises(RefusedError, match="Too many open files"):
+            await ending.lifetime.restart(BY_REQUEST, "")
+    assert looks.cancelled_caught
     assert ending.ends == 0
 
 

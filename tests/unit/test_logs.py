@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from runner import logs as logs_module
 from runner.config import load
 from runner.errors import StartError
 from runner.logs import LineWriter, LogBuffer, Logs, SessionLimit, logger
@@ -182,6 +184,70 @@ def test_the_log_file_is_reopened_after_rotation(tmp_path: Path) -> None:
     writer.close()
     assert path.read_text() == "two\n"
     assert (tmp_path / "runner.log.1").read_text() == "one\n"
+
+
+class Disk(io.FileIO):
+    """A file whose disk has room for so many bytes."""
+
+    room = 0
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 - a buffer
+        part = bytes(data)[: self.room]
+        if not part:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= len(part)
+        return super().write(part)
+
+
+class OnDisk(WaitableWriter):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.disk = self._file = Disk(path, "a")  # which its thread closes in the end
+
+    def _target(self, _path: Path) -> io.FileIO:
+        return self.disk
+
+
+def test_lines_that_a_full_disk_refuses_come_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs_module, "AGAIN_S", 0.01)
+    writer = OnDisk(tmp_path / "alerts.log")
+    writer.disk.room = 5
+    for number in range(3):
+        writer.written.clear()
+        writer.write(f"line {number}")
+        assert writer.written.wait(10.0)
+    assert (tmp_path / "alerts.log").read_text() == "line "
+    writer.disk.room = 1_000_000
+    writer.written.clear()
+    while (tmp_path / "alerts.log").read_text() != "line 0\nline 1\nline 2\n":
+        assert writer.written.wait(10.0), "it is tried again without a further line"
+        writer.written.clear()
+    writer.close()
+
+
+def test_a_disk_that_stays_full_costs_bounded_memory_and_what_was_lost_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(logs_module, "MOST_UNWRITTEN_BYTES", 20)
+    writer = OnDisk(tmp_path / "alerts.log")
+    for number in range(10):
+        writer.written.clear()
+        writer.write(f"line {number}")
+        assert writer.written.wait(10.0)
+    assert len(writer._unwritten) < 30
+    writer.disk.room = 1_000_000
+    writer.written.clear()
+    assert writer.written.wait(10.0)
+    writer.write("the last")
+    writer.close()
+    assert (tmp_path / "alerts.log").read_text().splitlines() == [
+        *(f"line {number}" for number in range(3)),
+        "the last",
+        '{"level":"warning","event":"log lines lost","lines":7}',
+    ]
 
 
 def test_a_stuck_target_never_stops_the_writer(tmp_path: Path) -> None:

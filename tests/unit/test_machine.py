@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner.machine import Machine
+from support.descriptors import no_descriptor_left
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,3 +122,23 @@ def test_the_process_knows_itself() -> None:
     assert use.rss_bytes >= use.rss_anon_bytes > 0
     assert use.open_fds >= 3
     assert use.threads >= 1
+
+
+def test_without_a_free_descriptor_the_last_numbers_stand(root: Path) -> None:
+    """Most of them are files; whoever asks is as often as not the one who tells that descriptors run out."""
+    for machine in (Machine(), a_cgroup(root)):
+        machine.cpu_ratio(now=0.0)
+        memory, (cpu, scope), use = machine.memory(), machine.cpu_ratio(now=1.0), machine.process()
+        with no_descriptor_left():
+            assert machine.memory() == memory
+            assert machine.cpu_ratio(now=2.0) == (cpu, scope)
+            left = machine.process()
+            assert (left.rss_bytes, left.cpu_s) == (use.rss_bytes, use.cpu_s)
+
+
+def a_cgroup(root: Path) -> Machine:
+    member_of(root, "0::/service")
+    group = root / "sys/fs/cgroup/service"
+    write(group, memory__max=1_000_000, memory__current=700_000, memory__stat="inactive_file 0")
+    write(group, cpu__max="150000 100000", cpu__stat="usage_usec 1000000")
+    return Machine(root)

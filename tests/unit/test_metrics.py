@@ -279,3 +279,44 @@ async def test_sampling_goes_on_and_measures_its_own_lag(
         nursery.cancel_scope.cancel()
     assert bench.metrics.loop_lag_s == pytest.approx(3.0)
     assert trio.current_time() - before == pytest.approx(SAMPLE_S + 3.0)
+
+
+def test_a_session_that_is_thrown_out_again_and_again_is_one_session(bench: Bench) -> None:
+    for _ in range(5):
+        bench.now += 2
+        bench.event("closed", "a", reason="websocket_closed", phase="online")
+        bench.event("closed", "a", reason="login_timeout", phase="authenticating")
+    bench.event("closed", "b", reason="pong_deadline", phase="online")
+    bench.event("online", "b")
+    assert bench.metrics.dropped_within(60.0) == (2, 1)
+    assert bench.metrics.failing() == 1
+    bench.now += 59
+    assert bench.metrics.dropped_within(60.0) == (2, 1)
+    bench.now += 1
+    assert bench.metrics.dropped_within(60.0) == (0, 0)
+    assert bench.metrics.failing() == 1
+    bench.metrics.forget("a")
+    assert bench.metrics.failing() == 0
+
+
+def test_a_drop_counts_once_somebody_came_back_or_no_outage_can_be_its_beginning(bench: Bench) -> None:
+    bench.event("online", "a")
+    bench.now += 1
+    bench.event("closed", "a", reason="connection_reset", phase="online")
+    bench.now += 39
+    assert bench.metrics.dropped_within(60.0) == (0, 0)
+    bench.now += 1
+    assert bench.metrics.dropped_within(60.0) == (1, 0), "nobody can log in, and it is no outage of the path"
+    bench.event("closed", "b", reason="connection_reset", phase="online")
+    assert bench.metrics.dropped_within(60.0) == (1, 0)
+    bench.event("online", "a")
+    assert bench.metrics.dropped_within(60.0) == (2, 0)
+
+
+def test_failed_requests_are_no_sessions_and_count_each(bench: Bench) -> None:
+    bench.samples()
+    bench.facts.add("a", requests_failed=3)
+    bench.samples()
+    assert bench.metrics.failing() == 3
+    bench.samples(30)
+    assert bench.metrics.failing() == 0

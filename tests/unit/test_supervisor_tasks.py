@@ -15,6 +15,7 @@ from runner.errors import EngineFailedError, RefusedError, UnknownSessionError
 from runner.session import State
 from runner.supervisor import Options, StatusEvent, Supervisor
 from runner.supervisor.deadlines import Kind
+from runner.supervisor.ledger import CLOCK_LOOK_S
 from support.fake_engine import FakeEngine, FakeEvent, FakeServer, FakeStore
 from support.world import ENDPOINT, FAST, PINNED, names
 
@@ -370,3 +371,37 @@ def _drain(events: trio.MemoryReceiveChannel[StatusEvent]) -> list[StatusEvent]:
             seen.append(events.receive_nowait())
         except trio.WouldBlock:
             return seen
+
+
+async def test_a_clock_that_is_set_is_noticed_by_a_fleet_to_which_nothing_happens(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ahead_s = 0.0
+
+    def wall() -> float:
+        return 1_800_000_000.0 + trio.current_time() + ahead_s
+
+    async with running(*names(3), clock=trio.current_time, wall=wall) as it:
+        await trio.sleep(600)
+        ahead_s = 3600.0
+        await trio.sleep(CLOCK_LOOK_S + 1)
+        assert it.supervisor.machine.clock_steps_total == 1
+
+
+async def test_a_hold_of_logouts_ends_though_nothing_else_happens(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server = FakeServer()
+    async with running(*names(12), server=server) as it:
+        await trio.sleep(60)
+        unlinked = names(12)[:6]
+        for session_id in unlinked:
+            server.failures[session_id] = ("failure_logged_out", 401, None)
+            it.engine.drop(session_id, "stream_device_removed", 401)
+        await trio.sleep(5)
+        assert [incident.kind for incident in it.supervisor.incidents()] == ["fleet_logout"]
+        server.failures.clear()
+        for session_id in unlinked:
+            it.supervisor.reconnect(session_id, override=True)
+        await trio.sleep(FAST.stable_s + CLOCK_LOOK_S + 5)
+        assert it.supervisor.incidents() == ()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
+import anyio._backends._trio  # else anyio loads it with the first request: 25 ms, and not on a thread
 import anyio.abc
 import trio
 from anycorn.app_wrappers import ASGIWrapper
@@ -179,6 +180,7 @@ class AdminServer:
 
     async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
         with trio.socket.from_stdlib_socket(listener) as waiting:
+            is_told = False
             while True:
                 # Taken before accepting: above the cap, callers wait in the kernel's queue, not in memory.
                 token = object()
@@ -187,12 +189,15 @@ class AdminServer:
                     accepted, _address = await waiting.accept()
                 except OSError as error:
                     self._free.release_on_behalf_of(token)
-                    logger().warning("admin connection not accepted", error=str(error))
+                    if not is_told:
+                        logger().warning("admin connections not accepted", error=str(error))
+                    is_told = True
                     await trio.sleep(_FILES_FULL_PAUSE_S)  # no file descriptor left: another must close first
                     continue
                 except BaseException:
                     self._free.release_on_behalf_of(token)
                     raise
+                is_told = False
                 connections.start_soon(self._converse, accepted, token)
 
     async def _converse(self, accepted: trio.socket.SocketType, token: object) -> None:

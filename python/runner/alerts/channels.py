@@ -20,7 +20,7 @@ from runner.envelope import envelope, new_id
 from runner.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runner.alerts.engine import Alert, Transition
     from runner.alerts.mail import Mail
@@ -41,14 +41,14 @@ class Channels:
         put_meta: Callable[[str, str], None],
         unix_ms: Callable[[], int],
         version: str,
-        mail: Mail | None = None,
+        mails: Sequence[Mail] = (),
     ) -> None:
         """Errors: StartError when a log file cannot be written."""
         self._metrics = metrics
         self._put_meta = put_meta
         self._unix_ms = unix_ms
         self._version = version
-        self._mail = mail
+        self._mails = mails
         file = partial(_file, settings)
         self._alerts, self._performance = file(ALERTS), file(PERFORMANCE)
         allowed = allowed_of(split_list(settings.alert_webhook_allow))
@@ -66,8 +66,8 @@ class Channels:
     @property
     def undelivered_total(self) -> int:
         """Notices that were given up."""
-        mail = 0 if self._mail is None else self._mail.undelivered_total
-        return mail + sum(it.undelivered_total for it in self._webhooks)
+        mails = sum(it.undelivered_total for it in self._mails)
+        return mails + sum(it.undelivered_total for it in self._webhooks)
 
     def restore(self, meta: Mapping[str, str]) -> None:
         """What the webhooks of the last run had not taken; of a target that is gone it is dropped."""
@@ -98,8 +98,8 @@ class Channels:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_samples)
-                if self._mail is not None:
-                    nursery.start_soon(self._mail.run)
+                for mail in self._mails:
+                    nursery.start_soon(mail.run)
                 if self._webhooks:
                     # Half a second of imports, on a thread, so that it does not stop the dials.
                     await trio.to_thread.run_sync(__import__, "httpx2")
@@ -114,6 +114,7 @@ class Channels:
         alert, event = transition.alert, transition.what.value
         payload = alert.to_json()
         line = self._line(event, payload, transition.at_ms)
+        is_counted = alert.alert != delivery.UNDELIVERED
         self._alerts.write(line)
         if alert.kind == Kind.PERFORMANCE:
             self._performance.write(line)
@@ -121,10 +122,11 @@ class Channels:
             event_id = new_id("evt", transition.at_ms)
             body = envelope(event, session, payload, self._version, transition.at_ms, event_id)
             for webhook in self._webhooks:
-                webhook.put(event, event_id, body)
+                webhook.put(event, event_id, body, is_counted=is_counted)
             self._save_queue()
-        if self._mail is not None and transition.what is not What.ACKNOWLEDGED:
-            self._mail.put(*_letter(alert, transition.what))
+        if transition.what is not What.ACKNOWLEDGED:
+            for mail in self._mails:
+                mail.put(*_letter(alert, transition.what), is_counted=is_counted)
 
     def _line(self, event: str, values: Mapping[str, object], at_ms: int) -> str:
         ts = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 QUEUE_KEY: Final = "alert_webhooks"
+UNDELIVERED: Final = "alerts_undelivered"
+"""The alert about notices that were given up. Its own are not counted when they are: it would feed itself."""
 MOST_QUEUED: Final = 500
 """Notices that wait for one webhook; the oldest goes when another comes."""
 BASE_S: Final = 2.0
@@ -32,6 +34,8 @@ class Notice:
     body: str
     attempts: int = 0
     not_before_ms: int = 0
+    is_counted: bool = True
+    """Whether it counts as undelivered when it is given up."""
 
 
 @dataclass(frozen=True, slots=True)

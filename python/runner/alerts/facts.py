@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from runner.alerts.delivery import UNDELIVERED
 from runner.alerts.engine import Observation
 
 if TYPE_CHECKING:
@@ -15,9 +16,11 @@ MINUTE_S: Final = 60.0
 FIVE_MINUTES_S: Final = 300.0
 HOUR_S: Final = 3600.0
 _POINTS: Final = 30
-FEWEST_DROPS: Final = 5
-"""Below this many drops a share of the fleet says nothing: one of four is one session."""
+FEWEST_DROPPED: Final = 5
+"""Below this many sessions a share of the fleet says nothing: one of four is one session."""
 FEWEST_DEAD: Final = 3
+FEWEST_FAILING: Final = 3
+"""What fails for fewer sessions is told of each of them; one that hangs makes a quiet fleet's rate high."""
 
 
 class Increase:
@@ -49,6 +52,8 @@ class Facts:
     cpu_ratio: float | None = None
     cpu_scope: str = "host"
     error_rate: float | None = None
+    failing: int = 0
+    """Sessions whose dials failed, and requests that did, within the five minutes of the rate."""
     disk_ratio: float | None = None
     disk_path: str = ""
     fds: int = 0
@@ -58,11 +63,10 @@ class Facts:
     """Those that an operator wants to run."""
     responses_total: float = 0
     responses_s_total: float = 0.0
-    drops_total: int = 0
-    """Open connections that were lost."""
-    dead_total: int = 0
-    """Those of them that an unanswered ping found."""
-    certificates_total: int = 0
+    dropped: int = 0
+    """Sessions that lost an open connection within the last minute."""
+    found_dead: int = 0
+    """Those of them whose connection an unanswered ping ended."""
     clock_steps_total: int = 0
     exceptions_total: int = 0
     panics_total: int = 0
@@ -80,31 +84,26 @@ class Windows:
     """The windows of one process."""
 
     def __init__(self, patience: float) -> None:
-        minute, five = MINUTE_S * patience, FIVE_MINUTES_S * patience
-        self.drops, self.dead, self.certificates = Increase(minute), Increase(minute), Increase(minute)
+        five = FIVE_MINUTES_S * patience
         self.clock, self.exceptions, self.panics, self.dropped = (Increase(five) for _ in range(4))
         self.undelivered, self.given_up = Increase(HOUR_S * patience), Increase(HOUR_S * patience)
         self.wrong_tokens = Increase(five)
-        self.undelivered = Increase(HOUR_S * patience)
         self.responses, self.responses_s = Increase(FIVE_MINUTES_S), Increase(FIVE_MINUTES_S)
 
     def observations(self, facts: Facts, now: float) -> Iterator[Observation]:
         """Every value that a rule has a threshold for. `now` is monotonic."""
         sessions = max(facts.sessions, 1)
-        drops = self.drops(facts.drops_total, now)
-        dead = self.dead(facts.dead_total, now)
         yield _seen(
             "connection_drops",
-            drops / sessions if drops >= FEWEST_DROPS else 0.0,
-            f"{drops:.0f} of {facts.sessions} sessions lost their connection",
+            facts.dropped / sessions if facts.dropped >= FEWEST_DROPPED else 0.0,
+            f"{facts.dropped} of {facts.sessions} sessions lost their connection",
         )
         yield _seen(
             "dead_sockets",
-            dead / sessions if dead >= FEWEST_DEAD else 0.0,
-            f"{dead:.0f} of {facts.sessions} connections were found dead",
+            facts.found_dead / sessions if facts.found_dead >= FEWEST_DEAD else 0.0,
+            f"{facts.found_dead} of {facts.sessions} connections were found dead",
         )
         for slug, window, total, text in (
-            ("certificate_trouble", self.certificates, facts.certificates_total, "certificates were refused"),
             ("clock_stepped", self.clock, facts.clock_steps_total, "times the wall clock was set"),
             (
                 "handler_exceptions",
@@ -114,7 +113,7 @@ class Windows:
             ),
             ("engine_panic", self.panics, facts.panics_total, "panics in the engine; see the log"),
             ("events_dropped", self.dropped, facts.events_dropped_total, "events did not fit the outbox"),
-            ("alerts_undelivered", self.undelivered, facts.undelivered_total, "notices were not delivered"),
+            (UNDELIVERED, self.undelivered, facts.undelivered_total, "notices were not delivered"),
             ("messages_given_up", self.given_up, facts.given_up_total, "messages and events were given up"),
             (
                 "token_guessing",
@@ -149,7 +148,8 @@ def _thresholds(facts: Facts, mean_s: float | None) -> Iterator[Observation]:
         yield _seen("cpu_high", facts.cpu_ratio, text)
     if facts.error_rate is not None:
         text = f"{100 * facts.error_rate:.1f} % of dials and requests failed within five minutes"
-        yield _seen("error_rate_high", facts.error_rate, text)
+        rate = facts.error_rate if facts.failing >= FEWEST_FAILING else 0.0
+        yield _seen("error_rate_high", rate, text)
     if mean_s is not None:
         text = f"the server took {1000 * mean_s:.0f} ms to answer, in the mean of five minutes"
         yield _seen("response_time_high", mean_s, text)

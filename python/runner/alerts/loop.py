@@ -147,6 +147,7 @@ class Alerts:
             line = {
                 "alert": alert.alert,
                 "about": alert.about or None,
+                "class": alert.kind,
                 "severity": alert.severity,
                 "detail": alert.text,
                 "id": alert.id,

@@ -3,25 +3,90 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import trio
 
+from runner.alerts.delivery import retry
 from runner.errors import StartError
 from runner.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    Notify = Callable[[str, str, str], bool]
+    """Tells one address a title, a body and a type; blocks, and says whether it was told."""
+
 SEND_S: Final = 30.0
 MOST_WAITING: Final = 100
 
 
-def load_apprise(urls: Sequence[str]) -> Any:  # noqa: ANN401 - a foreign object without types
-    """The addresses, ready to be told. Blocking.
+class _Letter(NamedTuple):
+    title: str
+    body: str
+    kind: str
+    is_counted: bool
+
+
+class Mail:
+    """Tells one address, one notice after the other, each until it is taken or given up."""
+
+    def __init__(self, notify: Notify, attempts: int) -> None:
+        self._notify = notify
+        self._retry = retry(attempts)
+        self._rng = Random()  # jitter is no secret
+        self._send, self._receive = trio.open_memory_channel[_Letter](MOST_WAITING)
+        self.undelivered_total = 0
+
+    def put(self, title: str, body: str, kind: str, *, is_counted: bool = True) -> None:
+        """Tell this; never waits. `is_counted`: whether it counts as undelivered when it is."""
+        letter = _Letter(title, body, kind, is_counted)
+        try:
+            self._send.send_nowait(letter)
+        except trio.WouldBlock:
+            self._give_up(letter, "too many wait")
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        async for letter in self._receive:
+            for attempt in count(1):
+                problem = await self._tell(letter)
+                if problem is None:
+                    break
+                if self._retry.is_over(attempt):
+                    self._give_up(letter, problem)
+                    break
+                wait_s = self._retry.wait_s(attempt, self._rng)
+                logger().warning(
+                    "alert mail failed", problem=problem, attempt=attempt, delayMs=round(1000 * wait_s)
+                )
+                await trio.sleep(wait_s)
+
+    async def _tell(self, letter: _Letter) -> str | None:
+        """One attempt; what kept it from succeeding."""
+        with trio.move_on_after(SEND_S):
+            notify = partial(self._notify, letter.title, letter.body, letter.kind)
+            try:
+                is_told = await trio.to_thread.run_sync(notify, abandon_on_cancel=True)
+            except Exception as error:  # foreign code of a hundred services
+                return type(error).__name__
+            return None if is_told else "the address refused it"
+        return f"not done within {SEND_S:g} s"
+
+    def _give_up(self, letter: _Letter, why: str) -> None:
+        self.undelivered_total += letter.is_counted
+        logger().error("alert not delivered", channel="apprise", problem=why)
+
+
+def notifiers(urls: Sequence[str]) -> list[Notify]:
+    """What tells each of these addresses. Blocking.
 
     Errors: StartError when the extra is not installed or an address is none.
     """
+    if not urls:
+        return []
     try:
         import apprise  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -29,57 +94,15 @@ def load_apprise(urls: Sequence[str]) -> Any:  # noqa: ANN401 - a foreign object
             "WHATSAPP_ALERT_APPRISE_URLS is set, and apprise is not installed",
             'pip install "wa-runner[apprise]", or leave the setting out',
         ) from None
-    service = apprise.Apprise()
-    for number, url in enumerate(urls, 1):
-        if not service.add(url):
-            raise StartError(
-                f"address {number} of WHATSAPP_ALERT_APPRISE_URLS is not one that apprise knows",
-                "see https://github.com/caronc/apprise/wiki for how each is written",
-            )
-    return service
+    return [_notifier(apprise.Apprise(), url, number) for number, url in enumerate(urls, 1)]
 
 
-class Mail:
-    """Tells all addresses, one notice after the other."""
-
-    def __init__(self, notify: Callable[[str, str, str], bool]) -> None:
-        """`notify(title, body, type)` blocks and says whether everybody was told."""
-        self._notify = notify
-        self._send, self._receive = trio.open_memory_channel[tuple[str, str, str]](MOST_WAITING)
-        self.undelivered_total = 0
-
-    def put(self, title: str, body: str, kind: str) -> None:
-        """Tell this; never waits."""
-        try:
-            self._send.send_nowait((title, body, kind))
-        except trio.WouldBlock:
-            self._give_up("too many wait")
-
-    async def run(self) -> None:
-        """Tell until cancelled."""
-        async for title, body, kind in self._receive:
-            problem: str | None = f"not done within {SEND_S:g} s"
-            with trio.move_on_after(SEND_S):
-                try:
-                    is_told = await trio.to_thread.run_sync(
-                        partial(self._notify, title, body, kind), abandon_on_cancel=True
-                    )
-                    problem = None if is_told else "one address or more refused it"
-                except Exception as error:  # foreign code of a hundred services
-                    problem = type(error).__name__
-            if problem is not None:
-                self._give_up(problem)
-
-    def _give_up(self, why: str) -> None:
-        self.undelivered_total += 1
-        logger().error("alert not delivered", channel="apprise", problem=why)
-
-
-def notifier(urls: Sequence[str]) -> Callable[[str, str, str], bool] | None:
-    """What tells these addresses, or None without any. Blocking. Errors: StartError."""
-    if not urls:
-        return None
-    service = load_apprise(urls)
+def _notifier(service: Any, url: str, number: int) -> Notify:  # noqa: ANN401 - a foreign object without types
+    if not service.add(url):
+        raise StartError(
+            f"address {number} of WHATSAPP_ALERT_APPRISE_URLS is not one that apprise knows",
+            "see https://github.com/caronc/apprise/wiki for how each is written",
+        )
 
     def notify(title: str, body: str, kind: str) -> bool:
         return bool(service.notify(title=title, body=body, notify_type=kind))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from runner.alerts.facts import Facts
+from runner.alerts.facts import MINUTE_S, Facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from runner.metrics import Metrics
     from runner.supervisor.machine import Machine
 
-CERTIFICATE_REASONS: Final = ("certificate_expired", "certificate_invalid", "tls_certificate_invalid")
-DEAD: Final = "pong_deadline"
 DISK_EVERY_S: Final = 10.0
+"""At the most: with less patience more often, or a reading outlives the trouble that `disk_full` explains."""
 
 
 class Readings:
@@ -32,12 +31,14 @@ class Readings:
         data_path: Path,
         exceptions: Callable[[], int],
         undelivered: Callable[[], int],
+        patience: float,
     ) -> None:
         self._metrics = metrics
         self._machine = machine
         self._data_path = data_path
         self._exceptions = exceptions
         self._undelivered = undelivered
+        self._patience = patience
         self._disk_ratio: float | None = None
 
     async def watch_disk(self) -> None:
@@ -46,7 +47,7 @@ class Readings:
             self._disk_ratio = await trio.to_thread.run_sync(
                 disk_ratio, self._data_path, abandon_on_cancel=True
             )
-            await trio.sleep(DISK_EVERY_S)
+            await trio.sleep(DISK_EVERY_S * min(self._patience, 1.0))
 
     def read(self) -> Facts:
         """The facts of this moment."""
@@ -54,6 +55,7 @@ class Readings:
         memory = metrics.machine.memory()
         cpu, cpu_scope = metrics.cpu()
         responses, responses_s = metrics.responses()
+        dropped, found_dead = metrics.dropped_within(MINUTE_S * self._patience)
         stats = machine.engine.stats()
         return Facts(
             memory_ratio=memory.used / memory.total if memory.total else None,
@@ -61,6 +63,7 @@ class Readings:
             cpu_ratio=cpu,
             cpu_scope=cpu_scope,
             error_rate=metrics.error_rate(),
+            failing=metrics.failing(),
             disk_ratio=self._disk_ratio,
             disk_path=str(self._data_path),
             fds=metrics.machine.open_fds(),
@@ -69,9 +72,8 @@ class Readings:
             sessions=len(machine.rows),
             responses_total=responses,
             responses_s_total=responses_s,
-            drops_total=sum(metrics.drops.values()),
-            dead_total=metrics.drops[DEAD],
-            certificates_total=sum(metrics.closes[reason] for reason in CERTIFICATE_REASONS),
+            dropped=dropped,
+            found_dead=found_dead,
             clock_steps_total=machine.clock_steps_total,
             exceptions_total=self._exceptions(),
             panics_total=stats.panics_total,

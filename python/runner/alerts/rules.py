@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _OURS: Final = ("engine_lag", "event_loop_lag", "store_lag", "store_stalled", "disk_full")
 _LONG_WINDOW_S: Final = 330.0
-"""Means of five minutes still hold a fault that ended five minutes ago."""
+"""Means and counts of five minutes still hold a fault that ended five minutes ago."""
 _P, _C, _S, _A = Kind.PERFORMANCE, Kind.CONNECTIVITY, Kind.SYSTEM, Kind.APPLICATION
 _WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
 
@@ -85,6 +85,7 @@ _TABLE: Final = (
         kind=_P,
         severity=_WARNING,
         is_incident=True,
+        depends_on=("engine_lag",),
         meaning="the Python thread was blocked for longer than 2 s; connections stay up, decisions come late",
         first_look=(
             "`python -m runner metrics`: `process.loopLag`; is the machine swapping or starved of CPU?"
@@ -134,7 +135,7 @@ _TABLE: Final = (
         unit="ratio",
         clear_ratio=0.5,
         for_s=5,
-        depends_on=("path_outage", "client_outdated", "fleet_logout", *_OURS),
+        depends_on=("path_outage", "client_outdated", "fleet_logout", "error_rate_high", *_OURS),
         meaning=(
             "a fifth of the sessions or more lost their connection within a minute, and it may come again"
         ),
@@ -171,10 +172,17 @@ _TABLE: Final = (
         clear_ratio=0.8,
         for_s=30,
         clear_s=30,
-        depends_on=("path_outage", "client_outdated", "fleet_logout", *_OURS),
+        depends_on=(
+            "path_outage",
+            "client_outdated",
+            "fleet_logout",
+            "fd_limit",
+            "file_descriptors_high",
+            *_OURS,
+        ),
         aftermath_s=_LONG_WINDOW_S,
         prometheus="runner_error_ratio > {threshold}",
-        meaning="too many dials and requests fail (of all in five minutes)",
+        meaning="too many dials and requests fail (of all in five minutes), and not of one or two sessions",
         first_look="`python -m runner metrics --prometheus | grep closes_total`: which reason grows?",
         action="follow that reason in docs/states.md; often it is one proxy or a few accounts",
     ),
@@ -182,14 +190,11 @@ _TABLE: Final = (
         slug="certificate_trouble",
         kind=_C,
         severity=_CRITICAL,
-        threshold=0,
-        unit="closes",
         depends_on=("path_outage",),
         prometheus=(
-            'sum(increase(runner_closes_total{reason=~"certificate_.*|tls_certificate_invalid"}[1m])) >  '
-            'sum(increase(runner_closes_total{reason=~"certificate_.*|tls_certificate_invalid"}[1m])) > 0'
+            'sum(increase(runner_closes_total{reason=~"certificate_.*|tls_certificate_invalid"}[10m])) > 0'
         ),
-        meaning="certificates of the server were refused within the last minute",
+        meaning="a session cannot log in because the server's certificate is refused",
         first_look=(
             "`date -u`: is this machine's clock right? `openssl s_client -connect web.whatsapp.com:443`"
         ),
@@ -243,7 +248,17 @@ _TABLE: Final = (
         kind=_C,
         severity=_WARNING,
         for_s=120,
-        depends_on=("path_outage", "client_outdated", "fleet_logout", "fd_limit", "session_fault", *_OURS),
+        depends_on=(
+            "path_outage",
+            "client_outdated",
+            "fleet_logout",
+            "error_rate_high",
+            "fd_limit",
+            "file_descriptors_high",
+            "engine_full",
+            "session_fault",
+            *_OURS,
+        ),
         meaning="a session that should run has not been online for two minutes, and nothing else explains it",
         first_look=(
             "`python -m runner show ID`: state, reason, `nextRetryAt`; `python -m runner logs --session ID`"
@@ -254,7 +269,8 @@ _TABLE: Final = (
         slug="breaker_open",
         kind=_C,
         severity=_WARNING,
-        depends_on=("session_fault",),
+        for_s=60,
+        depends_on=("error_rate_high", "session_fault"),
         meaning="a session failed so often by itself that its circuit breaker opened; it tries again later",
         first_look="`curl localhost:4001/reconnection-status`: reason, attempt and when it tries next",
         action="mend what the reason says, then `python -m runner reset-breaker ID`",
@@ -426,6 +442,7 @@ _TABLE: Final = (
         threshold=0,
         unit="exceptions",
         depends_on=("session_fault",),
+        aftermath_s=_LONG_WINDOW_S,
         meaning="code of ours raised something that it should not have, within the last five minutes",
         first_look="`python -m runner logs | grep -i exception`: the traceback",
         action="report it with the traceback",
@@ -448,10 +465,21 @@ _TABLE: Final = (
         threshold=0,
         unit="events",
         depends_on=("event_loop_lag",),
+        aftermath_s=_LONG_WINDOW_S,
         prometheus="increase(runner_engine_outbox_dropped_total[5m]) > 0",
         meaning="the outbox between engine and policy overflowed within the last five minutes",
         first_look="`python -m runner metrics`: `engine.outboxDepth` and `process.loopLag`",
         action="find what blocks the Python thread, or raise `WHATSAPP_OUTBOX_CAPACITY`",
+    ),
+    Warnable(
+        slug="engine_full",
+        kind=_A,
+        severity=_CRITICAL,
+        is_incident=True,
+        depends_on=("event_loop_lag", "engine_lag"),
+        meaning="the engine has had no room for a dial for half a minute: its events are not taken",
+        first_look="`python -m runner metrics`: `engine.outboxDepth` and `process.loopLag`",
+        action="find what blocks the Python thread; restart the runner, and report it",
     ),
     Warnable(
         slug="stanzas_unanswered",

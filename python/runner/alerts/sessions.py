@@ -17,6 +17,7 @@ OFFLINE: Final = "session_offline"
 SESSION_RULES: Final = (
     "session_deaf",
     OFFLINE,
+    "certificate_trouble",
     "breaker_open",
     "reconnect_loop",
     "session_penalised",
@@ -24,6 +25,7 @@ SESSION_RULES: Final = (
     "session_logged_out",
 )
 _PENALTIES: Final = (Verdict.BANNED_UNTIL, Verdict.RATE_LIMITED)
+_CERTIFICATE: Final = frozenset({"certificate_expired", "certificate_invalid", "tls_certificate_invalid"})
 _OUTDATED: Final = "failure_client_outdated"
 
 
@@ -76,4 +78,6 @@ def _waiting(row: Row, why: str, machine: Machine) -> Condition | None:
         return Condition(OFFLINE, why, "path_outage")
     if why == _OUTDATED:
         return Condition(OFFLINE, why, "client_outdated")
+    if why in _CERTIFICATE:
+        return Condition("certificate_trouble", why)
     return Condition(OFFLINE, why)

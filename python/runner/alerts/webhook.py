@@ -48,9 +48,9 @@ class Webhook:
         self._rng = rng or Random()  # jitter is no secret
         self._news = trio.Event()
 
-    def put(self, event: str, event_id: str, body: bytes) -> None:
+    def put(self, event: str, event_id: str, body: bytes, *, is_counted: bool = True) -> None:
         """Deliver this, after what waits already."""
-        lost = self.queue.put(Notice(self.key, event_id, event, body.decode()))
+        lost = self.queue.put(Notice(self.key, event_id, event, body.decode(), is_counted=is_counted))
         self.is_dirty = True
         if lost is not None:
             self._give_up(lost, "too many wait")
@@ -100,7 +100,7 @@ class Webhook:
         )
 
     def _give_up(self, notice: Notice, why: str) -> None:
-        self.undelivered_total += 1
+        self.undelivered_total += notice.is_counted
         logger().error(
             "alert not delivered",
             channel="webhook",

@@ -8,6 +8,9 @@ from typing import Final
 
 KEPT: Final = 256
 """Closed incidents that are remembered."""
+DISK_FULL: Final = "disk_full"
+DISK_FULL_TEXT: Final = "the disk is full: nothing inbound is answered; free some space"
+"""Of the one kind that has two witnesses: a commit that failed, and health's look at the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-DIALS_PER_TURN: Final = 256
 FD_LIMIT: Final = "fd_limit"
 CLOSE_STUCK: Final = "close_stuck"
 STUCK_CLOSE: Final = "the engine does not let go of a connection; restart the runner"
@@ -154,15 +153,14 @@ class Dialling(Ledger):
         if not row.live:  # else the `closed` event of the old connection asks again
             self.dials.want(session_id, priority, row.last_active_unix_ms, now)
 
-    def dial_allowed(self, now: float) -> int:
-        dialled = 0
-        while dialled < DIALS_PER_TURN:
-            session_id = self.dials.take(now)
-            if session_id is None:
-                break
+    def dial_allowed(self, now: float, until: float) -> bool:
+        """Open what the limiter lets through. False when it was `until` before all were."""
+        while (session_id := self.dials.take(now)) is not None:
+            self.has_dialled = True
             self.dial(self.rows[session_id], now)
-            dialled += 1
-        return dialled
+            if self._clock() >= until:
+                return False
+        return True
 
     def dial(self, row: Row, now: float) -> None:
         """Open the row's next connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -77,6 +78,7 @@ class Ledger:
         self._offset_s = wall() - now
         self._looked_at_clock = now
         self._bucket_saved_at = float("-inf")
+        self.has_dialled = False
         self._full_since: float | None = None
         self.is_stopping = False
         self.engine_stopped = False
@@ -161,26 +163,34 @@ class Ledger:
         """The durable state of the row changed."""
         self.dirty.add(row.session_id)
 
-    def flush(self) -> None:
-        """Queue the durable state of every row that changed; the store coalesces and commits."""
-        if not self.dirty:
-            return
+    def flush(self, until: float = inf) -> bool:
+        """Queue the durable state of every row that changed; the store coalesces and commits. False when it
+        was `until` before all were."""
         now, unix_ms = self._clock(), self.unix_ms()
-        for session_id in self.dirty:
+        while self.dirty:
+            session_id = self.dirty.pop()
+            self.touched.add(session_id)
             row = self.rows.get(session_id)
             if row is not None and not row.is_removed:
                 self.store.put_policy(session_id, to_json(row.durable(), now, unix_ms))
-        self.touched |= self.dirty
-        self.dirty.clear()
+            if self._clock() >= until:
+                return not self.dirty
+        return True
 
-    def save_bucket(self, now: float, dialled: int) -> None:
-        if dialled and now - self._bucket_saved_at >= 1.0:
+    def save_bucket(self, now: float) -> None:
+        if self.has_dialled and now - self._bucket_saved_at >= 1.0:
+            self.has_dialled = False
             self._bucket_saved_at = now
             self.store.put_meta("limiter", self.dials.limiter.to_json(now, self.unix_ms()))
 
+    @property
+    def clock_look_at(self) -> float:
+        """When `look_at_clock` is due, also while nothing happens to any session."""
+        return self._looked_at_clock + CLOCK_LOOK_S
+
     def look_at_clock(self, now: float) -> None:
         """Durable times are written by the wall clock of their moment; when it steps, they are rewritten."""
-        if now - self._looked_at_clock < CLOCK_LOOK_S:
+        if now < self.clock_look_at:
             return
         self._looked_at_clock = now
         offset_s = self._wall() - now

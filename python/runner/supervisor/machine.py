@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from runner.counters import PHASE_CLOSED
-from runner.engine import route_pending
+from runner.engine import STEP_S, pending
 from runner.errors import EngineFailedError
 from runner.reconnect.decide import Ending
 from runner.reconnect.fleet import MassDrop
 from runner.reconnect.history import Hold, from_json
+from runner.reconnect.incidents import DISK_FULL, DISK_FULL_TEXT
 from runner.reconnect.version import GateState
 from runner.session import State, Trigger
 from runner.supervisor.deadlines import Kind
-from runner.supervisor.dialling import CLOSE_STUCK, DIALS_PER_TURN, STUCK_CLOSE
+from runner.supervisor.dialling import CLOSE_STUCK, STUCK_CLOSE
 from runner.supervisor.faults import Faults
 from runner.supervisor.row import Closing
 
@@ -38,13 +39,19 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+SLICE_S: Final = 0.001
+"""How long a turn goes on with one kind of work: the others, and other tasks, wait for it."""
 DEADLINES_PER_TURN: Final = 512
+"""One that is set anew for a time that has come must not keep the rest of the turn from happening."""
+NEWS_TURNS: Final = 100
+"""Turns for which deadlines wait until all news is in."""
 
 
 class Machine(Faults):
     """All sessions of this process. Not thread-safe: one Trio thread owns it."""
 
     _in_engine: Reading | None = None
+    _news_turns = 0
     """What the engine said in this turn, if it was asked."""
 
     def load(self) -> None:
@@ -112,9 +119,30 @@ class Machine(Faults):
         """
         now = self._clock()
         self._in_engine = None
+        is_done = self._judge_deadlines(now)
+        self.tell_outages(self.outages.due(now))
+        self._look_at_version(now)
+        is_done &= self.is_stopping or self.dial_allowed(now, self._clock() + SLICE_S)
+        self.look_at_clock(now)
+        self.save_bucket(now)
+        is_done &= self.flush(self._clock() + SLICE_S)
+        if not is_done:
+            return now
+        times = [self.deadlines.next_at(), self.dials.gate.retry_at, self.outages.next_at()]
+        if not self.is_stopping:
+            times += [self.dials.next_at(now), self.dials.gate.stale_at, self.clock_look_at]
+        return min((at for at in times if at is not None), default=None)
+
+    def _judge_deadlines(self, now: float) -> bool:
+        """What is due, once there are no news that could have answered it. False when some is left."""
         due = self.deadlines.next_at()
-        if due is not None and due <= now:
-            route_pending(self.engine, self.route)
+        if due is None or due > now:
+            return True
+        if not self._has_all_news() and self._news_turns < NEWS_TURNS:
+            self._news_turns += 1
+            return False
+        self._news_turns = 0
+        until = self._clock() + SLICE_S
         for _ in range(DEADLINES_PER_TURN):
             popped = self.deadlines.pop_due(now)
             if popped is None:
@@ -127,18 +155,15 @@ class Machine(Faults):
                     raise
                 except Exception as error:  # a bug in one row ends no other (docs/decisions/0005)
                     self.fault(row, f"deadline {popped[1]}", error)
-        self.tell_outages(self.outages.due(now))
-        self._look_at_version(now)
-        dialled = 0 if self.is_stopping else self.dial_allowed(now)
-        self.look_at_clock(now)
-        self.save_bucket(now, dialled)
-        self.flush()
-        if dialled >= DIALS_PER_TURN:
-            return now
-        times = [self.deadlines.next_at(), self.dials.gate.retry_at, self.outages.next_at()]
-        if not self.is_stopping:
-            times += [self.dials.next_at(now), self.dials.gate.stale_at]
-        return min((at for at in times if at is not None), default=None)
+            if self._clock() >= until:
+                return False
+        return True
+
+    def _has_all_news(self) -> bool:
+        until = self._clock() + STEP_S
+        for event in pending(self.engine, self._clock, until):
+            self.route(event)
+        return self._clock() < until
 
     def dial(self, row: Row, now: float) -> None:
         """Open the row's next connection. An exception of ours costs that one dial."""
@@ -274,8 +299,11 @@ class Machine(Faults):
     def _on_store(self, event: EngineEvent) -> None:
         if event.healthy:
             self.end_incident("store_stalled", "")
-        else:
-            self.raise_incident("store_stalled", "", "critical", event.detail or "the store does not commit")
+            self.end_incident(DISK_FULL, "")
+            return
+        if self.store.health().disk_full:  # the cause before its effect, which would be told for itself
+            self.raise_incident(DISK_FULL, "", "critical", DISK_FULL_TEXT)
+        self.raise_incident("store_stalled", "", "critical", event.detail or "the store does not commit")
 
     def _on_online(self, row: Row, event: EngineEvent, now: float) -> None:
         self.path_is_good(row, now)

@@ -44,6 +44,10 @@ export default {
     "o sistema de arquivos do diretório de dados está quase cheio",
     "libere espaço ou aumente o sistema de arquivos antes que encha: cheio, nada que chega é respondido",
   ],
+  engine_full: [
+    "o motor não tem lugar para uma discagem há meio minuto: os seus eventos não são recolhidos",
+    "ache o que segura a thread do Python; reinicie o runner, e relate",
+  ],
   engine_lag: [
     "a thread de E/S está atrasada: pings e respostas de todas as sessões demoram",
     "dê CPU e memória ao processo; uma thread que para termina com um reinício do runner",
