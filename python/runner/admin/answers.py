@@ -74,6 +74,10 @@ def _numbers(section: str, prefix: str = "") -> Schema:
 
 _STATE: Final[Schema] = {"type": "string", "enum": [state.value for state in State]}
 _COUNTS: Final = {"total": WHOLE, "matched": WHOLE, "next": {**WHOLE_OR_NULL, "description": "next offset"}}
+_REVISION: Final[Schema] = {
+    **WHOLE,
+    "description": "number of the last change; of two views the one with the greater number is the newer",
+}
 _SESSION: Final = {
     "id": TEXT,
     "state": _STATE,
@@ -82,6 +86,7 @@ _SESSION: Final = {
     "detail": {**TEXT_OR_NULL, "description": "the words of the server; null for who may only read"},
     "connection": WHOLE,
     "since": UNIX_MS,
+    "revision": _REVISION,
     "attempt": WHOLE,
     "nextRetryAt": UNIX_MS_OR_NULL,
     "lastDataReceivedAt": UNIX_MS_OR_NULL,
@@ -101,10 +106,18 @@ _SESSION: Final = {
     "phase": TEXT_OR_NULL,
     "proxy": {**TEXT_OR_NULL, "description": "scheme, host and port"},
 }
-_METRICS: Final = {"id": TEXT, "state": _STATE, **_numbers(SESSION)}
+_METRICS: Final = {
+    "id": TEXT,
+    "state": _STATE,
+    "connection": WHOLE,
+    "since": UNIX_MS,
+    "revision": _REVISION,
+    **_numbers(SESSION),
+}
 _RESPONSE_TIMES: Final = ("averageResponseTime", "responseTimeP50", "responseTimeP95", "responseTimeP99")
 _FLEET: Final = {
     "states": by_name(WHOLE),
+    "revision": _REVISION,
     "waitingForDial": WHOLE,
     "incidents": array(
         record(
@@ -221,7 +234,7 @@ COMPONENTS: Final[dict[str, Schema]] = {
     "Version": record(_VERSION),
 }
 
-SESSIONS: Final = gives(record({"sessions": array(ref("Session")), **_COUNTS}))
+SESSIONS: Final = gives(record({"revision": _REVISION, "sessions": array(ref("Session")), **_COUNTS}))
 RECONNECTION_STATUS: Final = gives(record({**_FLEET, "sessions": array(ref("Session")), **_COUNTS}))
 PERFORMANCE: Final = gives(
     record({"system": ref("SystemMetrics"), **_DETAILS, "sessions": array(ref("SessionMetrics")), **_COUNTS})
