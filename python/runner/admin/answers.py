@@ -73,8 +73,11 @@ def _numbers(section: str, prefix: str = "") -> Schema:
 
 
 _STATE: Final[Schema] = {"type": "string", "enum": [state.value for state in State]}
-_REVISION: Final[Schema] = {"type": "integer", "description": "changes of all sessions since the start"}
 _COUNTS: Final = {"total": WHOLE, "matched": WHOLE, "next": {**WHOLE_OR_NULL, "description": "next offset"}}
+_REVISION: Final[Schema] = {
+    **WHOLE,
+    "description": "number of the last change; of two views the one with the greater number is the newer",
+}
 _SESSION: Final = {
     "id": TEXT,
     "linked": {**FLAG, "description": "false as long as no phone has linked it"},
@@ -84,7 +87,7 @@ _SESSION: Final = {
     "detail": {**TEXT_OR_NULL, "description": "the words of the server; null for who may only read"},
     "connection": WHOLE,
     "since": UNIX_MS,
-    "revision": {"type": "integer", "description": "number of its last change; the greater is the newer"},
+    "revision": _REVISION,
     "attempt": WHOLE,
     "nextRetryAt": UNIX_MS_OR_NULL,
     "lastDataReceivedAt": UNIX_MS_OR_NULL,
@@ -103,7 +106,6 @@ _SESSION: Final = {
     "flap60m": WHOLE,
     "phase": TEXT_OR_NULL,
     "proxy": {**TEXT_OR_NULL, "description": "scheme, host and port"},
-    "revision": {**WHOLE, "description": "number of its last change; the greater one is the newer"},
 }
 _METRICS: Final = {
     **{name: _SESSION[name] for name in ("id", "state", "connection", "since", "revision")},
