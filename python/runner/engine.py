@@ -154,6 +154,16 @@ class Store(Protocol):
     def flush(self, timeout_s: float) -> bool: ...
 
 
+def view_of(content: bytes) -> _core.MessageView | None:
+    """What is in the content of a message; None when it cannot be read: the sender's fault."""
+    from runner import _core
+
+    try:
+        return _core.MessageView(content)
+    except ValueError:
+        return None
+
+
 def open_store(path: Path, keep_done_s: float, keep_undelivered_s: float = 30 * 86_400.0) -> _core.Store:
     """Open or create the store; confirmed messages are kept for `keep_done_s`, and what was given up for
     `keep_undelivered_s`. Blocking.
