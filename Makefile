@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 unexport PYTHONPATH
 
-.PHONY: help run test test-rust test-python test-all interop lint deny bench bench-scenarios fuzz-smoke soak wheel wheel-check docs clean prerequisites build
+.PHONY: help run test test-rust test-python test-all interop lint deny bench bench-scenarios fuzz-smoke fuzz-api soak wheel wheel-check docs clean prerequisites build
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ bench-scenarios: build ## every scenario at a small size: shows that they run, m
 
 fuzz-smoke: prerequisites ## every fuzz target for FUZZ_SECONDS (10) each
 	tools/fuzz_smoke.sh $(FUZZ_SECONDS)
+
+fuzz-api: build ## every documented operation of the API, FUZZ_API_EXAMPLES (300) calls of each and more
+	FUZZ_API_EXAMPLES=$${FUZZ_API_EXAMPLES:-300} $(BIN)/pytest tests/e2e/test_api_fuzz.py
 
 soak: build ## the long runs, results to bench/results
 	$(BIN)/python -m bench.scenarios.soak

@@ -16,10 +16,12 @@ from runner.config import Settings
 from runner.reconnect import docs as states_docs
 from runner.tune import docs as tuning_docs
 from runner.version import package_version
+from runner.webhooks import docs as webhook_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"
+WEBHOOKS = ROOT / "docs" / "webhooks.md"
 
 
 def readme() -> str:
@@ -37,6 +39,11 @@ def openapi() -> str:
 def operating() -> str:
     """The page for operators with its alerts replaced."""
     return alert_docs.inserted(OPERATING.read_text())
+
+
+def webhooks() -> str:
+    """The page about webhooks with its events replaced."""
+    return webhook_docs.inserted(WEBHOOKS.read_text())
 
 
 def alert_rules() -> str:
@@ -58,6 +65,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     ROOT / "docs" / "states.md": states_docs.document,
     ROOT / "docs" / "tuning.md": tuning_docs.document,
     OPERATING: operating,
+    WEBHOOKS: webhooks,
     README: readme,
 }
 

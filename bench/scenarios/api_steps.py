@@ -1,11 +1,14 @@
 """How long answers about a large fleet take, and how long each keeps everybody else waiting.
 
-    python -m bench.scenarios.api_steps [--sessions 10000] [--rounds 10]
+    python -m bench.scenarios.api_steps [--sessions 10000] [--rounds 40]
 
-Every endpoint whose answer grows with the fleet is asked in turn, on the Unix socket. `answer_ms` is from
-the request to the last byte, `step_cpu_ms` the CPU time of the longest step of the Trio thread meanwhile
-(wall time beside it: a shared machine preempts). `sampling` has the steps that nobody asked for: the 10 s
-sample and the 30 s health look.
+Every endpoint whose answer grows with the fleet is asked in turn on the Unix socket, `calm` while nothing
+else happens, and in a `storm`: every session was dropped at once and the limiter is open. A receiver of all
+events listens all the time. `answer_ms` is from the request to the last byte; a step is what one task does
+before others have their turn, in CPU time of the Trio thread (wall time beside it: the machine is shared by
+runner, simulator and client). `longest_step` is that of each call, `step_p999` over all steps meanwhile.
+`tasks` says whose the longest steps were, in each phase: `idle` are the ones that nobody asked for, `settle`
+the half minute after a storm, in which ten thousand connections become stable.
 """
 
 import argparse
@@ -13,18 +16,19 @@ import json
 import tempfile
 import threading
 import time
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.scenarios.fleet import OPEN_LIMITER, raise_fd_limit
-from bench.scenarios.measure import save, spread
-from support.processes import (
-    RunnerProcess,
-    SimulatorProcess,
-    UnixHTTPConnection,
-    import_all,
-    runner_environment,
-)
+from bench.scenarios.measure import quantile, save
+from support.control import Control
+from support.processes import RunnerProcess, SimulatorProcess, import_all, runner_environment
+from support.surfaces import Account, asked
 
 PATHS = (
     "/performance-metrics",
@@ -39,89 +43,202 @@ PATHS = (
     "/health",
 )
 SETTINGS = {"WHATSAPP_METRICS_SESSIONS": "all", "WHATSAPP_METRICS_SESSION_LIMIT": "1000"}
-PAUSE_S = 1.2
-"""Between two requests: longer than a reading is shared, so that each pays for its own."""
-IDLE_S = 65.0
+STABLE_S = 40.0
+"""Until ten thousand connections are called stable and that is written down."""
+PATIENCE_S = 180.0
 
 
-def fetch(socket: Path, path: str) -> tuple[float, float, int]:
-    """Begin and end on the monotonic clock, and the size of the answer."""
-    link = UnixHTTPConnection(socket, 30)
-    began = time.monotonic()
-    try:
-        link.request("GET", path)
-        answer = link.getresponse()
-        size = len(answer.read())
-    finally:
-        link.close()
-    assert answer.status == 200, (path, answer.status)
-    return began, time.monotonic(), size
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. Times are on the monotonic clock."""
+
+    path: str
+    began: float
+    ended: float
+    size: int
 
 
-def longest(steps: list[Any], began: float, ended: float) -> tuple[float, float]:
-    """CPU and wall milliseconds of the longest step that overlaps with a time."""
-    within = [(cpu * 1e3, wall * 1e3) for at, wall, cpu, _ in steps if at < ended and at + wall > began]
-    return max(within, default=(0.0, 0.0))
+class Steps:
+    """The steps of the Trio thread."""
+
+    def __init__(self, file: Path) -> None:
+        found = array("d")
+        found.frombytes(file.read_bytes())
+        self.began, self.wall_ms, self.cpu_ms = found[0::3], found[1::3], found[2::3]
+        for column in (self.wall_ms, self.cpu_ms):
+            column[:] = array("d", [1000 * it for it in column])
+        self.names: dict[float, str] = dict(json.loads(file.with_suffix(".json").read_text()))
+
+    def within(self, began: float, ended: float) -> range:
+        """Places of those that overlap with a time."""
+        first = bisect_left(self.began, began)
+        if first and self.began[first - 1] + self.wall_ms[first - 1] / 1000 > began:
+            first -= 1
+        return range(first, bisect_left(self.began, ended))
+
+    def longest(self, began: float, ended: float) -> tuple[float, float]:
+        """CPU and wall milliseconds of the longest of them."""
+        places = self.within(began, ended)
+        return max((self.cpu_ms[it] for it in places), default=0.0), max(
+            (self.wall_ms[it] for it in places), default=0.0
+        )
+
+    def tasks(self, began: float, ended: float) -> dict[str, dict[str, float]]:
+        """Whose the steps of 2 ms and more were: how many, and the longest."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for it in self.within(began, ended):
+            if self.cpu_ms[it] >= 2.0:
+                name = self.names.get(self.began[it], "?").removeprefix("runner.")
+                found[name].append(self.cpu_ms[it])
+        ordered = sorted(found.items(), key=lambda item: -max(item[1]))
+        return {name: {"steps": len(cpu), "longest_cpu_ms": round(max(cpu), 2)} for name, cpu in ordered}
+
+
+def spread_of(values: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and greatest."""
+    return {
+        "median": round(quantile(values, 0.5), 2),
+        "p99": round(quantile(values, 0.99), 2),
+        "greatest": round(max(values), 2),
+    }
+
+
+def row(when: str, path: str, calls: Sequence[Call], steps: Steps) -> dict[str, Any]:
+    """What one endpoint needed."""
+    longest = [steps.longest(call.began, call.ended) for call in calls]
+    all_cpu = [steps.cpu_ms[it] for call in calls for it in steps.within(call.began, call.ended)]
+    return {
+        "when": when,
+        "path": path,
+        "calls": len(calls),
+        "bytes": calls[-1].size,
+        "answer_ms": spread_of([1000 * (call.ended - call.began) for call in calls]),
+        "longest_step_cpu_ms": spread_of([cpu for cpu, _ in longest]),
+        "longest_step_wall_ms": spread_of([wall for _, wall in longest]),
+        "steps": len(all_cpu),
+        "step_p999_cpu_ms": round(quantile(all_cpu, 0.999), 2),
+    }
+
+
+class Asking:
+    """Asks for one path after the other and keeps how long that took."""
+
+    def __init__(self, socket: Path) -> None:
+        self.calls: list[Call] = []
+        self._socket = socket
+
+    def round(self) -> None:
+        """Every path once."""
+        for path in PATHS:
+            body, began, ended = asked(self._socket, path)
+            self.calls.append(Call(path, began, ended, len(body)))
+
+    def take(self) -> dict[str, list[Call]]:
+        """The calls so far, by path; from here on others."""
+        by_path: dict[str, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            by_path[call.path].append(call)
+        self.calls = []
+        return by_path
+
+
+def stream_row(when: str, account: Account, began: int, lost: int, storm_s: float) -> dict[str, Any]:
+    """What the receiver of events got since its change number `began`."""
+    delays = account.delays_s[began:]
+    return {
+        "when": when,
+        "path": "/ws?events=*",
+        "events": len(delays),
+        "events_lost": account.lost - lost,
+        "seconds": round(storm_s, 1),
+        "delay_ms": spread_of([1000 * it for it in delays]),
+    }
 
 
 def main() -> None:
-    """One fleet, all endpoints, some rounds."""
+    """One fleet, all endpoints, calm and in a storm."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sessions", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds without a request, for sampling")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--idle", type=float, default=35.0, help="seconds without a request")
     parser.add_argument("--name", default="api_steps", help="of the file in bench/results")
     args = parser.parse_args()
     raise_fd_limit(args.sessions)
     pause = threading.Event()
+    stable_s = min(args.idle + 5.0, STABLE_S)
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as name:
-        directory, file = Path(name), Path(name) / "steps.json"
+        directory, file = Path(name), Path(name) / "steps"
         with SimulatorProcess(directory, sessions=args.sessions, tls=True) as simulator:
-            import_all(
-                simulator.credentials, runner_environment(directory, simulator, directory / "unused.sock")
-            )
+            env = runner_environment(directory, simulator, directory / "unused.sock")
+            import_all(simulator.credentials, env)
+            control = Control(simulator.control)
             settings = {**OPEN_LIMITER, **SETTINGS, "STEPS_FILE": str(file)}
             with RunnerProcess(directory, simulator, settings, module="bench.scenarios.stepped") as runner:
-                runner.wait_ready(args.sessions, 120.0)
-                pause.wait(min(args.idle, 40.0))  # until everything is called stable and written down
-                quiet = time.monotonic()
-                pause.wait(args.idle)
-                asked: list[tuple[str, float, float, int]] = []
-                idle_until = time.monotonic()
-                for _ in range(args.rounds):
-                    for path in PATHS:
-                        asked.append((path, *fetch(runner.socket, path)))
-                        pause.wait(PAUSE_S)
+                runner.wait_ready(args.sessions, PATIENCE_S)
+                asking, phases = Asking(runner.socket), {}
+                pause.wait(stable_s)
+                with Account(runner.socket) as account:
+                    idle = time.monotonic()
+                    pause.wait(args.idle)
+                    calm = time.monotonic()
+                    phases["idle"] = idle, calm
+                    for _ in range(args.rounds):
+                        asking.round()
+                    storm = time.monotonic()
+                    phases["calm"] = calm, storm
+                    rows = asking.take()
+                    logins, began, lost = control.stats()["logins"], len(account.delays_s), account.lost
+                    control.post("/drop-all")
+                    while control.stats()["logins"] < logins + args.sessions:
+                        asking.round()
+                    runner.wait_ready(args.sessions, PATIENCE_S)
+                    settle = time.monotonic()
+                    phases["storm"] = storm, settle
+                    in_storm = asking.take()
+                    pause.wait(stable_s)
+                    phases["settle"] = settle, time.monotonic()
+                    stream = stream_row("storm", account, began, lost, settle - storm)
                 runner.stop()
-        steps = json.loads(file.read_text())
-    rows: list[dict[str, Any]] = [
-        row(path, [it[1:] for it in asked if it[0] == path], steps) for path in PATHS
+        steps = Steps(file)
+    found = [
+        *(row("calm", path, calls, steps) for path, calls in rows.items()),
+        *(row("storm", path, calls, steps) for path, calls in in_storm.items()),
+        stream,
     ]
-    sampling = [cpu * 1e3 for at, _, cpu, _ in steps if quiet <= at < idle_until]
-    summary = {
-        "sessions": args.sessions,
-        "longest_step_cpu_ms": max(it["step_cpu_ms"]["median"] for it in rows),
-        "scrape_ms": next(it["answer_ms"] for it in rows if it["path"] == "/metrics"),
-        "sampling_longest_step_cpu_ms": max(sampling, default=0.0),
-    }
-    save(args.name, summary, rows)
+    tasks = {phase: steps.tasks(*times) for phase, times in phases.items()}
+    save(args.name, summary(args.sessions, found, stream, tasks), [*found, *told(tasks)])
 
 
-def row(path: str, requests: list[tuple[float, float, int]], steps: list[Any]) -> dict[str, Any]:
-    """What one endpoint needed."""
-    answers = spread([(ended - began) * 1e3 for began, ended, _ in requests])
-    worst = [longest(steps, began, ended) for began, ended, _ in requests]
-    cpu, wall = spread([it[0] for it in worst]), spread([it[1] for it in worst])
-    return {
-        "path": path,
-        "bytes": requests[-1][2],
-        **{
-            name: {"median": round(it.median, 2), "greatest": round(it.greatest, 2)}
-            for name, it in (("answer_ms", answers), ("step_cpu_ms", cpu), ("step_wall_ms", wall))
-        },
+def summary(
+    sessions: int, found: list[dict[str, Any]], stream: dict[str, Any], tasks: dict[str, Any]
+) -> dict[str, Any]:
+    """The worst of everything."""
+    shown: dict[str, Any] = {"sessions": sessions}
+    for when in ("calm", "storm"):
+        rows = [it for it in found if it["when"] == when and "calls" in it]
+        shown[when] = {
+            "calls": sum(it["calls"] for it in rows),
+            "longest_step_cpu_ms": max(it["longest_step_cpu_ms"]["greatest"] for it in rows),
+            "step_p999_cpu_ms": max(it["step_p999_cpu_ms"] for it in rows),
+            "scrape_ms": next(it["answer_ms"] for it in rows if it["path"] == "/metrics"),
+        }
+    shown["stream"] = stream
+    shown["longest_step_cpu_ms"] = {
+        phase: max((it["longest_cpu_ms"] for it in by_task.values()), default=0.0)
+        for phase, by_task in tasks.items()
     }
+    return shown
+
+
+def told(tasks: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row for each task with long steps."""
+    return [
+        {"when": phase, "task": name, **figures}
+        for phase, by_task in tasks.items()
+        for name, figures in by_task.items()
+    ]
 
 
 if __name__ == "__main__":

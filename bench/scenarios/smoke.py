@@ -23,6 +23,7 @@ SMALL = {
     "receive": ["--sessions", "1,5", "--total", "2000", "--messages", "200", "--peer", ""],
     "api_steps": ["--sessions", "20", "--rounds", "1", "--idle", "1"],
     "restart": ["--sizes", "5", "--runs", "1", "--memory", "0"],
+    "truth": ["--sessions", "20", "--waves", "1", "--ragged", "1"],
     "tuning": ["--parts", "threads", "--n", "20", "--runs", "1"],
     "wake": ["--sessions", "10", "--loads", "0,100", "--samples", "5"],
 }

@@ -89,8 +89,6 @@ def storms(directory: Path, n: int, *, quick: bool) -> Figures:
         found["forces"] = faults.forces_racing_drops(p, 200)
         reset(p)
         found["version"] = faults.raised_version(p, rate)
-        reset(p)
-        found["truth"] = faults.surfaces_agree(p, 1 if quick else 3)
     return found
 
 

@@ -46,7 +46,11 @@ class StoredSession:
 
 @final
 class InboxMessage:
-    """One inbound `<message>` as it was committed, not yet confirmed by `done`."""
+    """One inbound `<message>` as it was committed, not yet confirmed by `done`.
+
+    It has a `content`, or a `failure` that says why not. A message that could not be read is given once;
+    when its sender has sent it again and it was read, it is given anew, with a higher `seq`.
+    """
 
     @property
     def seq(self) -> int: ...
@@ -60,9 +64,166 @@ class InboxMessage:
     def message_id(self) -> str: ...
     @property
     def stanza(self) -> bytes:
-        """The whole stanza, flag byte in front; `runner.wire.decode_node` reads it."""
+        """The stanza, flag byte in front; `runner.wire.decode_node` reads it.
+
+        Its `<enc>` are empty when there is a `content`, else they hold their ciphertexts.
+        """
+    @property
+    def content(self) -> bytes | None:
+        """The serialized `Message` (a protobuf), decrypted and without padding; `MessageView` reads it."""
+    @property
+    def kind(self) -> str | None:
+        """What the content is, a kind of `MessageView`; None without content."""
+    @property
+    def failure(self) -> str | None:
+        """Why there is no content; None when there is.
+
+        no_session, bad_mac, unknown_pre_key, unknown_signed_pre_key, too_far_ahead, no_sender_key,
+        bad_signature, malformed, record: the sender is asked again. bad_padding, unsupported, unavailable,
+        empty: it is not. With content and failure both None an earlier version kept it; it is decrypted at
+        the session's next login.
+        """
     @property
     def received_unix_ms(self) -> int: ...
+
+@final
+class MessageView:
+    """What is in a message, its wrappers taken off (ephemeral, view once, edited, of an own other device).
+
+    kinds: text, image, video, audio, document, sticker, contact, contacts, location, live_location,
+    reaction, edit, revoke, poll, poll_vote, choice (a button or a row of a list), group_invite, protocol
+    (between devices: key shares, history), key_distribution, unknown (read the bytes).
+    """
+
+    def __new__(cls, content: bytes) -> MessageView:
+        """Errors: ValueError when it is no protobuf, or has more than 8 wrappers; the peer's fault."""
+    @property
+    def kind(self) -> str: ...
+    @property
+    def text(self) -> str | None:
+        """Its words: the text, the caption, the emoji of a reaction (empty: taken back), the question of a
+        poll, the id of a choice, the name of a contact or place; the new words of an edit."""
+    @property
+    def media(self) -> MessageMedia | None: ...
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Latitude and longitude in degrees."""
+    @property
+    def target(self) -> MessageKey | None:
+        """The message that a reaction, an edit, a revoke or a vote is about."""
+    @property
+    def quoted(self) -> MessageKey | None:
+        """The message that it answers."""
+    @property
+    def mentions(self) -> list[str]:
+        """JIDs."""
+    @property
+    def is_view_once(self) -> bool: ...
+    @property
+    def is_forwarded(self) -> bool: ...
+    @property
+    def destination(self) -> str | None:
+        """The chat that an own other device sent it to, in that device's words."""
+
+@final
+class MessageMedia:
+    """Where an attached file lies, and how it is opened. The file itself is not fetched."""
+
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def direct_path(self) -> str | None: ...
+    @property
+    def mime_type(self) -> str | None: ...
+    @property
+    def file_name(self) -> str | None: ...
+    @property
+    def file_bytes(self) -> int | None:
+        """Once it is opened."""
+    @property
+    def key(self) -> bytes | None:
+        """32 bytes; secret."""
+    @property
+    def sha256(self) -> bytes | None: ...
+    @property
+    def encrypted_sha256(self) -> bytes | None: ...
+    @property
+    def duration_s(self) -> int | None: ...
+    @property
+    def width(self) -> int | None:
+        """Pixels."""
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def is_voice_note(self) -> bool: ...
+
+@final
+class MessageKey:
+    """Names another message."""
+
+    @property
+    def chat(self) -> str | None: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def participant(self) -> str | None:
+        """Its author."""
+    @property
+    def is_from_me(self) -> bool:
+        """Whoever names it has written it too."""
+
+@final
+class Delivery:
+    """One event for one webhook that has not taken it yet."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def session_id(self) -> str:
+        """Empty: of the whole runner."""
+    @property
+    def chat(self) -> str:
+        """Empty: of no chat."""
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def attempts(self) -> int:
+        """Those that failed."""
+    @property
+    def not_before_unix_ms(self) -> int: ...
+
+@final
+class Undelivered:
+    """Something that was given up and is kept."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def sink(self) -> str:
+        """A webhook's id, or `app`: the application's handlers."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def id(self) -> str:
+        """The event's id; the message's for `app`."""
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def died_unix_ms(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def why(self) -> str: ...
 
 @final
 class DeadLetter:
@@ -155,11 +316,18 @@ class DeviceRecord:
 class Store:
     """The one SQLite file of all sessions, held under a lock by this process."""
 
-    def __new__(cls, path: str, *, group_commit_ms: int = 2, keep_done_s: float = 86400.0) -> Store:
-        """Open or create. Blocking. Messages are removed `keep_done_s` after `done`.
+    def __new__(
+        cls,
+        path: str,
+        *,
+        group_commit_ms: int = 2,
+        keep_done_s: float = 86400.0,
+        keep_undelivered_s: float = 2592000.0,
+    ) -> Store:
+        """Open or create. Blocking. Messages are removed `keep_done_s` after `done`, events as long after
+        their last delivery, and what was given up `keep_undelivered_s` after that.
 
-        Errors: StoreError (locked, newer_schema, damaged, io, disk_full); ValueError (`keep_done_s` is no
-        duration).
+        Errors: StoreError (locked, newer_schema, damaged, io, disk_full); ValueError (no duration).
         """
     @property
     def report(self) -> list[str]:
@@ -170,6 +338,14 @@ class Store:
     def put_meta(self, key: str, value: str) -> None:
         """Queue a fleet-wide durable value; never blocks."""
     def meta(self) -> dict[str, str]: ...
+    def create(self, session_id: str) -> None:
+        """A new session without a device: a phone is to link one. Blocking. Errors: StoreError (exists)."""
+    def set_aside(self, session_id: str) -> None:
+        """Move the unlinked (archived) device of a session to the archive tables, so that a phone can link
+        another; a session without a device stays as it is. Blocking.
+
+        Errors: StoreError (unknown_session; exists: the device is not known to be unlinked).
+        """
     def import_device(
         self, session_id: str, device: DeviceRecord, keys: list[tuple[str, str, bytes]]
     ) -> None:
@@ -187,7 +363,7 @@ class Store:
         Errors: StoreError (disk_full, io, closed): the transaction failed, and none was taken.
         """
     def signal_keys(self, session_id: str) -> list[tuple[str, str, bytes]]:
-        """All Signal keys of a session as they were imported. Blocking."""
+        """The Signal keys of a session that are as they were imported: used by nobody since. Blocking."""
     def archive(self, session_id: str, reason: str) -> None:
         """Mark the credentials as logged out; they are kept. Blocking."""
     def unarchive(self, session_id: str) -> None:
@@ -197,7 +373,49 @@ class Store:
         Blocking."""
     def quarantined(self) -> list[Quarantined]: ...
     def take(self, after_seq: int, n: int) -> list[InboxMessage]: ...
+    def take_of_chat(self, session_id: str, chat: str, after_seq: int, n: int) -> list[InboxMessage]:
+        """As `take`, of one session and chat. Blocking; reads through all that wait."""
     def done(self, seqs: list[int]) -> int: ...
+    def post(self, events: list[tuple[str, str, str, str, bytes, int, list[str]]], done: list[int]) -> int:
+        """Post events `(event_id, name, session_id, chat, body, at_unix_ms, webhook_ids)` to the outbox and
+        confirm messages, in one transaction. Blocking; on return it survives power loss.
+
+        How many events were new: one whose id is known, or that is for nobody, is left out.
+        Errors: StoreError (disk_full, io, closed): nothing was changed. The same for all that follow.
+        """
+    def deliveries(self, webhook_id: str, after_seq: int, n: int) -> list[Delivery]:
+        """What waits for one webhook, oldest first, after `after_seq`; at most 16 MiB of bodies. Blocking."""
+    def deliveries_of(
+        self, webhook_id: str, session_id: str, chat: str, after_seq: int, n: int
+    ) -> list[Delivery]:
+        """The same, of one session and chat. Blocking."""
+    def settle(
+        self, delivered: list[int], failed: list[tuple[int, int, int]], dead: list[tuple[int, int, str]]
+    ) -> None:
+        """Write down what became of attempts: taken; failed `(seq, attempts, not_before_unix_ms)`; given up
+        `(seq, attempts, why)`. Blocking. What is not there (any more) is left alone."""
+    def bury(self, messages: list[tuple[int, int, str]]) -> int:
+        """Give up messages `(seq, attempts, why)` that the application could not take; how many waited.
+        Blocking."""
+    def undelivered(self, after_seq: int, n: int, sink: str | None = None) -> list[Undelivered]:
+        """What was given up, oldest first; of one sink, or of all. Blocking."""
+    def redrive(self, seqs: list[int]) -> tuple[int, int]:
+        """Put back what was given up, with its attempts forgotten: `(messages, deliveries)`. Blocking.
+
+        A delivery goes behind all that wait; a message waits again under its old number.
+        """
+    def discard(self, seqs: list[int]) -> int:
+        """Let go of what was given up; how many there were. Blocking."""
+    def webhooks(self) -> list[tuple[str, str]]:
+        """Every webhook's id and configuration as JSON, by id. Blocking."""
+    def put_webhook(self, webhook_id: str, json: str) -> None:
+        """Keep the configuration of a webhook; the newest wins. Blocking."""
+    def remove_webhook(self, webhook_id: str, why: str) -> int:
+        """Forget a webhook; what waits for it is given up. How much that was. Blocking."""
+    def give_up_unknown(self, known: list[str], why: str) -> int:
+        """Give up what waits for webhooks that are none of `known`; how much that was. Blocking."""
+    def backlog(self) -> list[tuple[str, int, int]]:
+        """`(sink, waiting, given up)` for each webhook that has any, and for `app`. Blocking."""
     def take_dead_letters(self, after_seq: int, n: int) -> list[DeadLetter]:
         """The oldest after `after_seq`; they stay until they are removed. Blocking."""
     def remove_dead_letters(self, seqs: list[int]) -> int:
@@ -215,13 +433,17 @@ class Event:
     detail, expire_s;
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
-    (clock_offset_s, at each login), `resume_failed` (Noise IK failed; rest it for this endpoint), `path` (a
-    dial that
-    reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
-    wait),
-    `store` (healthy, detail), `stopped` (shutdown finished; the last event).
-    All but `clock_offset` and `path` always fit; of these `outbox_capacity` may wait, the rest is dropped and
-    counted. Of each probe of a connection only the newest verdict waits.
+    (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
+    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path`
+    (a dial that
+    reached `authenticating`). On a connection that links a new device: `qr` (qr, ttl_s, qr_left: a QR code to
+    scan, in place of the one before), `pairing_code` (pairing_code, ttl_s: to be typed into the phone),
+    `no_pairing_code` (reason: `too_many`, `refused`, with the server's number as code, or `spent`), `linked`
+    (the device is durable; it logs in on the next connection, or on this one where `pair` found it in the
+    store). The engine's own: `messages` (the inbox has new rows; one stands for all that wait), `store`
+    (healthy, detail), `stopped` (shutdown finished; the last event).
+    All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the
+    rest is dropped and counted. Of each probe of a connection only the newest verdict waits.
     """
 
     @property
@@ -251,6 +473,18 @@ class Event:
         """`xx`, `ik` or `xxfallback`, for `online`."""
     @property
     def duration_s(self) -> float | None: ...
+    @property
+    def qr(self) -> str | None:
+        """What the QR code says. Whoever has it can link this session with a phone: show it, never log it."""
+    @property
+    def qr_left(self) -> int | None:
+        """How many codes follow this one."""
+    @property
+    def pairing_code(self) -> str | None:
+        """`XXXX-XXXX`; as secret as `qr`."""
+    @property
+    def ttl_s(self) -> float | None:
+        """How long `qr` or `pairing_code` is good."""
     @property
     def clock_offset_s(self) -> float | None:
         """The server's clock minus ours; positive when ours is behind."""
@@ -286,7 +520,10 @@ class SessionCounters:
     def stanzas_malformed(self) -> int: ...
     @property
     def messages_received(self) -> int:
-        """Inbound messages committed and answered."""
+        """Inbound messages read, committed and answered: decrypted, or never encrypted (newsletters)."""
+    @property
+    def messages_undecrypted(self) -> int:
+        """Inbound messages committed and answered without content: `InboxMessage.failure` says why."""
     @property
     def messages_undecodable(self) -> int:
         """Inbound messages that did not decode and were refused; those up to 1 MiB are dead letters first."""
@@ -351,8 +588,9 @@ class CounterColumns:
     def session_id(self, row: int) -> str | None: ...
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
-        bytes_sent, stanzas_malformed, messages_received, requests_sent, requests_failed, response_count,
-        response_sum_s."""
+        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, pings_sent,
+        pongs_received, requests_sent,
+        requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:
         """The response buckets over all sessions, forgotten ones included; not cumulative."""
@@ -495,8 +733,10 @@ class Engine:
         version: tuple[int, int, int],
         proxy: str | None = None,
         resume: bool = False,
+        pair: bool = False,
     ) -> None:
-        """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
+        """Dial. `resume` allows Noise IK when a valid server key is cached; `pair` lets a phone link a device
+        when the session has none (else that ends as `device_missing`). Never blocks.
 
         Errors: ValueError (empty session id, proxy URL: `http://`, `socks5://` or `socks5h://`, with optional
         `user:password@`); RuntimeError when the session already has an open connection (our bug);
@@ -510,6 +750,11 @@ class Engine:
         EngineClosedError.
 
         Before the connection is up it closes as `stopped`: nothing was unlinked.
+        """
+    def link_by_code(self, session_id: str, connection: int, phone: int) -> None:
+        """Offer a pairing code to the phone with this number (digits with the country code), on a connection
+        that links a new device; the event `pairing_code` or `no_pairing_code` follows. Before the first QR
+        code it waits for the server; before the connection is up it is lost. Errors: EngineClosedError.
         """
     def send(self, session_id: str, connection: int, node: bytes) -> None:
         """Queue one encoded node (flag byte in front). A connection that is not there (any more) is left

@@ -3,9 +3,9 @@
 Start: settings, lock, listening sockets, store, engine; then Trio: the supervisor dials, and only then is the
 web framework imported, on a thread, while callers of the admin API wait in the listeners' queues.
 
-Stop (SIGTERM, Ctrl-C): no more dials, WebSockets closed, connections closed, everything committed, exit 0. A
-second signal ends the process at once, and so does `HARD_STOP_S`. A restart ends in the same order, and the
-process becomes the next one instead of exiting (`runner.handover`).
+Stop (SIGTERM, Ctrl-C): no more dials, WebSockets closed, handlers and deliveries at work end, connections
+closed, everything committed, exit 0. A second signal ends the process at once, and so does `HARD_STOP_S`. A
+restart ends in the same order, and the process becomes the next one instead of exiting (`runner.handover`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ import trio
 
 from runner import config, embedded
 from runner.admin import tokens
+from runner.admin.guesses import Guesses
 from runner.alerts.channels import Channels
 from runner.alerts.loop import Alerts
 from runner.alerts.mail import Mail, notifiers
 from runner.alerts.readings import Readings
+from runner.application import load_app
 from runner.client_version import read_version
 from runner.config_kinds import split_list
 from runner.counters import CounterTable
 from runner.data_dir import STORE_FILE, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
+from runner.handing_on import HandingOn
 from runner.handover import BY_REQUEST, Door, inherited, replace_process
 from runner.health import INCIDENTS, FleetFacts, Health, Limits, judge
 from runner.lifetime import Lifetime
@@ -43,7 +46,9 @@ from runner.reconnect.policy import Policy
 from runner.reconnect.version import parse_version
 from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
-from runner.tune.start import freeze, raise_own_limits
+from runner.tally import Tally
+from runner.tracebacks import redact_tracebacks
+from runner.tune.start import collect_old, freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
 
@@ -54,15 +59,19 @@ if TYPE_CHECKING:
     from runner.admin.assembly import Admin
     from runner.admin.backend import HealthReport
     from runner.alerts.mail import Notify
+    from runner.application import App
     from runner.config import Settings
+    from runner.engine import EngineEvent
     from runner.handover import Restart
 
 EXIT_ENGINE_FAILED: Final = 70
 CLOSE_TIMEOUT_S: Final = 4.0
 """For closing all connections and, again, for the last commit."""
 HARD_STOP_S: Final = 9.5
-"""From the first signal until the process ends, whatever still hangs."""
-_HOW_TO_FILL: Final = "python -m runner import DIR --id NAME; to try it: python -m runner run --simulator 25"
+"""From the first signal until the process ends, whatever still hangs; what handlers may take comes on top."""
+_HOW_TO_FILL: Final = (
+    "python -m runner pair NAME, or import DIR --id NAME; to try it: python -m runner run --simulator 25"
+)
 ADMIN_END_S: Final = 2.0
 """For the last answers of the admin API to reach their callers."""
 HOUSEKEEPING_S: Final = 10.0
@@ -72,8 +81,10 @@ NOT_READY: Final = frozenset({"engine_lag", "store_lag", "disk_full"})
 """Incidents during which the runner cannot do its work; the others are shown and change nothing here."""
 
 
-def main(environ: MutableMapping[str, str], simulated: int | None = None) -> int:
-    """Run until told to stop; the exit code.
+def main(
+    environ: MutableMapping[str, str], simulated: int | None = None, reference: str | None = None
+) -> int:
+    """Run until told to stop; the exit code. `reference` (`MODULE:NAME`) is the app that gets the messages.
 
     Errors: RunnerError for what an operator can change; nothing is left running then.
     """
@@ -81,6 +92,10 @@ def main(environ: MutableMapping[str, str], simulated: int | None = None) -> int
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     before = inherited(environ)
     settings = config.load(environ)
+    named = reference or settings.app
+    app = load_app(named) if named else None
+    if app is not None:
+        app.reference = reference
     prepare(settings.data_path)
     door = Door(settings, before, holds_store=simulated is None)
     restart = None
@@ -88,8 +103,9 @@ def main(environ: MutableMapping[str, str], simulated: int | None = None) -> int
         with ExitStack() as stack:
             logs = Logs(settings)
             stack.callback(logs.close)
+            redact_tracebacks(lambda text: logs.redactor.text(text))  # that of the settings in force
             try:
-                restart = _run(settings, environ, simulated, logs, stack, door, before.restart)
+                restart = _run(settings, environ, simulated, logs, stack, door, before.restart, app)
             except EngineFailedError as error:
                 logger().critical("engine failed", error=str(error))
                 return EXIT_ENGINE_FAILED
@@ -107,16 +123,17 @@ def _run(
     stack: ExitStack,
     door: Door,
     before: Restart | None,
+    app: App | None,
 ) -> Restart | None:
     known_tokens = load_tokens(settings)
     mail_to = notifiers(split_list(settings.alert_apprise_urls))
     store_dir, adjust = settings.data_path, _as_it_is
     if simulated is not None:
-        store_dir = settings.data_path / "simulator"
+        store_dir = settings.data_path / embedded.DIRECTORY
         server = stack.enter_context(embedded.simulator(simulated, store_dir))
         adjust = partial(embedded.settings_for, server)
         settings = adjust(settings)
-    store = open_store(store_dir / STORE_FILE, settings.inbox_retention_s)
+    store = open_store(store_dir / STORE_FILE, settings.inbox_retention_s, settings.dead_letter_retention_s)
     stack.callback(store.close)
     for line in store.report:
         logger().warning("store opened", found=line)
@@ -127,7 +144,9 @@ def _run(
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
     engine = open_engine(store, **engine_config(settings))
-    process = Process(settings, environ, store, engine, logs, door, known_tokens, adjust, before, mail_to)
+    process = Process(
+        settings, environ, store, engine, logs, door, known_tokens, adjust, before, mail_to, app
+    )
     try:
         trio.run(process.run)
     except BaseExceptionGroup as group:
@@ -235,6 +254,7 @@ class Process:
         adjust: Callable[[Settings], Settings],
         before: Restart | None = None,
         mail_to: Sequence[Notify] = (),
+        app: App | None = None,
     ) -> None:
         """`adjust` is what `--simulator` makes of the operator's settings, at start and at every reload."""
         self.settings = settings
@@ -246,8 +266,10 @@ class Process:
         self._tokens = known_tokens
         self._adjust = adjust
         self._mail_to = mail_to
+        self._app = app
         self._has_stopped = False
         self._admin: Admin | None = None
+        self._guesses = Guesses(settings.admin_wrong_tokens)
         self.lifetime = Lifetime(
             door,
             before,
@@ -255,6 +277,7 @@ class Process:
             os.getpid(),
             settings=lambda: self.settings,
             begin_end=self._begin_end,
+            reference=None if app is None else app.reference,
         )
 
     async def run(self) -> None:
@@ -262,14 +285,18 @@ class Process:
         self._stopping = trio.Event()
         self._open_files = raise_own_limits(self.settings.worker_threads)
         self._admin_ended = trio.Event()
+        self._tally = Tally()
         self._counters = CounterTable(self._engine.columns, aside=trio.to_thread.run_sync)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
+        self._handing_on = self._make_handing_on()
         self._health = Health(self._supervisor, self.settings.health_check_interval_s)
         self._alerts = self._make_alerts()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey_signals)
+            await nursery.start(self._handing_on.webhooks.run)
             await nursery.start(self._supervisor.run)
+            nursery.start_soon(self._handing_on.consumer.loop.run)
             nursery.start_soon(self._metrics.run)
             nursery.start_soon(self._health.run)
             nursery.start_soon(self._alerts.run)
@@ -281,6 +308,7 @@ class Process:
             await self._stopping.wait()
             if self.lifetime.restart_wanted is not None:
                 await self._end_admin()  # first: its callers wait in a queue, the sessions wait offline
+            await self._handing_on.shutdown()
             clean = await self._supervisor.shutdown(CLOSE_TIMEOUT_S)
             self._has_stopped = clean
             await self._end_admin()
@@ -316,8 +344,12 @@ class Process:
         metrics = Metrics(
             sources,
             self._states,
+            revision=lambda: self._supervisor.revision,
+            uptime_s=lambda session_id: self._supervisor.uptime_s(session_id),
             session_faults=lambda: self._supervisor.machine.faults_total,
+            wrong_tokens=lambda: (self._guesses.wrong_total, self._guesses.refused_total),
             bucket_bounds_s=response_buckets_s(),
+            tally=self._tally,
         )
         metrics.monitor(self.settings.performance_monitoring)
         metrics.footprint.start = metrics.mark()
@@ -356,12 +388,20 @@ class Process:
             deadlines=Deadlines(connecting_s=longest_dial_s(settings)),
         )
         return Supervisor(
-            WatchedEngine(self._engine, self._counters, self._metrics.observe),
+            WatchedEngine(self._engine, self._counters, self._observe),
             self._store,
             policy_of(settings),
             options,
             refresh_version=self._read_version,
         )
+
+    def _make_handing_on(self) -> HandingOn:
+        version = str(build().get("version", ""))
+        return HandingOn(self._store, self._supervisor, self.settings, self._app, self._tally, version)
+
+    def _observe(self, event: EngineEvent) -> None:
+        self._metrics.observe(event)
+        self._handing_on.observe(event)
 
     async def _read_version(self) -> tuple[int, int, int] | None:
         return await trio.to_thread.run_sync(read_version, self.settings, abandon_on_cancel=True)
@@ -373,6 +413,7 @@ class Process:
         while True:
             await trio.sleep(HOUSEKEEPING_S)
             self._logs.report_suppressed()
+            collect_old(is_calm=self._supervisor.waiting == 0)
 
     # Signals
 
@@ -395,7 +436,8 @@ class Process:
 
     def _begin_end(self) -> None:
         if not self._stopping.is_set():
-            hard_stop = threading.Timer(HARD_STOP_S, self._end_hard)
+            budget_s = HARD_STOP_S + self.settings.handler_stop_timeout_s
+            hard_stop = threading.Timer(budget_s, self._end_hard)
             hard_stop.daemon = True
             hard_stop.start()
             self._stopping.set()
@@ -427,6 +469,7 @@ class Process:
         self._supervisor.set_policy(policy_of(self.settings))
         if "WHATSAPP_CLIENT_VERSION" in changed:
             self._supervisor.set_version(parse_version(self.settings.client_version))
+        self._guesses.allow(self.settings.admin_wrong_tokens)
         self._metrics.monitor(self.settings.performance_monitoring)
         self._health.interval_s = self.settings.health_check_interval_s
         self._alerts.reload(self.settings)
@@ -473,6 +516,7 @@ class Process:
         return Admin(
             lambda: self.settings,
             self._tokens,
+            self._guesses,
             self._supervisor,
             self._metrics,
             self._store,
@@ -481,6 +525,7 @@ class Process:
             self._stopping,
             partial(self.lifetime.restart, BY_REQUEST, "by the admin API"),
             self._alerts,
+            self._handing_on,
             Front,
         )
 

@@ -16,7 +16,7 @@ import tomllib
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from runner.config_kinds import (
     ROW,
@@ -37,6 +37,8 @@ from runner.config_kinds import (
     parse_tokens,
     parse_webhook_urls,
     size,
+    split_list,
+    split_tokens,
     text,
     written_size,
 )
@@ -55,6 +57,7 @@ SECTIONS: Final = {
     "admin_socket": "Admin API",
     "performance_monitoring": "Monitoring",
     "disk_threshold": "Alerts",
+    "app": "Handlers and webhooks",
     "outbox_capacity": "Bounds",
     "log_level": "Logs",
 }
@@ -182,6 +185,15 @@ class Settings:
         written_default="generated into $WHATSAPP_DATA_DIR/admin.token at first start",
         reloadable=True,
     )
+    admin_wrong_tokens: int = count(
+        10,
+        "wrong tokens that one caller may present at once and then a minute, all together ten times as many; "
+        "beyond it none is looked at (429)",
+        low=1,
+        high=1_000_000,
+        unit="tokens",
+        reloadable=True,
+    )
     admin_hosts: str = text(
         "", "further names, separated by commas, that a request's Host header may carry", reloadable=True
     )
@@ -299,6 +311,73 @@ class Settings:
         "file that `python -m runner monitor` appends its line to; rotated at 1 MiB, five old ones are kept",
         kind="path",
         written_default="$WHATSAPP_DATA_DIR/logs/monitor.log",
+    )
+
+    app: str = text(
+        "",
+        "the app that gets the messages, MODULE:NAME, when `run` names none; docs/app.md",
+        kind="name",
+    )
+    handler_concurrency: int = count(
+        64, "handlers of an app that run at the same time, each for another chat", low=1, high=10_000
+    )
+    handler_timeout_s: float = duration(
+        60_000, "how long a handler may take for one message before it is cut off and the message given again"
+    )
+    handler_attempts: int = count(
+        5, "times that a message is given to a handler that fails, before it is kept as a dead letter", low=1
+    )
+    handler_retry_delay_s: float = duration(
+        1000, "before a message is given again; doubles with each failure, up to five minutes"
+    )
+    handler_stop_timeout_s: float = duration(
+        3000, "at a stop, how long handlers and webhooks that are at work may take to end"
+    )
+    webhook_urls: str = text(
+        "",
+        "http(s) addresses, separated by commas, that events of all sessions are posted to",
+        check=parse_webhook_urls,
+        kind="URLs",
+        secret=True,
+    )
+    webhook_events: str = text(
+        "message,session.status",
+        "which events these get, separated by commas: names, session.* or *",
+        kind="names",
+    )
+    webhook_secret: str = text(
+        "", "key of the signature in their headers; without one they are not signed", secret=True
+    )
+    webhook_headers: str = text(
+        "", "further headers for them, one `Name: value` a line", kind="headers", secret=True
+    )
+    webhook_retry_policy: str = choice(
+        "exponential",
+        ("constant", "linear", "exponential"),
+        "how the wait before another attempt grows, up to an hour",
+    )
+    webhook_retry_delay_s: float = duration(2000, "before the second attempt", low_ms=100)
+    webhook_attempts: int = count(
+        24,
+        "attempts to deliver an event, over about ten hours, before it is a dead letter",
+        low=1,
+        high=1000,
+    )
+    webhook_timeout_s: float = duration(10_000, "for one attempt of any webhook", low_ms=100)
+    webhook_max_age_s: float = duration(
+        86_400_000, "an event that is older, and fails, is a dead letter whatever attempts it has left"
+    )
+    webhook_concurrency: int = count(
+        8, "attempts under way to one webhook, each for another chat", low=1, high=1000
+    )
+    webhook_allow: str = text(
+        "",
+        "hosts, addresses or networks, separated by commas, that webhooks may reach though they are private",
+        check=parse_allowed_targets,
+        kind="names",
+    )
+    dead_letter_retention_s: float = duration(
+        2_592_000_000, "how long messages and events that were given up are kept", low_ms=60_000
     )
 
     inbox_retention_s: float = duration(
@@ -507,6 +586,32 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.tls_ca and not Path(settings.tls_ca).expanduser().is_file():
         found.append(f"{PREFIX}TLS_CA names {settings.tls_ca}, which is not a file")
     return found
+
+
+_SECRET_PATH: Final = 16
+"""Shorter paths of webhooks are words such as `services`."""
+
+
+def secret_values(settings: Settings) -> list[str]:
+    """The values of the secret settings, in the pieces in which something could tell them."""
+    urls = [
+        settings.proxy,
+        *split_list(settings.alert_webhook_urls),
+        *split_list(settings.alert_apprise_urls),
+    ]
+    tokens = [entry.partition(":")[0] for entry in split_tokens(settings.admin_token)]
+    found = [settings.alert_webhook_secret, *tokens]
+    for url in urls:
+        found.append(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # apprise takes what is no URL
+            continue
+        password = parts.password or ""
+        found += [password, unquote(password), parts.query]
+        if len(path := parts.path.strip("/")) >= _SECRET_PATH:
+            found.append(path)
+    return [it for it in found if it]
 
 
 def _secrets(known: Mapping[str, tuple[Field[Any], Row]]) -> set[str]:

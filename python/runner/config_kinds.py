@@ -213,15 +213,18 @@ def parse_client_version(text: str) -> str:
 
 def parse_tokens(text: str) -> str:
     """One token per line or comma, each with its scopes: `TOKEN` (everything) or `TOKEN:read+operate`."""
-    for entry in split_tokens(text):
+    for number, entry in enumerate(split_tokens(text), 1):
         token, _, scopes = entry.partition(":")
         if len(token) < MIN_TOKEN_LENGTH:
             raise WrongValue(
                 f"has a token of less than {MIN_TOKEN_LENGTH} characters; try: openssl rand -hex 24"
             )
-        unknown = set(scopes.split("+")) - {"", *SCOPES}
-        if unknown:
-            raise WrongValue(f"knows no scope {', '.join(sorted(unknown))} (there are {', '.join(SCOPES)})")
+        if set(scopes.split("+")) - {"", *SCOPES}:
+            # What stands there is not told: it may be the rest of a token that holds a colon.
+            raise WrongValue(
+                f"has, behind the colon of token {number}, something that is no scope (there are "
+                f"{', '.join(SCOPES)}, joined by +)"
+            )
     return text.strip()
 
 

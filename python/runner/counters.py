@@ -121,6 +121,9 @@ class Reading:
         self.response_buckets = _view(columns.response_buckets, "H")
 
 
+Read = tuple[Columns, Reading]
+
+
 class CounterTable:
     """The latest reading, and whose row is which. One for the process: the names are kept once."""
 
@@ -128,7 +131,7 @@ class CounterTable:
         self,
         read: Callable[[], Columns],
         clock: Callable[[], float] = time.monotonic,
-        aside: Callable[[Callable[[], Columns]], Awaitable[Columns]] | None = None,
+        aside: Callable[[Callable[[], Read]], Awaitable[Read]] | None = None,
     ) -> None:
         """`aside` runs a blocking call on another thread; without one it runs where it is called."""
         self._read = read
@@ -137,15 +140,22 @@ class CounterTable:
         self._reading = trio.Lock()
         self._owners: list[str | None] = []
         self.rows: dict[str, int] = {}
+        self.readings = 0
         self.begun_at = array("d")
         self.now = nothing_counted(float("-inf"))
 
     def refresh(self) -> Reading:
         """Copy the columns anew. Waits for the I/O thread as `_core.Engine.columns` does."""
-        return self._take(self._read())
+        return self._take(*self._look())
 
-    def _take(self, columns: Columns) -> Reading:
-        before, self.now = self.now, Reading(columns, self._clock())
+    def _look(self) -> Read:
+        # The clock is read beside the counters, also when it takes a while until their reader has his turn.
+        columns = self._read()
+        return columns, Reading(columns, self._clock())
+
+    def _take(self, columns: Columns, reading: Reading) -> Reading:
+        self.readings += 1
+        before, self.now = self.now, reading
         if self.now.changes != before.changes:
             self._follow(columns, before.births)
         return self.now
@@ -157,9 +167,9 @@ class CounterTable:
             asked_at = self._clock()
             if asked_at - self.now.at < age_s:
                 return self.now
-            columns = self._read() if self._aside is None else await self._aside(self._read)
+            columns, reading = self._look() if self._aside is None else await self._aside(self._look)
             # Somebody who could not wait has read in the meantime: that one is newer.
-            return self.now if self.now.at > asked_at else self._take(columns)
+            return self.now if self.now.at > reading.at else self._take(columns, reading)
 
     def refresh_within(self, age_s: float) -> Reading:
         """The latest reading, copied anew if it is older than that."""
@@ -223,6 +233,9 @@ TOTALS: Final = (
     "bytes_sent",
     "stanzas_malformed",
     "messages_received",
+    "messages_undecrypted",
+    "pings_sent",
+    "pongs_received",
     "requests_sent",
     "requests_failed",
     "response_count",

@@ -6,7 +6,9 @@ Everything above works with the protocols `Engine` and `Store`, so that a fake c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
@@ -19,15 +21,18 @@ from runner.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from runner import _core
     from runner.baileys import BaileysDevice
     from runner.counters import CounterTable
 
-MAX_EVENTS: int = 256
-"""Events routed before other tasks get a turn: about a millisecond of work."""
+EVENTS_A_LOOK: Final = 16
+"""Events taken from the engine at once: between two looks at the clock."""
+STEP_S: Final = 0.002
+"""How long events are routed before other tasks get a turn. An end may cost a hundred times what a phase
+does, so that a number of events says nothing."""
 
 
 class EngineEvent(Protocol):
@@ -59,6 +64,14 @@ class EngineEvent(Protocol):
     def handshake(self) -> str | None: ...
     @property
     def duration_s(self) -> float | None: ...
+    @property
+    def qr(self) -> str | None: ...
+    @property
+    def qr_left(self) -> int | None: ...
+    @property
+    def pairing_code(self) -> str | None: ...
+    @property
+    def ttl_s(self) -> float | None: ...
 
 
 class EngineStats(Protocol):
@@ -89,7 +102,9 @@ class Engine(Protocol):
         version: tuple[int, int, int],
         proxy: str | None = None,
         resume: bool = False,
+        pair: bool = False,
     ) -> None: ...
+    def link_by_code(self, session_id: str, connection: int, phone: int) -> None: ...
     def close(self, session_id: str, connection: int, reason: str) -> None: ...
     def logout(self, session_id: str, connection: int) -> None: ...
     def forget(self, session_id: str) -> None: ...
@@ -104,6 +119,8 @@ class StoredSession(Protocol):
 
     @property
     def session_id(self) -> str: ...
+    @property
+    def jid(self) -> str | None: ...
     @property
     def policy(self) -> str | None: ...
     @property
@@ -128,6 +145,8 @@ class Store(Protocol):
     def put_policy(self, session_id: str, policy: str) -> None: ...
     def put_meta(self, key: str, value: str) -> None: ...
     def meta(self) -> dict[str, str]: ...
+    def create(self, session_id: str) -> None: ...
+    def set_aside(self, session_id: str) -> None: ...
     def archive(self, session_id: str, reason: str) -> None: ...
     def unarchive(self, session_id: str) -> None: ...
     def delete(self, session_id: str) -> None: ...
@@ -135,8 +154,9 @@ class Store(Protocol):
     def flush(self, timeout_s: float) -> bool: ...
 
 
-def open_store(path: Path, keep_done_s: float) -> _core.Store:
-    """Open or create the store; confirmed messages are kept for `keep_done_s`. Blocking.
+def open_store(path: Path, keep_done_s: float, keep_undelivered_s: float = 30 * 86_400.0) -> _core.Store:
+    """Open or create the store; confirmed messages are kept for `keep_done_s`, and what was given up for
+    `keep_undelivered_s`. Blocking.
 
     Raises:
         LeaseHeldError: another process has it.
@@ -145,7 +165,7 @@ def open_store(path: Path, keep_done_s: float) -> _core.Store:
     from runner import _core
 
     try:
-        return _core.Store(str(path), keep_done_s=keep_done_s)
+        return _core.Store(str(path), keep_done_s=keep_done_s, keep_undelivered_s=keep_undelivered_s)
     except _core.StoreError as error:
         slug, message = error.args[0], str(error.args[-1])
         if slug == "locked":
@@ -194,6 +214,50 @@ def delete_device(store: Store, session_id: str) -> None:
         raise StoreFailedError(f"session {session_id!r} stays: {error.args[-1]}") from error
 
 
+def create_session(store: Store, session_id: str) -> None:
+    """A new session without a device, for a phone to link. Blocking.
+
+    Raises:
+        ImportRefusedError: the id is taken.
+        StoreFailedError: the store could not; nothing was changed.
+    """
+    from runner import _core
+
+    try:
+        store.create(session_id)
+    except _core.StoreError as error:
+        slug, message = error.args[0], str(error.args[-1])
+        if slug == "exists":
+            raise _refused(slug, message) from error
+        raise StoreFailedError(f"session {session_id!r} was not made: {message}") from error
+
+
+def set_device_aside(store: Store, session_id: str, why: str) -> None:
+    """Move the unlinked device of a session to the archive, so that a phone can link another. Blocking.
+
+    Raises:
+        StoreFailedError: the store could not; nothing was changed.
+    """
+    from runner import _core
+
+    try:
+        store.archive(session_id, why)  # it may not have been written yet
+        store.set_aside(session_id)
+    except _core.StoreError as error:
+        raise StoreFailedError(f"the old device of {session_id!r} stays: {error.args[-1]}") from error
+
+
+@contextmanager
+def told_as_store_failures(doing: str) -> Iterator[None]:
+    """Raises StoreFailedError for a store that could not do what was asked."""
+    from runner import _core
+
+    try:
+        yield
+    except _core.StoreError as error:
+        raise StoreFailedError(f"{doing}: {error.args[-1]}") from error
+
+
 def _refused(slug: str, message: str) -> ImportRefusedError:
     remedy = "choose another id, or delete that session first" if slug == "exists" else ""
     return ImportRefusedError(slug, message, remedy)
@@ -234,17 +298,13 @@ def close_reasons() -> Sequence[_core.CloseReasonInfo]:
     return _core.close_reasons()
 
 
-def route_pending(engine: Engine, route: Callable[[EngineEvent], None], limit: int = 16 * MAX_EVENTS) -> int:
-    """Route what the engine has to say right now; never waits. Returns how many events that were."""
-    routed = 0
-    while routed < limit:
-        events = engine.drain(MAX_EVENTS)
-        for event in events:
-            route(event)
-        routed += len(events)
-        if len(events) < MAX_EVENTS:
-            break
-    return routed
+def pending(engine: Engine, clock: Callable[[], float], until: float = inf) -> Iterator[EngineEvent]:
+    """What the engine has to say right now, in order; no more of it once it is `until`. Never waits."""
+    while True:
+        events = engine.drain(EVENTS_A_LOOK)
+        yield from events
+        if len(events) < EVENTS_A_LOOK or clock() >= until:
+            return
 
 
 async def pump(
@@ -260,8 +320,7 @@ async def pump(
     """
     while True:
         await trio.lowlevel.wait_readable(engine.fileno())
-        events = engine.drain(MAX_EVENTS)
-        for event in events:
+        for event in pending(engine, trio.current_time, trio.current_time() + STEP_S):
             route(event)
             if event.kind == "stopped":
                 after_batch()

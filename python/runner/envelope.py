@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,6 +24,12 @@ def ulid(unix_ms: int, random: int) -> str:
 def new_id(prefix: str, unix_ms: int) -> str:
     """A name that nothing else has, such as `evt_01h…`; later ones sort after earlier ones."""
     return f"{prefix}_{ulid(unix_ms, secrets.randbits(80))}"
+
+
+def derived_id(prefix: str, unix_ms: int, *names: str) -> str:
+    """A name of the same form that is always the same for the same thing."""
+    digest = blake2b("\0".join(names).encode(), digest_size=10).digest()
+    return f"{prefix}_{ulid(unix_ms, int.from_bytes(digest))}"
 
 
 def envelope(

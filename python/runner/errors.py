@@ -104,6 +104,17 @@ class RefusedError(RunnerError):
         self.remedy = remedy
 
 
+class RateLimitedError(RunnerError):
+    """A request that may come again, later. Nothing was done. Becomes a 429 with `Retry-After`."""
+
+    slug = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(1, round(retry_after_s))
+        self.remedy = f"try again in {self.retry_after_s} s"
+
+
 class ImportRefusedError(RunnerError):
     """Credentials that cannot be taken over: damaged, incomplete, or the id is taken. Nothing was changed."""
 
@@ -112,6 +123,16 @@ class ImportRefusedError(RunnerError):
     def __init__(self, kind: str, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.kind = kind
+        self.remedy = remedy
+
+
+class WebhookWrongError(RunnerError):
+    """A webhook that cannot be used; the message names the field. Nothing was changed. Becomes a 422."""
+
+    slug = "webhook_wrong"
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
         self.remedy = remedy
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -24,7 +25,7 @@ from runner.reconnect.incidents import DISK_FULL, DISK_FULL_TEXT
 from runner.session import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from runner.counters import Reading
     from runner.supervisor import Supervisor
@@ -37,6 +38,7 @@ DEAF_PROBES: Final = frozenset(
 )
 """Failing probes that a new connection can mend."""
 TICK_S: Final = 1.0
+ROWS_A_STEP: Final = 200
 FRESH_S: Final = 1.0
 """A look takes a reading of the counters that is no older."""
 
@@ -120,32 +122,50 @@ INCIDENTS: Final = ("event_loop_lag", "engine_lag", "store_lag", DISK_FULL, "dea
 
 def judge(fleet: FleetFacts, sessions: Iterable[SessionFacts], limits: Limits, *, well: int = 0) -> Judgement:
     """What is wrong and what follows. Pure. `well` more sessions are open and need no closer look."""
-    incidents = dict(_fleet_incidents(fleet, limits))
-    findings: list[Finding] = []
-    deaf: list[Finding] = []
-    open_sessions = well
+    judging = Judging(fleet, limits)
     for facts in sessions:
+        judging.hear(facts)
+    return judging.end(well)
+
+
+class Judging:
+    """`judge` in steps: sessions are heard one by one. `findings` are those so far; deafness comes last."""
+
+    def __init__(self, fleet: FleetFacts, limits: Limits) -> None:
+        self.findings: list[Finding] = []
+        self._fleet, self._limits = fleet, limits
+        self._incidents = dict(_fleet_incidents(fleet, limits))
+        self._deaf: list[Finding] = []
+        self._open = 0
+
+    def hear(self, facts: SessionFacts) -> None:
+        """What of one session follows by itself."""
+        limits, incidents = self._limits, self._incidents
         if facts.overdue_s > limits.stuck_grace_s:
-            findings.append(Finding(facts.session_id, Action.KICK, "overdue"))
+            self.findings.append(Finding(facts.session_id, Action.KICK, "overdue"))
         if not facts.is_open:
-            continue
-        open_sessions += 1
+            return
+        self._open += 1
         failing = set(facts.failing)
-        findings.extend(
+        self.findings.extend(
             _probe(facts, failing, "pong_overdue", fails=_is_pong_overdue(facts, incidents, limits))
         )
-        findings.extend(_probe(facts, failing, DISK_FULL, fails=fleet.disk_full))
+        self.findings.extend(_probe(facts, failing, DISK_FULL, fails=self._fleet.disk_full))
         heard = sorted(failing & DEAF_PROBES)
         if heard:
-            deaf.append(Finding(facts.session_id, Action.REBUILD, heard[0]))
-    if len(deaf) >= limits.deaf_fleet_min_sessions and len(deaf) > limits.deaf_fleet_ratio * open_sessions:
-        text = (
-            f"{len(deaf)} of {open_sessions} sessions look deaf; the fault is not theirs, nothing is rebuilt"
-        )
-        incidents["deaf_fleet"] = ("critical", text)
-    if not incidents:
-        findings.extend(deaf)
-    return Judgement(tuple(findings), incidents, len(deaf), open_sessions)
+            self._deaf.append(Finding(facts.session_id, Action.REBUILD, heard[0]))
+
+    def end(self, well: int) -> Judgement:
+        """What follows from all of them, and from `well` more."""
+        deaf, open_sessions = len(self._deaf), self._open + well
+        limits, incidents = self._limits, dict(self._incidents)
+        if deaf >= limits.deaf_fleet_min_sessions and deaf > limits.deaf_fleet_ratio * open_sessions:
+            text = (
+                f"{deaf} of {open_sessions} sessions look deaf; the fault is not theirs, nothing is rebuilt"
+            )
+            incidents["deaf_fleet"] = ("critical", text)
+        found = self.findings if incidents else self.findings + self._deaf
+        return Judgement(tuple(found), incidents, deaf, open_sessions)
 
 
 def _probe(facts: SessionFacts, failing: set[str], probe: str, *, fails: bool) -> Iterable[Finding]:
@@ -234,12 +254,22 @@ class Health:
             self._lag_s = max(self._lag_s, now - min(wanted, look_at))
             if now >= look_at:
                 await self._supervisor.machine.engine.counters.refresh_aside()
-                self.look()
+                await self._look_in_turns()
                 self._lag_s = 0.0
                 look_at = now + self.interval_s
 
     def look(self) -> Report:
         """One look at everything, and what follows from it."""
+        for _ in self._looking():
+            pass
+        return self.report
+
+    async def _look_in_turns(self) -> None:
+        """The same with turns for others: ten thousand sessions in a storm are a twentieth of a second."""
+        for _ in self._looking():
+            await trio.lowlevel.checkpoint()
+
+    def _looking(self) -> Iterator[None]:
         machine = self._supervisor.machine
         stats, store = machine.engine.stats(), machine.store.health()
         fleet = FleetFacts(
@@ -249,25 +279,32 @@ class Health:
             store_age_s=store.oldest_age_s,
             disk_full=store.disk_full,
         )
-        table = machine.engine.counters
+        table, judging = machine.engine.counters, Judging(fleet, self._limits)
         reading, place_of = table.refresh_within(FRESH_S), table.rows.get
-        now, rows = machine.now(), list(machine.rows.values())
-        closer = rows if fleet.disk_full else _not_well(rows, reading, place_of, self._limits)
-        facts = [self._facts(row, reading, place_of(row.session_id), now) for row in closer]
-        well = len(rows) - len(closer)
-        judgement = judge(fleet, facts, self._limits, well=well)
+        remaining, well, done = iter(list(machine.rows.values())), 0, 0
+        while rows := list(islice(remaining, ROWS_A_STEP)):
+            now = machine.now()
+            closer = rows if fleet.disk_full else _not_well(rows, reading, place_of, self._limits)
+            well += len(rows) - len(closer)
+            for row in closer:
+                judging.hear(self._facts(row, reading, place_of(row.session_id), now))
+            # At once: in the next step it may be another connection that is open.
+            for finding in judging.findings[done:]:
+                self._act(finding)
+            done = len(judging.findings)
+            yield
+        judgement = judging.end(well)
         for kind in INCIDENTS:
             if kind in judgement.incidents:
                 machine.raise_incident(kind, "", *judgement.incidents[kind])
             else:
                 machine.end_incident(kind, "")
-        rebuilt = sum(self._act(finding) for finding in judgement.findings)
+        rebuilt = sum(self._act(finding) for finding in judgement.findings[done:])
         self.rebuilt_total += rebuilt
         if judgement.findings:
             self._supervisor.wake()
         looks = self.report.looks_total + 1
         self.report = Report(fleet, judgement.deaf, judgement.open, rebuilt, looks)
-        return self.report
 
     def _facts(self, row: Row, reading: Reading, place: int | None, now: float) -> SessionFacts:
         is_open = row.state in (State.ONLINE, State.DEGRADED) and row.closing is None
@@ -301,6 +338,8 @@ class Health:
                 machine.mark(row, finding.probe, healthy=finding.action is Action.PASS, now=machine.now())
             case Action.KICK:
                 machine.kick(row)
-            case Action.REBUILD:
+            case Action.REBUILD if finding.probe in (row.failing or ()):
                 return int(machine.rebuild(row, finding.probe))
+            case _:
+                pass
         return 0

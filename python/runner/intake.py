@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 
-_SESSION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SESSION_ID: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""A regular expression, for Python and for ECMAScript."""
 BATCH_DEVICES: Final = 200
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """Of one transaction: it holds up what else is committed, and lies in memory."""
@@ -35,7 +36,7 @@ def checked_id(session_id: str) -> str:
 
     Errors: ImportRefusedError.
     """
-    if not _SESSION_ID.fullmatch(session_id):
+    if not re.fullmatch(SESSION_ID, session_id):
         raise ImportRefusedError(
             "id_wrong",
             f"{session_id!r} cannot be a session id: 1 to 64 letters, digits, dots, dashes and underscores",

@@ -49,11 +49,14 @@ class Lifetime:
         *,
         settings: Callable[[], Settings],
         begin_end: Callable[[], None],
+        reference: str | None = None,
     ) -> None:
-        """`begin_end` starts the orderly end of the process, which asks `restart_wanted` what comes then."""
+        """`begin_end` starts the orderly end of the process, which asks `restart_wanted` what comes then.
+        `reference` is the app (`MODULE:NAME`) that the next process has to load as well."""
         self.before = before
         self.notifier = Notifier(environ, pid)
         self.restart_wanted: Restart | None = None
+        self._reference = reference
         self._door = door
         self._environ = environ
         self._pid = pid
@@ -116,6 +119,8 @@ class Lifetime:
 
     async def _check_that_it_can_start(self) -> None:
         command = [sys.executable, "-m", "runner", "config", "check", "--start", "--json"]
+        if self._reference is not None:
+            command += ["--app", self._reference]
         done: subprocess.CompletedProcess[bytes] | None = None
         problem = ""
         try:

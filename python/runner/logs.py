@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final, TextIO
 import msgspec
 import structlog
 
+from runner.config import secret_values
 from runner.errors import StartError
-from runner.redact import redact
+from runner.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -252,6 +253,7 @@ class Logs:
     def apply(self, settings: Settings) -> None:
         """Take over what SIGHUP may change: level and rate. Reopens the log file."""
         self.limit.rate = settings.log_session_rate
+        self.redactor = Redactor(secret_values(settings))
         level = logging.getLevelNamesMapping()[settings.log_level.upper()]
         structlog.configure(
             processors=[
@@ -260,7 +262,7 @@ class Logs:
                 self.exceptions,
                 self.limit,
                 structlog.processors.format_exc_info,
-                redact,
+                self.redactor,
                 _stamp,
                 self._render,
             ],

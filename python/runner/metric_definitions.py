@@ -49,6 +49,7 @@ class Definition:
 SESSION: Final = "session"
 SYSTEM: Final = "system"
 FLEET: Final = "fleet"
+HANDING: Final = "handing"
 PROCESS: Final = "process"
 ENGINE: Final = "engine"
 STORE: Final = "store"
@@ -58,6 +59,7 @@ SECTIONS: Final = {
     SESSION: "Per session",
     SYSTEM: "System",
     FLEET: "Fleet",
+    HANDING: "Handlers and webhooks",
     PROCESS: "Process",
     ENGINE: "Engine",
     STORE: "Store",
@@ -80,8 +82,8 @@ def _per_session() -> list[Definition]:
             "messagesProcessed",
             "messages",
             _EVER,
-            "inbound messages committed to the store and answered; until decryption exists, all there is to "
-            "process",
+            "inbound messages decrypted (or never encrypted: newsletters), committed to the store and "
+            "answered",
         ),
         row("messagesPerMinute", "messages/min", "60 s", "the gain of messagesProcessed"),
         row(
@@ -215,7 +217,7 @@ def _fleet() -> list[Definition]:
             section=FLEET,
             fold=mean,
         ),
-        rate("messagesPerMinute", "inbound messages committed and answered"),
+        rate("messagesPerMinute", "inbound messages decrypted, committed and answered"),
         rate("reconnectsPerMinute", "logins after a session's first"),
         rate("dialsPerMinute", "dials that came to their end, either way"),
         rate("closesPerMinute", "connections that ended"),
@@ -238,12 +240,27 @@ def _fleet() -> list[Definition]:
             section=FLEET,
             panel="Sessions",
         ),
+        Definition(
+            json="revision",
+            prometheus="session_changes_total",
+            kind="counter",
+            unit="changes",
+            window=_EVER,
+            what="changes of sessions (state, reason, connection, breaker): sessions by state are the same "
+            "while this is",
+            section=FLEET,
+        ),
         total(
             "dials_total", "finished dials by outcome (online, failed)", "outcome", panel="Dials and closes"
         ),
         total("closes_total", "ended connections by reason", "reason", panel="Dials and closes"),
         total("reconnects_total", "logins after a session's first", panel="Reconnects"),
-        total("messages_received_total", "inbound messages committed and answered", panel="Messages"),
+        total(
+            "messages_received_total", "inbound messages decrypted, committed and answered", panel="Messages"
+        ),
+        total("messages_undecrypted_total", "inbound messages kept without content", panel="Errors"),
+        total("pings_sent_total", "keep-alive pings sent, second ones included"),
+        total("pongs_received_total", "pings that were answered"),
         total("frames_received_total", "frames received"),
         total("frames_sent_total", "frames sent"),
         total("bytes_received_total", "bytes received in frames", panel="Traffic", unit="bytes"),
@@ -259,6 +276,54 @@ def _fleet() -> list[Definition]:
             what="answered round trips: ping, iq, send to ack",
             section=FLEET,
             panel="Response time",
+        ),
+    ]
+
+
+def _handing() -> list[Definition]:
+    def outcomes(json: str, prometheus: str, what: str) -> Definition:
+        return Definition(
+            json=json,
+            prometheus=prometheus,
+            kind="counter",
+            labels=("outcome",),
+            unit="attempts",
+            window=_EVER,
+            what=what,
+            section=HANDING,
+            panel="Handlers and webhooks",
+        )
+
+    return [
+        Definition(
+            json="averageHandlerTime",
+            unit="ms",
+            window=_5_MIN,
+            what="mean time that the app's handler took for a message, failures included; null without any. "
+            "No part of averageResponseTime, which is the server's",
+            section=HANDING,
+            fold=mean,
+        ),
+        Definition(
+            prometheus="handler_seconds",
+            kind="histogram",
+            unit="s",
+            window=_EVER,
+            what="time that the app's handler took for a message",
+            section=HANDING,
+            panel="Handler time",
+        ),
+        outcomes(
+            "handlers",
+            "handler_attempts_total",
+            "calls of the app's handler by outcome: done, failed (the message is given again), dead (it is a "
+            "dead letter)",
+        ),
+        outcomes(
+            "webhooks",
+            "webhook_attempts_total",
+            "attempts to deliver an event by outcome: done, failed (it is tried again), dead (it is a dead "
+            "letter); lost: events that found no room on their way to the store",
         ),
     ]
 
@@ -343,6 +408,22 @@ def _process() -> list[Definition]:
             panel="Errors",
         ),
         row(
+            "wrongTokens",
+            "admin_wrong_tokens_total",
+            "tokens",
+            "tokens presented to the admin API or at the sign-in that are none of ours",
+            kind="counter",
+            window=_EVER,
+        ),
+        row(
+            "tokensNotTried",
+            "admin_tokens_not_tried_total",
+            "tokens",
+            "tokens that were not looked at, since too many wrong ones had come from there",
+            kind="counter",
+            window=_EVER,
+        ),
+        row(
             "historyBytes",
             "history_bytes",
             "bytes",
@@ -364,6 +445,14 @@ def _engine() -> list[Definition]:
 
     ever = {"kind": "counter", "window": _EVER}
     return [
+        row(
+            "readings",
+            "engine_readings_total",
+            "readings",
+            "readings of the counters of all sessions: what is counted is the same while this is",
+            **ever,
+        ),
+        row("readingAge", "engine_reading_age_seconds", "s", "how old the latest reading is; shared for 1 s"),
         row("connections", "engine_connections", "connections", "connections that are not closed"),
         row("dialling", "engine_dialling", "dials", "dials under way"),
         row("online", "", "connections", "after the login"),
@@ -384,6 +473,8 @@ def _engine() -> list[Definition]:
             "input that waits for the rest of its frame, over all connections",
         ),
         row("framesReceived", "", "frames", "frames received by all sessions", window=_EVER),
+        row("pingsSent", "", "pings", "keep-alive pings sent by all sessions", window=_EVER),
+        row("pongsReceived", "", "pings", "those that were answered", window=_EVER),
         row("dials", "engine_dials_total", "dials", "dials started", **ever),
         row("turns", "engine_turns_total", "turns", "turns of the I/O thread", **ever),
         row("tlsResumed", "engine_tls_resumed_total", "handshakes", "TLS sessions resumed", **ever),
@@ -451,6 +542,20 @@ def _series_of_a_session() -> list[Definition]:
 
     return [
         row("session_state", "gauge", "", "now", "1 for the state that the session is in", "state"),
+        row(
+            "session_connection",
+            "gauge",
+            "",
+            "now",
+            "number of the session's latest connection; the first is 1",
+        ),
+        row(
+            "session_state_since_seconds",
+            "gauge",
+            "Unix time",
+            "now",
+            "since when the session is in that state",
+        ),
         row("session_uptime_seconds", "gauge", "s", "now", "connectionUptime"),
         row("session_messages_total", "counter", "messages", _EVER, "messagesProcessed", "direction"),
         row(
@@ -477,6 +582,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     *_per_session(),
     *_system(),
     *_fleet(),
+    *_handing(),
     *_process(),
     *_engine(),
     *_store(),

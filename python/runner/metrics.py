@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from runner.counters import known, nothing_counted
+from runner.counters import nothing_counted
 from runner.footprint import Footprint, Mark
 from runner.history import History
 from runner.machine import Machine
 from runner.metric_definitions import HISTORY, SESSION_METRICS
 from runner.response_times import ResponseTimes
 from runner.session import State
+from runner.tally import Tally
 from runner.windows import RATE_WINDOW_S, SAMPLE_S, FleetWindow, Point, RecentSessions, SessionWindows
 
 if TYPE_CHECKING:
@@ -38,8 +39,12 @@ FRESH_S: Final = 1.0
 DEAD: Final = "pong_deadline"
 UNRETURNED_RATIO: Final = 2 / 3
 """Of the window of drops, 40 s of a minute: an outage whose dials hang for 20 s is known as one by then."""
-WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
-"""Reasons that somebody here asked for."""
+WANTED_CLOSES: Final = frozenset(
+    {"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request", "pairing_expired"}
+)
+"""Reasons that somebody here asked for, or where somebody here did not come."""
+_AGREED: Final = ("stream_restart_required", "closing")
+"""How the connection ends on which a phone linked a device: reason and phase."""
 
 
 class Sources(Protocol):
@@ -51,19 +56,6 @@ class Sources(Protocol):
     def store_health(self) -> StoreHealth: ...
 
 
-class Told:
-    """What events have told of one session."""
-
-    __slots__ = ("errors", "logins")
-
-    def __init__(self) -> None:
-        self.errors = 0
-        self.logins = 0
-
-
-_NOTHING_TOLD: Final = Told()
-
-
 class Metrics:
     """Keeps the numbers. Fed by `observe` (events) and `run` (samples); read from the Trio thread only."""
 
@@ -72,16 +64,27 @@ class Metrics:
         sources: Sources,
         states: Callable[[], Mapping[str, int]],
         *,
+        revision: Callable[[], int] = int,
+        uptime_s: Callable[[str], float] = lambda _session_id: 0.0,
         machine: Machine | None = None,
         session_faults: Callable[[], int] = int,
+        wrong_tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
         bucket_bounds_s: Sequence[float] = (),
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """`states`, `revision` and `uptime_s` are the supervisor's: sessions by state, the number of the last
+        change of any of them, and since when one of them is logged in. `wrong_tokens`: how many the admin API
+        found wrong, and how many it did not look at."""
         self.sources = sources
         self.states = states
+        self.revision = revision
+        self._uptime_s = uptime_s
         self.session_faults = session_faults
+        self.wrong_tokens = wrong_tokens
         self.machine = machine or Machine()
+        self.tally = tally if tally is not None else Tally()
         self.bucket_bounds_s = tuple(bucket_bounds_s)
         self.started_at = clock()
         self.footprint = Footprint()
@@ -102,13 +105,15 @@ class Metrics:
         self._table = sources.counters
         self._clock, self._wall = clock, wall
         self._login_at = self.started_at
-        self._told: dict[str, Told] = {}
+        # By session. Two dicts of numbers: the collector need not look at ten thousand objects.
+        self._logins: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
         self._sessions = SessionWindows(self._table, self.bucket_bounds_s)
         self._fleet = FleetWindow(self.bucket_bounds_s)
         self._next = trio.Event()
         self._cpu = self.machine.cpu_ratio()
         self._cpu_s: tuple[float, float] | None = None
-        self._live: tuple[float, dict[str, object]] | None = None
+        self._live: tuple[tuple[int, int], dict[str, object]] | None = None
         # At the start every counter is 0, so the windows can begin before the first sample.
         self._sessions.keep(nothing_counted(self.started_at))
         self._fleet.keep(Point(self.started_at))
@@ -118,11 +123,10 @@ class Metrics:
     def observe(self, event: EngineEvent) -> None:
         """Count what one engine event says."""
         if event.kind == "online":
-            told = self._told_of(event.session_id)
-            told.logins += 1
+            logins = self._logins[event.session_id] = self._logins.get(event.session_id, 0) + 1
             self._login_at = self._clock()
             self.dials["online"] += 1
-            if told.logins > 1:
+            if logins > 1:
                 self.reconnects_total += 1
         elif event.kind == "closed":
             self._count_close(event)
@@ -130,9 +134,9 @@ class Metrics:
     def _count_close(self, event: EngineEvent) -> None:
         reason = event.reason or "unknown"
         self.closes[reason] += 1
-        if reason in WANTED_CLOSES:
+        if reason in WANTED_CLOSES or (reason, event.phase) == _AGREED:
             return
-        self._told_of(event.session_id).errors += 1
+        self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:
             self.dials["failed"] += 1
             self.undialled.note(event.session_id, self._clock())
@@ -141,15 +145,10 @@ class Metrics:
             if reason == DEAD:
                 self.found_dead.note(event.session_id, self._clock())
 
-    def _told_of(self, session_id: str) -> Told:
-        told = self._told.get(session_id)
-        if told is None:
-            told = self._told[session_id] = Told()
-        return told
-
     def forget(self, session_id: str) -> None:
         """A session was removed. What it counted stays in the totals; one of that name begins at zero."""
-        self._told.pop(session_id, None)
+        self._logins.pop(session_id, None)
+        self._lost.pop(session_id, None)
         for sessions in (self.dropped, self.found_dead, self.undialled):
             sessions.forget(session_id)
 
@@ -236,6 +235,8 @@ class Metrics:
             responses=totals["response_count"],
             response_s=totals["response_sum_s"],
             buckets=tuple(now.response_totals),
+            handler_calls=self.tally.handler_calls,
+            handler_s=self.tally.handler_s,
         )
 
     def _values(self, point: Point, use: ProcessUse) -> dict[str, float | None]:
@@ -251,6 +252,7 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             **self._rates(point),
             **{f"sessions.{state.value}": states.get(state.value, 0) for state in State},
             "processRss": use.rss_bytes,
@@ -260,6 +262,16 @@ class Metrics:
         }
 
     # -- the fleet
+
+    @property
+    def readings(self) -> int:
+        """How many readings of the counters there were: what is counted is the same while this is."""
+        return self._table.readings
+
+    @property
+    def reading_age_s(self) -> float:
+        """How old the copy is that the latest is of."""
+        return self._clock() - self._table.now.copied_at
 
     @property
     def totals(self) -> Mapping[str, float]:
@@ -346,33 +358,28 @@ class Metrics:
     def session(self, session_id: str) -> dict[str, object]:
         """The metrics of one session."""
         row = self._table.rows.get(session_id)
-        told = self._told.get(session_id, _NOTHING_TOLD)
+        lost = self._lost.get(session_id, 0)
         if row is None:
             nothing = dict.fromkeys(SESSION_METRICS, 0) | dict.fromkeys(_RESPONSE_METRICS)
-            return {**nothing, "errorCount": told.errors, "reconnectCount": max(told.logins - 1, 0)}
+            return {
+                **nothing,
+                "connectionUptime": round(self._uptime_s(session_id), 3),
+                "errorCount": lost,
+                "reconnectCount": self.reconnects_of(session_id),
+            }
         now = self._table.now
         times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
         return {
-            "connectionUptime": self._uptime_s(row),
+            "connectionUptime": round(self._uptime_s(session_id), 3),
             "messagesProcessed": now.messages_received[row],
             "messagesPerMinute": None if per_minute is None else round(per_minute, 1),
             "averageResponseTime": times.average_ms,
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
-            "errorCount": told.errors + now.requests_failed[row] + now.stanzas_malformed[row],
-            "reconnectCount": max(told.logins - 1, 0),
+            "errorCount": lost + now.requests_failed[row] + now.stanzas_malformed[row],
+            "reconnectCount": self.reconnects_of(session_id),
         }
-
-    def _uptime_s(self, row: int) -> float:
-        now = self._table.now
-        age_s = known(now.online_ages_s[row])
-        return 0.0 if age_s is None else round(self._clock() - now.at + age_s, 3)
-
-    def session_uptime_s(self, session_id: str) -> float:
-        """`connectionUptime`."""
-        row = self._table.rows.get(session_id)
-        return 0.0 if row is None else self._uptime_s(row)
 
     def messages_of(self, session_id: str) -> int:
         """`messagesProcessed`."""
@@ -381,7 +388,7 @@ class Metrics:
 
     def reconnects_of(self, session_id: str) -> int:
         """`reconnectCount`."""
-        return max(self._told.get(session_id, _NOTHING_TOLD).logins - 1, 0)
+        return max(self._logins.get(session_id, 0) - 1, 0)
 
     def error_count(self, session_id: str) -> int:
         """`errorCount`."""
@@ -391,7 +398,7 @@ class Metrics:
         """`errorCount` by kind."""
         row, now = self._table.rows.get(session_id), self._table.now
         return {
-            "connection": self._told.get(session_id, _NOTHING_TOLD).errors,
+            "connection": self._lost.get(session_id, 0),
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
         }
@@ -419,9 +426,10 @@ class Metrics:
         }
 
     def live(self) -> dict[str, object]:
-        """What `WS /ws?events=system.metrics` sends; made once for all receivers of one reading."""
-        if self._live is None or self._live[0] != self._table.now.at:
-            self._live = self._table.now.at, self._make_live()
+        """What `WS /ws?events=system.metrics` sends; made once for all receivers of one moment."""
+        moment = self.readings, self.revision()
+        if self._live is None or self._live[0] != moment:
+            self._live = moment, self._make_live()
         return self._live[1]
 
     def _make_live(self) -> dict[str, object]:
@@ -442,7 +450,9 @@ class Metrics:
         return {
             "averageResponseTime": times.average_ms,
             "responseTime": times.to_json(),
+            "averageHandlerTime": self._fleet.handler_time_ms(point),
             "states": {str(state): count for state, count in self.states().items()},
+            "revision": self.revision(),
             **self._rates(point),
         }
 
@@ -452,8 +462,12 @@ class Metrics:
         return {
             "monitoring": self._monitoring,
             **self._summary(),
+            "handlers": dict(self.tally.handlers),
+            "webhooks": dict(self.tally.deliveries),
             "process": self.process(),
             "engine": {
+                "readings": self.readings,
+                "readingAge": round(self.reading_age_s, 3),
                 "connections": stats.sessions,
                 "dialling": stats.dialling,
                 "online": stats.online,
@@ -464,6 +478,8 @@ class Metrics:
                 "heldInput": stats.held_input_bytes,
                 "dials": stats.dials_total,
                 "framesReceived": int(self.totals["frames_received"]),
+                "pingsSent": int(self.totals["pings_sent"]),
+                "pongsReceived": int(self.totals["pongs_received"]),
                 "turns": stats.turns_total,
                 "tlsResumed": stats.tls_resumed_total,
                 "panics": stats.panics_total,
@@ -491,6 +507,7 @@ class Metrics:
         """This process alone, with what of its memory the sessions cost."""
         use = self.machine.process()
         connections = self.sources.stats().sessions
+        wrong, not_tried = self.wrong_tokens()
         return {
             "uptime": round(self._clock() - self.started_at, 3),
             "rss": use.rss_bytes,
@@ -503,6 +520,8 @@ class Metrics:
             "loopLag": round(self.loop_lag_s, 6),
             "handlerExceptions": self.handler_exceptions_total,
             "sessionFaults": self.session_faults(),
+            "wrongTokens": wrong,
+            "tokensNotTried": not_tried,
             "historyBytes": self.history.size_bytes(),
         }
 

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from runner.metric_definitions import PROMETHEUS
 from runner.session import State
+from runner.tally import HANDLER_BOUNDS_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from runner.metrics import Metrics
+    from runner.supervisor.row import Standing
+    from runner.tally import Tally
 
 Sample = tuple[str, float]
 
@@ -52,39 +55,33 @@ class Choice:
     limit: int = 1000
 
 
-def pieces(
-    metrics: Metrics, choice: Choice, states: Callable[[], Iterable[tuple[str, State]]]
-) -> Iterator[bytes]:
-    """All of it, a piece at a time; `states` are the sessions with their states, asked for once if at all."""
+def pieces(metrics: Metrics, choice: Choice, standings: Callable[[], Iterable[Standing]]) -> Iterator[bytes]:
+    """All of it, a piece at a time; `standings` is where the sessions are, asked for once if at all."""
     yield _joined(_fleet(metrics))
     yield _joined([*_machine(metrics), *_engine(metrics), *_store(metrics)])
     if choice.which == "off":
         return
-    chosen: list[tuple[str, State]] = []
-    for better in choosing(metrics, choice, states()):
+    chosen: list[Standing] = []
+    for better in choosing(metrics, choice, standings()):
         chosen = better
         yield b""
     for family in _FAMILIES:
         yield _joined(_head(family))
         for first in range(0, len(chosen), ROWS_A_PIECE):
             rows = chosen[first : first + ROWS_A_PIECE]
-            yield _joined(
-                line for session, state in rows for line in _FAMILIES[family](metrics, session, state)
-            )
+            yield _joined(line for it in rows for line in _FAMILIES[family](metrics, it))
 
 
-def choosing(
-    metrics: Metrics, choice: Choice, states: Iterable[tuple[str, State]]
-) -> Iterator[list[tuple[str, State]]]:
+def choosing(metrics: Metrics, choice: Choice, standings: Iterable[Standing]) -> Iterator[list[Standing]]:
     """Who is shown, the better known the further this is taken: those of the worst states first, then those
     with the most errors."""
     most = min(TOP, choice.limit) if choice.which == "top" else choice.limit
-    worst: list[tuple[int, int, str, State]] = []
-    remaining = iter(states)
+    worst: list[tuple[int, int, Standing]] = []
+    remaining = iter(standings)
     while part := list(islice(remaining, ROWS_A_LOOK)):
-        ranked = [(_WORST[state], -metrics.error_count(session), session, state) for session, state in part]
+        ranked = [(_WORST[it.state], -metrics.error_count(it.session_id), it) for it in part]
         worst = nsmallest(most, worst + ranked)
-        yield [(session, state) for _, _, session, state in worst]
+        yield [it for _, _, it in worst]
 
 
 def session_label(session_id: str) -> str:
@@ -130,20 +127,30 @@ def _plain(values: Mapping[str, object]) -> list[str]:
 def _fleet(metrics: Metrics) -> list[str]:
     totals = metrics.totals
     states = {state.value: 0 for state in State} | dict(metrics.states())
+    reading = {
+        "engine_readings_total": metrics.readings,
+        "engine_reading_age_seconds": metrics.reading_age_s,
+    }
     return [
+        *_plain(reading),  # in one piece with what it counts: there may be another before the next piece
         *_one("sessions", _labelled("state", states)),
+        *_plain({"session_changes_total": metrics.revision()}),
         *_plain({"active_connections": metrics.active_connections}),
         *_one("dials_total", _labelled("outcome", {"online": 0, "failed": 0} | dict(metrics.dials))),
         *_one("closes_total", _labelled("reason", metrics.closes)),
         *_plain({"reconnects_total": metrics.reconnects_total}),
         *_histogram(metrics, totals["response_count"], totals["response_sum_s"]),
         *_plain({f"{name}_total": totals[name] for name in _COUNTED}),
+        *_handing(metrics.tally),
         *_plain({"error_ratio": metrics.error_rate()}),
     ]
 
 
 _COUNTED: Final = (
     "messages_received",
+    "messages_undecrypted",
+    "pings_sent",
+    "pongs_received",
     "frames_received",
     "frames_sent",
     "bytes_received",
@@ -154,13 +161,26 @@ _COUNTED: Final = (
 )
 
 
-def _histogram(metrics: Metrics, count: float, total_s: float) -> list[str]:
-    bounds = [*(f"{bound:g}" for bound in metrics.bucket_bounds_s), "+Inf"]
-    buckets = [
-        (f'_bucket{{le="{bound}"}}', reached)
-        for bound, reached in zip(bounds, accumulate(metrics.buckets), strict=True)
+def _handing(tally: Tally) -> list[str]:
+    time = _buckets(HANDLER_BOUNDS_S, tally.buckets, tally.handler_calls, tally.handler_s)
+    return [
+        *_one("handler_seconds", time),
+        *_one("handler_attempts_total", _labelled("outcome", tally.handlers)),
+        *_one("webhook_attempts_total", _labelled("outcome", tally.deliveries)),
     ]
-    return _one("response_seconds", [*buckets, ("_sum", total_s), ("_count", count)])
+
+
+def _histogram(metrics: Metrics, count: float, total_s: float) -> list[str]:
+    return _one("response_seconds", _buckets(metrics.bucket_bounds_s, metrics.buckets, count, total_s))
+
+
+def _buckets(bounds_s: Sequence[float], counts: Sequence[int], count: float, total_s: float) -> list[Sample]:
+    bounds = [*(f"{bound:g}" for bound in bounds_s), "+Inf"]
+    buckets = [
+        (f'_bucket{{le="{bound}"}}', float(reached))
+        for bound, reached in zip(bounds, accumulate(counts), strict=True)
+    ]
+    return [*buckets, ("_sum", total_s), ("_count", count)]
 
 
 def _machine(metrics: Metrics) -> list[str]:
@@ -181,6 +201,8 @@ def _machine(metrics: Metrics) -> list[str]:
             "loop_lag_seconds": process["loopLag"],
             "handler_exceptions_total": process["handlerExceptions"],
             "session_faults_total": process["sessionFaults"],
+            "admin_wrong_tokens_total": process["wrongTokens"],
+            "admin_tokens_not_tried_total": process["tokensNotTried"],
             "history_bytes": process["historyBytes"],
         }
     )
@@ -227,37 +249,46 @@ def _store(metrics: Metrics) -> list[str]:
 # -- one session
 
 
-def _state(_metrics: Metrics, session: str, state: State) -> list[str]:
-    return [f'runner_session_state{{session="{session_label(session)}",state="{state.value}"}} 1']
+def _state(_metrics: Metrics, it: Standing) -> list[str]:
+    return [f'runner_session_state{{session="{session_label(it.session_id)}",state="{it.state.value}"}} 1']
 
 
-def _uptime(metrics: Metrics, session: str, _state: State) -> list[str]:
-    value = metrics.session_uptime_s(session)
-    return [f'runner_session_uptime_seconds{{session="{session_label(session)}"}} {_number(value)}']
+def _connection(_metrics: Metrics, it: Standing) -> list[str]:
+    return [f'runner_session_connection{{session="{session_label(it.session_id)}"}} {it.connection}']
 
 
-def _messages(metrics: Metrics, session: str, _state: State) -> list[str]:
-    label = session_label(session)
-    value = metrics.messages_of(session)
+def _since(_metrics: Metrics, it: Standing) -> list[str]:
+    value = it.since_unix_ms / 1000
+    label = session_label(it.session_id)
+    return [f'runner_session_state_since_seconds{{session="{label}"}} {_number(value)}']
+
+
+def _uptime(_metrics: Metrics, it: Standing) -> list[str]:
+    value = round(it.uptime_s, 3)
+    return [f'runner_session_uptime_seconds{{session="{session_label(it.session_id)}"}} {_number(value)}']
+
+
+def _messages(metrics: Metrics, it: Standing) -> list[str]:
+    label, value = session_label(it.session_id), metrics.messages_of(it.session_id)
     return [f'runner_session_messages_total{{session="{label}",direction="in"}} {value}']
 
 
-def _errors(metrics: Metrics, session: str, _state: State) -> list[str]:
-    label = session_label(session)
+def _errors(metrics: Metrics, it: Standing) -> list[str]:
+    label = session_label(it.session_id)
     return [
         f'runner_session_errors_total{{session="{label}",kind="{kind}"}} {count}'
-        for kind, count in metrics.errors_of(session).items()
+        for kind, count in metrics.errors_of(it.session_id).items()
     ]
 
 
-def _reconnects(metrics: Metrics, session: str, _state: State) -> list[str]:
-    value = metrics.reconnects_of(session)
-    return [f'runner_session_reconnects_total{{session="{session_label(session)}"}} {value}']
+def _reconnects(metrics: Metrics, it: Standing) -> list[str]:
+    label, value = session_label(it.session_id), metrics.reconnects_of(it.session_id)
+    return [f'runner_session_reconnects_total{{session="{label}"}} {value}']
 
 
-def _responses(metrics: Metrics, session: str, _state: State) -> list[str]:
-    label = session_label(session)
-    count, total_s, times = metrics.responses_of(session)
+def _responses(metrics: Metrics, it: Standing) -> list[str]:
+    label = session_label(it.session_id)
+    count, total_s, times = metrics.responses_of(it.session_id)
     quantiles = {"0.5": times.p50_ms, "0.95": times.p95_ms, "0.99": times.p99_ms}
     name = "runner_session_response_seconds"
     return [
@@ -271,8 +302,10 @@ def _responses(metrics: Metrics, session: str, _state: State) -> list[str]:
     ]
 
 
-_FAMILIES: Final[Mapping[str, Callable[[Metrics, str, State], list[str]]]] = {
+_FAMILIES: Final[Mapping[str, Callable[[Metrics, Standing], list[str]]]] = {
     "session_state": _state,
+    "session_connection": _connection,
+    "session_state_since_seconds": _since,
     "session_uptime_seconds": _uptime,
     "session_messages_total": _messages,
     "session_errors_total": _errors,

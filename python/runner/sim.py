@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from runner import _core
 from runner.errors import StartError
+from runner.limits import raise_fd_limit
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -181,7 +181,7 @@ def serve(
 
     The line: `url`, `control`, `rootKeyHex`, `caFile`, `credentials` (docs/simulator.md).
     """
-    _raise_fd_limit()
+    raise_fd_limit()  # a connection is a descriptor, and the usual soft limit of 1,024 is below most fleets
     ends = {signal.SIGTERM, signal.SIGINT}
     # Blocked rather than handled: the simulator's threads inherit this, and the wait below takes the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
@@ -201,9 +201,3 @@ def serve(
         while running.running and signal.sigtimedwait(ends, _CHECK_S) is None:
             if parent is not None and os.getppid() != parent:
                 return
-
-
-def _raise_fd_limit() -> None:
-    """A connection is a descriptor, and the usual soft limit of 1,024 is below most fleets."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -151,6 +151,8 @@ class Point(NamedTuple):
     responses: float = 0
     response_s: float = 0.0
     buckets: tuple[int, ...] = ()
+    handler_calls: int = 0
+    handler_s: float = 0.0
 
     @property
     def operations(self) -> float:
@@ -188,6 +190,14 @@ class FleetWindow:
             if now - point.at >= MESSAGES_WINDOW_S - SAMPLE_S / 2:
                 return point
         return self.oldest()
+
+    def handler_time_ms(self, now: Point) -> float | None:
+        """The mean that a handler took within the five minutes up to `now`; None when none ended."""
+        past = self.oldest()
+        calls = 0 if past is None else now.handler_calls - past.handler_calls
+        if past is None or calls <= 0:
+            return None
+        return round(1000 * (now.handler_s - past.handler_s) / calls, 3)
 
     def response_times(self, now: Point) -> ResponseTimes:
         """Mean and percentiles of the five minutes up to `now`."""

@@ -6,14 +6,19 @@ Whatever the browser complains about (an exception, a violated policy, a missing
 from __future__ import annotations
 
 import re
+import socket
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.admin.guesses import Guesses
 from runner.session import BreakerView, State
+from runner.sim import SimulatorControl
+from runner.supervisor.feed import StatusEvent
+from support.alerts import Receiver as AlertReceiver
+from support.browser import a_page
 from support.dashboard import READ_TOKEN, TOKEN, Dashboard, a_past, many
 from support.fleet import a_view
 from support.processes import RunnerProcess, SimulatorProcess, import_all, wait_until
@@ -21,42 +26,33 @@ from support.processes import RunnerProcess, SimulatorProcess, import_all, wait_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import APIResponse, Browser, Page, Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(90)]
-PATIENCE_MS = 15_000
-NETWORK = re.compile(r"Failed to load resource|WebSocket connection to|ERR_")
-"""What a browser writes about a server that is away or says no; everything else is our fault."""
+EN = {
+    "add": "Add a session",
+    "name": "Name",
+    "confirm": "Add and show the code",
+    "title": "Link a phone",
+    "left": r"good for \d",
+    "phone": "Phone number with the country code",
+    "code": "Show a code",
+}
+PT = {
+    "add": "Adicionar sessão",
+    "name": "Nome",
+    "confirm": "Adicionar e mostrar o código",
+    "title": "Conectar um telefone",
+    "left": r"válido por \d",
+    "phone": "Número de telefone com o código do país",
+    "code": "Mostrar um código",
+}
 
 
-@contextmanager
-def a_page(
-    browser: Browser,
-    address: str,
-    *,
-    width: int = 1280,
-    height: int = 800,
-    locale: str = "en-GB",
-    scheme: str = "light",
-    may_fail: bool = False,
-) -> Iterator[Page]:
-    """A page in a profile of its own, at an address; at the end the browser must have had nothing to say."""
-    context = browser.new_context(
-        viewport={"width": width, "height": height},
-        locale=locale,
-        color_scheme=scheme,  # type: ignore[arg-type]
-    )
-    said: list[str] = []
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(address)
-    try:
-        yield page
-    finally:
-        context.close()
-    assert [text for text in said if not (may_fail and NETWORK.search(text))] == []
+def a_free_port() -> int:
+    """For a runner that a browser talks to."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def see(page: Page, selector: str, text: str | re.Pattern[str] | None = None) -> None:
@@ -74,6 +70,8 @@ def small() -> Iterator[Dashboard]:
     with Dashboard(*fleet) as dashboard:
         dashboard.desk.fire("disk_full", "critical", "no space left on the store's disk")
         dashboard.fleet.pasts["desk-00007"] = a_past(now)
+        dashboard.fleet.store.receive("desk-00007", "15550001111@s.whatsapp.net", "oi")
+        dashboard.fleet.store.bury([(1, 5, "ValueError at bot.py:7 in handle")])
         yield dashboard
 
 
@@ -138,6 +136,23 @@ def test_a_state_changes_on_every_page_at_once(browser: Browser, fleet_of_few: D
             lambda: fleet_of_few.fleet.change("rest", state=State.DEGRADED, reason="iq_unanswered")
         )
         see(page, ".line", re.compile(r"degraded.*rest.*iq_unanswered"))
+
+
+def test_an_answer_that_was_on_its_way_does_not_undo_what_an_event_told(
+    browser: Browser, fleet_of_few: Dashboard
+) -> None:
+    with a_page(browser, "about:blank") as page:
+        held: list[tuple[Route, APIResponse]] = []
+        page.route("**/api/sessions?*", lambda route: held.append((route, route.fetch())))
+        page.goto(fleet_of_few.url + "#/sessions")
+        wait_until(lambda: page.evaluate("0") or held, 10, "the list to be asked for")
+        fleet_of_few.do(lambda: fleet_of_few.fleet.change("rest", state=State.ONLINE))
+        see(page, ".line", re.compile(r"online.*rest"))
+        route, old = held.pop()
+        assert '"stopped"' in old.text()
+        route.fulfill(response=old)
+        see(page, ".count", "4 of 4")
+        assert page.locator(".line", has_text="rest").filter(has_text="online").count() == 1
 
 
 def test_ten_thousand_sessions_scroll_filter_and_sort(browser: Browser) -> None:
@@ -297,6 +312,47 @@ def test_a_stranger_signs_in_and_out(browser: Browser) -> None:
         assert page.context.cookies() == []
 
 
+def test_two_runners_on_one_host_do_not_sign_each_other_out(browser: Browser) -> None:
+    """A browser keeps cookies by host, whatever the port."""
+    one, two = Dashboard(*many(1), needs_token=True), Dashboard(*many(3), needs_token=True)
+    with one, two, a_page(browser, one.url, may_fail=True) as page:
+        for dashboard, shown in ((one, "1 of 1 online"), (two, "3 of 3 online")):
+            page.goto(dashboard.url)
+            page.get_by_label("Token").fill(TOKEN)
+            page.get_by_role("button", name="Sign in").click()
+            see(page, ".big", shown)
+        page.goto(one.url)
+        see(page, ".big", "1 of 1 online")
+        page.get_by_role("button", name="Sign out").click()
+        see(page, ".signin")
+        page.goto(two.url)
+        see(page, ".big", "3 of 3 online")
+        assert [it["name"] for it in page.context.cookies()] == [f"runner_session_{two.port}"]
+
+
+def test_after_a_restart_an_open_page_asks_for_the_token_again(browser: Browser) -> None:
+    dashboard = Dashboard(*many(40), needs_token=True)
+    with dashboard, a_page(browser, dashboard.url, may_fail=True) as page:
+        for _ in range(2):
+            see(page, ".signin")
+            page.get_by_label("Token").fill(TOKEN)
+            page.get_by_role("button", name="Sign in").click()
+            see(page, ".big", "39 of 40 online")
+            dashboard.stop()
+            see(page, ".banner", "does not answer")
+            dashboard.start()
+
+
+def test_who_guessed_too_often_is_told_to_wait(browser: Browser) -> None:
+    dashboard = Dashboard(*many(1), needs_token=True)
+    with dashboard, a_page(browser, dashboard.url, may_fail=True) as page:
+        for number in range(Guesses().each.number + 1):
+            page.get_by_label("Token").fill(f"not-the-token-{number}")
+            with page.expect_response("**/login"):
+                page.get_by_role("button", name="Sign in").click()
+        see(page, ".bad", "too many wrong tokens came from")
+
+
 def test_a_token_that_may_only_read_finds_its_actions_off(browser: Browser) -> None:
     dashboard = Dashboard(*many(40), needs_token=True)
     with dashboard, a_page(browser, dashboard.url + "#/session/desk-00007", may_fail=True) as page:
@@ -310,10 +366,7 @@ def test_a_token_that_may_only_read_finds_its_actions_off(browser: Browser) -> N
 
 def test_a_runner_that_goes_away_is_told_and_comes_back(browser: Browser, tmp_path: Path) -> None:
     """A real runner with its simulator, restarted under an open page."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = a_free_port()
     settings = {"WHATSAPP_ADMIN_PORT": str(port)}
     with SimulatorProcess(tmp_path, sessions=3) as server:
         runner = RunnerProcess(tmp_path / "a", server, settings)
@@ -342,7 +395,9 @@ def test_a_runner_that_goes_away_is_told_and_comes_back(browser: Browser, tmp_pa
                     see(page, ".live", "Live")
 
 
-@pytest.mark.parametrize("path", ["", "#/sessions", "#/session/desk-00007", "#/alerts", "#/system"])
+@pytest.mark.parametrize(
+    "path", ["", "#/sessions", "#/session/desk-00007", "#/events", "#/alerts", "#/webhooks", "#/system"]
+)
 def test_every_page_fits_a_phone_and_has_its_landmarks(browser: Browser, small: Dashboard, path: str) -> None:
     with a_page(browser, small.url + path, width=360, height=740, scheme="dark", locale="pt-BR") as page:
         see(page, "header nav a", "Visão geral")
@@ -369,20 +424,151 @@ def test_theme_language_and_keyboard(browser: Browser, small: Dashboard) -> None
             page.locator("button.theme").click()
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+        see(page, ".alert p", "no space left on the store's disk")
         page.locator("button.language").click()
         see(page, "h1", "Alertas")
+        see(page, ".alert p", "nada pode ser gravado")
+        see(page, ".alert p[lang=en]", "no space left on the store's disk")
+        see(page, ".alert .remedy", "libere espaço")
         page.reload()
         see(page, "h1", "Alertas")
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def test_events_are_shown_as_they_come_and_can_be_narrowed_down(
+    browser: Browser, fleet_of_few: Dashboard
+) -> None:
+    def message(session: str, text: str) -> None:
+        payload = {"id": "A1", "from": "15550001111@s.whatsapp.net", "kind": "text", "body": text}
+        event = StatusEvent("message", session, int(time.time() * 1000), None, payload)
+        fleet_of_few.do(lambda: fleet_of_few.fleet.feed.publish(event))
+
+    with a_page(browser, fleet_of_few.url + "#/events") as page:
+        see(page, ".empty", "Nothing has happened")
+        see(page, ".live", "Live")
+        message("desk-1", "bom <b>dia</b>")
+        see(page, ".event .said", "bom <b>dia</b>")
+        fleet_of_few.do(lambda: fleet_of_few.fleet.change("shop", state=State.BACKOFF))
+        see(page, ".event", "session.status")
+        page.locator(".event summary").first.click()
+        see(page, ".event pre", '"previous": "parked"')
+        message("shop", "more")
+        see(page, ".event .said", "more")
+        assert page.locator(".event[open]").count() == 1, "what was opened stays open"
+        page.locator("select").select_option("message")
+        assert page.locator(".event").count() == 2
+        page.get_by_label("Session").fill("desk")
+        assert page.locator(".event").count() == 1
+        page.get_by_role("button", name="Pause").click()
+        message("desk-1", "not yet")
+        fleet_of_few.tell("alert.firing", {})
+        assert page.locator(".event").count() == 1
+        page.get_by_role("button", name="Go on").click()
+        see(page, ".event .said", "not yet")
+        page.get_by_role("button", name="Clear").click()
+        see(page, ".empty", "Nothing has happened")
+
+
+def test_a_webhook_is_added_tested_and_removed_and_dead_letters_are_put_back(
+    browser: Browser, fleet_of_few: Dashboard
+) -> None:
+    store = fleet_of_few.fleet.store
+    store.receive("desk-1", "15550001111@s.whatsapp.net", "oi")
+    store.bury([(1, 5, "ValueError at bot.py:7 in handle")])
+    with (
+        AlertReceiver() as receiver,
+        a_page(browser, fleet_of_few.url + "#/webhooks", may_fail=True) as page,
+    ):
+        see(page, ".empty", "No webhooks")
+        see(page, "table tr", "ValueError at bot.py:7 in handle")
+        page.get_by_role("button", name="Add a webhook").click()
+        page.get_by_label("Address").fill(receiver.url)
+        page.get_by_label("Events").fill("mesage")
+        page.get_by_role("button", name="Add", exact=True).click()
+        see(page, ".notice.bad", "did you mean message")
+        page.get_by_role("button", name="Add a webhook").click()
+        page.get_by_label("Address").fill(receiver.url)
+        page.get_by_role("button", name="Add", exact=True).click()
+        see(page, ".webhook", receiver.url)
+        page.get_by_role("button", name="Test").click()
+        see(page, ".notice", "Delivered")
+        assert [body["event"] for body in receiver.bodies] == ["webhook.test"]
+        page.locator(".webhook").get_by_role("button", name="Remove").click()
+        page.get_by_role("button", name="Cancel").click()
+        page.locator(".webhook").get_by_role("button", name="Remove").click()
+        page.locator("dialog").get_by_role("button", name="Remove").click()
+        see(page, ".empty", "No webhooks")
+        page.get_by_role("button", name="Put back").click()
+        see(page, ".notice", "Put back: 1")
+        assert list(store.waiting) == [1]
+        see(page, "section .muted", "There are none.")
+
+
+def test_who_may_only_read_changes_no_webhook(browser: Browser) -> None:
+    with (
+        Dashboard(a_view("desk-1"), needs_token=True) as dashboard,
+        a_page(browser, dashboard.url + "#/webhooks", may_fail=True) as page,
+    ):
+        page.locator("input").fill(READ_TOKEN)
+        page.keyboard.press("Enter")
+        see(page, "h1", "Webhooks")
+        assert page.get_by_role("button", name="Add a webhook").is_disabled()
+        page.goto(dashboard.url + "#/events")
+        see(page, "main p", "Messages are not shown")
+
+
+PAGES = ("", "#/sessions", "#/session/desk-00007", "#/events", "#/alerts", "#/webhooks", "#/system")
 CONTRAST = (Path(__file__).parents[1] / "support" / "contrast.js").read_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_both_themes(browser: Browser, small: Dashboard, scheme: str) -> None:
     with a_page(browser, small.url, scheme=scheme) as page:
-        for path in ("", "#/sessions", "#/session/desk-00007", "#/alerts", "#/system"):
+        for path in (
+            "",
+            "#/sessions",
+            "#/session/desk-00007",
+            "#/events",
+            "#/alerts",
+            "#/webhooks",
+            "#/system",
+        ):
             page.goto(small.url + path)
             see(page, "main h1, main h2")
             assert page.evaluate(CONTRAST) == [], path
+
+
+@pytest.mark.parametrize(("locale", "words"), [("en-GB", EN), ("pt-BR", PT)])
+def test_a_session_is_added_and_a_phone_linked(
+    browser: Browser, tmp_path: Path, locale: str, words: dict[str, str]
+) -> None:
+    port = a_free_port()
+    settings = {"WHATSAPP_ADMIN_PORT": str(port)}
+    with (
+        SimulatorProcess(tmp_path, sessions=0) as simulator,
+        RunnerProcess(tmp_path, simulator, settings) as runner,
+    ):
+        runner.wait_api()
+        control = SimulatorControl(simulator.control)
+        with a_page(browser, f"http://127.0.0.1:{port}/#/sessions", locale=locale) as page:
+            page.get_by_role("button", name=words["add"]).click()
+            page.get_by_role("textbox", name=words["name"], exact=True).fill("not a name")
+            page.get_by_role("button", name=words["confirm"]).click()
+            assert page.locator("dialog:invalid, dialog :invalid").count(), "a name that cannot be one"
+            page.get_by_role("textbox", name=words["name"], exact=True).fill("loja-1")
+            page.get_by_role("button", name=words["confirm"]).click()
+            see(page, "h1", "loja-1")
+            see(page, "#link-title", words["title"])
+            see(page, ".qr img")
+            see(page, ".link [role=status]", re.compile(words["left"]))
+            assert page.locator(".qr img").evaluate("it => it.decode().then(() => it.naturalWidth)") > 200
+            # A code to type in, for a phone without a camera; then the QR code all the same.
+            page.get_by_role("textbox", name=words["phone"]).fill("+55 11 91234-5678")
+            page.get_by_role("button", name=words["code"]).click()
+            see(page, ".link output", re.compile(r"^[1-9A-Z]{4}-[1-9A-Z]{4}$"))
+            _, shown = runner.request("GET", "/api/loja-1/auth/qr?format=raw")
+            control.post("/pair", qr=shown["value"], phone="5511912345678")
+            see(page, ".state-now .pill", "online")
+            page.locator("#link-title").wait_for(state="hidden")
+        assert "5511912345678" not in runner.output()
+        assert runner.stop() == 0

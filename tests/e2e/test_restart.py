@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.pair import FAST_PINGS, Pair, log_lines, pair, simulated
+from support.control import Control
+from support.messages import Load, kept_once, wait_answered
+from support.pair import FAST_PINGS, Pair, log_lines, pair, simulated, users_of
 from support.processes import RunnerProcess, SimulatorProcess, wait_until
 from support.restarts import gaps, process_of, request_restart, wait_restarted, watched
 
@@ -103,6 +105,7 @@ def test_settings_that_would_not_start_are_refused_and_nothing_moves(fleet: Pair
 
 # Memory
 
+LOAD_PER_S = 400.0
 HOG = """
 import signal, sys, threading
 from runner import memory_limit
@@ -118,15 +121,19 @@ main()
 """
 
 
-def test_a_process_over_its_limit_restarts_once_and_every_session_comes_back(alone: Alone) -> None:
+def test_a_process_over_its_limit_restarts_once_and_no_message_is_lost_or_kept_twice(alone: Alone) -> None:
+    directory, simulator = alone
+    control, users = Control(simulator.control), list(users_of(simulator.credentials).values())
     settings = {**FAST_PINGS, "WHATSAPP_MAX_MEMORY_RESTART": "256M"}
-    with RunnerProcess(*alone, settings, HOG) as runner:
+    with RunnerProcess(directory, simulator, settings, HOG) as runner:
         runner.wait_ready(N)
         before = {row["id"]: row["connection"] for row in runner.sessions()}
-        with watched(runner):
+        with watched(runner), Load(control, users, LOAD_PER_S) as load:
+            control.wait_stats(acks=N)
             runner.child.send_signal(signal.SIGUSR1)
             wait_restarted(runner, 0)
             runner.wait_ready(N)
+            control.wait_stats(acks=control.stats()["acks"] + N)
         process = process_of(runner)
         assert (process["pid"], process["restarts"]) == (runner.pid, 1)
         assert process["lastRestart"]["reason"] == "memory"
@@ -134,8 +141,12 @@ def test_a_process_over_its_limit_restarts_once_and_every_session_comes_back(alo
         _status, numbers = runner.request("GET", "/api/system")
         assert numbers["process"]["rss"] < 256 * MIB
         assert {row["id"]: row["connection"] - 1 for row in runner.sessions()} == before
+        wait_answered(control)
         assert runner.stop() == 0
         assert "Traceback" not in runner.output()
+    answered, kept = kept_once(directory, simulator)
+    assert answered == kept
+    assert len(kept) == load.pushed
 
 
 def test_a_limit_below_the_need_is_told_and_does_not_loop(alone: Alone) -> None:

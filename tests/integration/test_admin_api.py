@@ -149,6 +149,8 @@ async def test_a_session_is_created_from_uploaded_files(client: httpx2.AsyncClie
     assert answer.json()["warnings"] == ["stop the old program first"]
     again = await client.post("/api/sessions", json=body)
     assert (again.status_code, again.json()["reason"]) == (409, "exists")
+    twin = await client.post("/api/sessions", json={"id": "y", "files": {"creds.json": "of desk-1"}})
+    assert (twin.status_code, twin.json()["reason"]) == (409, "same_device")
     damaged = await client.post("/api/sessions", json={"id": "x", "files": {}})
     assert (damaged.status_code, damaged.json()["reason"]) == (422, "credentials_missing")
     assert damaged.json()["message"] == "x/creds.json: is missing"
@@ -245,12 +247,49 @@ async def test_what_is_not_there_or_not_allowed_is_json_too(client: httpx2.Async
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=x", "limit=-1", "offset=1.5", "state=sleeping", "limit=99999999999999999999"]
+    "query",
+    [
+        "limit=x",
+        "limit=-1",
+        "limit=",
+        "offset=1.5",
+        "offset=1000000000",
+        "state=sleeping",
+        "state=",
+        "state=online,",
+        "limit=99999999999999999999",
+    ],
 )
 async def test_a_wrong_parameter_is_named(client: httpx2.AsyncClient, query: str) -> None:
     answer = await client.get(f"/api/sessions?{query}")
     assert (answer.status_code, answer.json()["error"]) == (422, "parameter_wrong")
     assert query.split("=")[0] in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "query", ["metric=", "metric=cpu", "since=-1", "until=null", "points=x", "since=1.0"]
+)
+async def test_a_wrong_parameter_of_the_history_is_named(client: httpx2.AsyncClient, query: str) -> None:
+    """Also when no metric is asked for."""
+    answer = await client.get(f"/api/metrics/history?{query}")
+    assert (answer.status_code, answer.json()["error"]) == (422, "parameter_wrong")
+    assert query.split("=")[0] in answer.json()["message"]
+
+
+async def test_an_empty_id_names_no_session_and_not_all(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/api/sessions?session=")).json()["sessions"] == []
+
+
+async def test_the_methods_of_a_path_are_all_named(client: httpx2.AsyncClient) -> None:
+    for path, methods in {
+        "/api/sessions": "GET, POST",
+        "/api/sessions/batch": "POST",
+        "/api/sessions/desk-1": "DELETE, GET, PUT",
+        "/api/sessions/desk-1/stop": "POST",
+        "/api/alerts/silences": "GET, POST",
+    }.items():
+        answer = await client.request("OPTIONS", path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods), path
 
 
 async def test_a_wrong_flag_is_named(client: httpx2.AsyncClient) -> None:

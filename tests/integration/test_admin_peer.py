@@ -39,7 +39,8 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 def test_the_uid_of_a_tcp_peer_is_found(pair: Pair) -> None:
-    assert tcp_peer(pair[0]) == Peer("tcp", os.getuid())
+    address = pair[0].getpeername()[0]
+    assert tcp_peer(pair[0]) == Peer("tcp", os.getuid(), address=address)
 
 
 def test_both_ways_of_asking_agree(pair: Pair) -> None:

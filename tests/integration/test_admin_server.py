@@ -18,12 +18,14 @@ from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnec
 from runner.admin import guard as guard_module
 from runner.admin import server as server_module
 from runner.admin.api import application
+from runner.admin.events import EVENTS_A_STEP
 from runner.admin.guard import Access
 from runner.admin.server import AdminServer
 from runner.admin.sockets import SocketLock, bind_tcp, bind_unix
 from runner.admin.tokens import parse
 from runner.errors import LeaseHeldError, StartError
 from runner.session import State
+from runner.supervisor.feed import StatusEvent
 from support.fleet import FakeFleet, FakeNumbers, a_backend, a_view
 
 if TYPE_CHECKING:
@@ -383,6 +385,26 @@ async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operat
         assert (message["payload"]["detail"] is not None) == sees
 
 
+@pytest.mark.parametrize(("scopes", "status"), [("read", 403), ("operate", 101)])
+async def test_a_websocket_shows_messages_to_those_who_may_operate(
+    tmp_path: Path, scopes: str, status: int
+) -> None:
+    access = Access(parse(f"{TOKEN}:{scopes}"))
+    async with served(tmp_path, access=access) as running, await running.over_tcp() as stream:
+        receiver = Receiver(stream)
+        answer = await receiver.connect("/ws?events=message&session=desk-1", **{"x-api-key": TOKEN})
+        assert getattr(answer, "status_code", 101) == status
+        if status == 101:
+            await subscribed(running)
+            for session in ("desk-2", "desk-1"):
+                payload = {"body": f"to {session}"}
+                running.fleet.feed.publish(
+                    StatusEvent("message", session, 7, None, payload, event_id="evt_x")
+                )
+            message = await receiver.message()
+            assert (message["id"], message["payload"]) == ("evt_x", {"body": "to desk-1"})
+
+
 async def subscribed(running: Running) -> None:
     with trio.fail_after(10):
         await running.fleet.subscribed.wait()
@@ -442,6 +464,35 @@ async def test_a_slow_websocket_is_told_what_it_lost(tmp_path: Path) -> None:
         assert told[-1]["event"] == "stream.lost"
         assert len(told[:-1]) + told[-1]["payload"]["events"] == 10
         assert (await receiver.message())["payload"]["state"] == "online"
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the loop that tasks of a name had."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.had = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.had += self._name in task.name
+
+
+async def test_a_websocket_gets_many_events_in_a_turn(tmp_path: Path) -> None:
+    """With three turns for each, a receiver beside a few lists gets a hundred a second; a storm has more."""
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        running.fleet.capacity = 1000
+        receiver = Receiver(stream)
+        await receiver.connect("/ws")
+        await subscribed(running)
+        await trio.testing.wait_all_tasks_blocked()
+        turns = Turns("_send_changes")
+        trio.lowlevel.add_instrument(turns)
+        for number in range(320):
+            running.fleet.change("desk-1", reason=str(number))
+        for number in range(320):
+            assert (await receiver.message())["payload"]["reason"] == str(number)
+        trio.lowlevel.remove_instrument(turns)
+    assert turns.had <= 2 * 320 / EVENTS_A_STEP
 
 
 async def test_a_websocket_that_leaves_is_forgotten(tmp_path: Path) -> None:

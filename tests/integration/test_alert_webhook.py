@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from runner.alerts import mail as mail_module
 from runner.alerts.mail import SEND_S, Mail, notifiers
-from runner.alerts.target import allowed_of
 from runner.alerts.webhook import Webhook
+from runner.delivery.retry import Retry
+from runner.delivery.target import allowed_of
 from runner.errors import StartError
 from support.alerts import Receiver
 
@@ -198,7 +198,7 @@ async def test_apprise_that_fails_is_counted_and_the_next_is_told() -> None:
 
 async def test_apprise_that_fails_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What keeps a mail from being sent is often what it tells of: the network was away."""
-    monkeypatch.setattr(mail_module, "delay_s", lambda attempts, *_: waits.append(attempts) or 0.0)
+    monkeypatch.setattr(Retry, "wait_s", lambda _self, attempts, _rng: waits.append(attempts) or 0.0)
     waits: list[int] = []
     told: list[str] = []
     done = trio.Event()

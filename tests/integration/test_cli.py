@@ -23,12 +23,13 @@ from runner.admin.guard import Access
 from runner.admin.server import AdminServer
 from runner.admin.sockets import bind_unix
 from runner.admin.tokens import parse
-from runner.cli import tables
+from runner.cli import outgoing, tables
 from runner.cli.exits import Exit
 from runner.cli.fleet import COMMANDS
 from runner.cli.main import cli
 from runner.errors import AdminError, NotRunningError, RefusedError
 from runner.session import State
+from runner.supervisor.feed import StatusEvent
 from support.fleet import AN_ALERT, FakeAlerts, FakeFleet, a_backend, a_view
 
 if TYPE_CHECKING:
@@ -542,3 +543,62 @@ def test_top_shows_one_frame(served: Served) -> None:
     assert result.exit_code == 0
     assert "shop" in result.output
     assert "stream_replaced_code" in result.output
+
+
+def test_webhooks_and_dead_letters_from_the_command_line(served: Served) -> None:
+    url = "http://127.0.0.1:9/hook"
+    made = run("webhooks", "add", url, "--events", "message,session.*", "--header", "X-A: b")
+    assert f"message, session.* go to {url}" in made.stdout
+    with Client(served.path) as runner:
+        (webhook,) = runner.get("/api/webhooks")["webhooks"]
+    assert (webhook["events"], webhook["headers"]) == (["message", "session.*"], ["x-a"])
+    assert url in run("webhooks", "list").stdout
+    tested = run("webhooks", "test", webhook["id"])
+    assert (tested.exit_code, "not delivered: ConnectError" in tested.stderr) == (1, True)
+    wrong = run("webhooks", "add", url, "--events", "mesage")
+    assert (wrong.exit_code, "did you mean message" in wrong.stderr) == (Exit.USAGE, True)
+    wrong = run("webhooks", "add", url, "--header", "nothing")
+    assert (wrong.exit_code, "is not NAME:VALUE" in wrong.stderr) == (Exit.USAGE, True)
+    assert "removed" in run("webhooks", "remove", webhook["id"]).stdout
+    assert run("webhooks", "remove", webhook["id"]).exit_code == Exit.UNKNOWN_SESSION
+    assert "no webhooks" in run("webhooks", "list").stdout
+
+    assert "no dead letters" in run("dead-letters", "list").stdout
+    store = served.fleet.store
+    for number in range(3):
+        store.receive("desk-1", "chat", "oi")
+        store.bury([(number + 1, 5, "ValueError at bot.py:7 in handle")])
+    listed = run("dead-letters", "list", "-n", "2").stdout
+    assert "ValueError at bot.py:7" in listed
+    assert "more: --after 2" in listed
+    assert "put back: 1 messages" in run("dead-letters", "redrive", "1").stdout
+    assert '{"dropped": 1}' in run("dead-letters", "drop", "2", "--json").stdout
+    assert "dropped: 1" in run("dead-letters", "drop", "--all", "--sink", "app").stdout
+    for args in ((), ("1", "--all"), ("1", "--sink", "app")):
+        assert run("dead-letters", "drop", *args).exit_code == Exit.USAGE
+
+
+def test_tail_shows_what_comes(served: Served) -> None:
+    told: list[dict[str, Any]] = []
+
+    def happen() -> None:
+        served.fleet.change("desk-1", state=State.BACKOFF, reason="pong_deadline")
+        for text in ("oi\ntudo bem?", "x" * 300):
+            who = {"from": "15550001111@s.whatsapp.net", "chatId": "1-2@g.us"}
+            payload = {**who, "kind": "text", "body": text}
+            served.fleet.feed.publish(StatusEvent("message", "desk-1", 1_700_000_000_000, None, payload))
+
+    with Client(served.path) as runner:
+        served.fleet.subscribed = trio.Event()
+        lines = runner.events(["desk-1"])
+        first = threading.Thread(target=lambda: told.extend([next(lines) for _ in range(3)]))
+        first.start()
+        trio.from_thread.run(served.fleet.subscribed.wait, trio_token=served._token)
+        trio.from_thread.run_sync(happen, trio_token=served._token)
+        first.join(10)
+        lines.close()
+    status, message, long = (outgoing._line(event) for event in told)
+    assert "session.status" in status
+    assert "backoff pong_deadline" in status
+    assert "15550001111@s.whatsapp.net in 1-2@g.us text: oi tudo bem?" in message
+    assert len(long) < 300

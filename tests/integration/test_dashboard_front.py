@@ -10,6 +10,7 @@ import trio
 
 from runner.admin.api import application
 from runner.admin.guard import PEER, Access
+from runner.admin.guesses import Guesses
 from runner.admin.peer import Peer
 from runner.admin.tokens import parse
 from runner.dashboard import cookies
@@ -25,6 +26,7 @@ TOKEN, READING = "everything-token-x", "reading-token-xx"
 TOKENS = parse(f"{TOKEN},{READING}:read")
 OWN_UID = 1000
 ORIGIN = "http://localhost:4001"
+WRONG = Guesses().each
 
 
 class Stranger:
@@ -32,19 +34,19 @@ class Stranger:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.access = Access(TOKENS, own_uid=OWN_UID)
+        self.access = Access(TOKENS, own_uid=OWN_UID, clock=lambda: self.now)
         self.fleet = FakeFleet(a_view("desk-1"), a_view("desk-2", State.BACKOFF, "pong_deadline"))
-        self.front = Front(application(a_backend(self.fleet), self.access), self.access, lambda: self.now)
+        self.front = Front(application(a_backend(self.fleet), self.access), self.access)
         self.peer = Peer("tcp", OWN_UID + 1)
-        transport = httpx2.ASGITransport(self._known)  # type: ignore[arg-type]
+        self.transport = transport = httpx2.ASGITransport(self._known)  # type: ignore[arg-type]
         self.http = httpx2.AsyncClient(transport=transport, base_url=ORIGIN)
 
     async def _known(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
         scope[PEER] = self.peer
         await self.front(scope, receive, send)
 
-    async def sign_in(self, token: str = TOKEN) -> httpx2.Response:
-        return await self.http.post("/login", json={"token": token}, headers={"origin": ORIGIN})
+    async def sign_in(self, token: str = TOKEN, origin: str = ORIGIN) -> httpx2.Response:
+        return await self.http.post(f"{origin}/login", json={"token": token}, headers={"origin": origin})
 
 
 @pytest.fixture
@@ -100,6 +102,62 @@ async def test_a_wrong_token_is_refused(stranger: Stranger) -> None:
     answer = await stranger.sign_in("no-such-token-here")
     assert (answer.status_code, answer.json()["error"]) == (401, "token_wrong")
     assert "set-cookie" not in answer.headers
+
+
+async def test_guessing_at_the_sign_in_and_in_a_header_are_one_guessing(stranger: Stranger) -> None:
+    for number in range(WRONG.number - 1):
+        assert (await stranger.sign_in(f"no-such-token-{number}")).status_code == 401
+    headers = {"x-api-key": "no-such-token-in-a-header"}
+    assert (await stranger.http.get("/api/caller", headers=headers)).status_code == 401
+    refused = await stranger.sign_in(TOKEN)
+    assert (refused.status_code, refused.json()["error"]) == (429, "too_many_wrong_tokens")
+    assert refused.headers["retry-after"] == str(round(WRONG.every_s))
+    assert "set-cookie" not in refused.headers
+    assert (await stranger.http.get("/")).status_code == 200
+    stranger.now += WRONG.every_s
+    assert (await stranger.sign_in(TOKEN)).status_code == 200
+
+
+async def test_who_signed_in_goes_on_while_somebody_of_his_guesses(stranger: Stranger) -> None:
+    """A cookie is no token: 256 random bits need no limit, and an old one after a restart is no guess."""
+    await stranger.sign_in()
+    for number in range(WRONG.number + 1):
+        await stranger.http.get("/api/caller", headers={"x-api-key": f"no-such-token-{number}"})
+    assert (await stranger.http.get("/api/caller")).status_code == 200
+    for _ in range(WRONG.number + 1):
+        await stranger.http.get("/api/caller", headers={"cookie": "runner_session_4001=of-another-life"})
+    assert stranger.access.guesses.wrong_total == WRONG.number
+
+
+async def test_runners_on_two_ports_do_not_sign_each_other_out() -> None:
+    """A browser keeps cookies by host, whatever the port: both get both."""
+    one, two = Stranger(), Stranger()
+    jar = one.http.cookies
+    second = httpx2.AsyncClient(transport=two.transport, base_url="http://localhost:4002", cookies=jar)
+    async with one.http, second:
+        for it, client, port in ((one, one.http, 4001), (two, second, 4002)):
+            it.http = client
+            assert (await it.sign_in(origin=f"http://localhost:{port}")).status_code == 200
+            jar.update(client.cookies)
+            client.cookies = jar
+        assert {it.name for it in jar.jar} == {"runner_session_4001", "runner_session_4002"}
+        assert (await one.http.get("/api/caller")).status_code == 200
+        assert (await second.get("/api/caller")).status_code == 200
+        await one.http.post("/logout", headers={"origin": ORIGIN})
+        assert (await one.http.get("/api/caller")).status_code == 401
+        assert (await second.get("/api/caller")).status_code == 200
+
+
+async def test_a_cookie_is_of_no_use_to_another_user_of_this_machine(stranger: Stranger) -> None:
+    """A browser sends it to every port of the host, so to a server of theirs as well."""
+    await stranger.sign_in()
+    owner, stranger.peer = stranger.peer, Peer("tcp", OWN_UID + 2)
+    assert (await stranger.http.get("/api/caller")).status_code == 401
+    cookie = stranger.http.cookies["runner_session_4001"]
+    await stranger.http.post("/logout", headers={"origin": ORIGIN, "cookie": f"runner_session_4001={cookie}"})
+    stranger.peer = owner
+    answer = await stranger.http.get("/api/caller", headers={"cookie": f"runner_session_4001={cookie}"})
+    assert answer.status_code == 200
 
 
 async def test_the_scopes_of_the_token_hold(stranger: Stranger) -> None:
@@ -200,9 +258,8 @@ async def test_signing_out_ends_an_open_websocket() -> None:
         got.append(await receive())
 
     front = Front(app, access)
-    signed_in = front._cookies.sign_in(TOKEN, TOKENS, trio.current_time())
-    assert signed_in is not None
-    headers = [(b"host", b"localhost"), (b"cookie", f"a=b; {cookies.NAME}={signed_in}".encode())]
+    signed_in = front._cookies.sign_in(TOKENS.digest(TOKEN), None, trio.current_time())
+    headers = [(b"host", b"localhost"), (b"cookie", f"a=b; runner_session={signed_in}".encode())]
     scope = {"type": "websocket", "path": "/ws", "headers": headers}
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -219,8 +276,8 @@ async def test_an_open_websocket_ends_with_the_time_of_its_sign_in(autojump_cloc
         got.append(await receive())
 
     front = Front(app, Access(TOKENS, own_uid=OWN_UID))
-    signed_in = front._cookies.sign_in(TOKEN, TOKENS, trio.current_time())
-    headers = [(b"cookie", f"{cookies.NAME}={signed_in}".encode())]
+    signed_in = front._cookies.sign_in(TOKENS.digest(TOKEN), None, trio.current_time())
+    headers = [(b"cookie", f"runner_session={signed_in}".encode())]
     begin = trio.current_time()
     await front({"type": "websocket", "path": "/ws", "headers": headers}, trio.sleep_forever, trio.sleep)  # type: ignore[arg-type]
     assert trio.current_time() - begin == pytest.approx(LIFETIME_S)
@@ -229,20 +286,40 @@ async def test_an_open_websocket_ends_with_the_time_of_its_sign_in(autojump_cloc
 
 def test_browsers_are_bounded_and_the_oldest_goes() -> None:
     known = Cookies()
-    first = known.sign_in(TOKEN, TOKENS, 0.0)
-    last = [known.sign_in(TOKEN, TOKENS, 1.0) for _ in range(MOST_BROWSERS)][-1]
-    assert first is not None
-    assert last is not None
-    assert known.browser(first, 2.0) is None
-    assert known.browser(last, 2.0) is not None
+    digest = TOKENS.digest(TOKEN)
+    first = known.sign_in(digest, None, 0.0)
+    last = [known.sign_in(digest, None, 1.0) for _ in range(MOST_BROWSERS)][-1]
+    assert known.browser(first, None, 2.0) is None
+    assert known.browser(last, None, 2.0) is not None
 
 
 @pytest.mark.parametrize(
     ("header", "found"),
-    [("", None), ("x=y", None), (f"{cookies.NAME}=", None), (f"x=y;{cookies.NAME}=abc ; z=1", "abc")],
+    [
+        ("", None),
+        ("x=y", None),
+        ("runner_session_4001=", None),
+        ("runner_session=abc; runner_session_4002=def", None),
+        ("x=y;runner_session_4001=abc ; z=1", "abc"),
+    ],
 )
 def test_our_cookie_is_found_among_others(header: str, found: str | None) -> None:
-    assert cookies.presented(header) == found
+    assert cookies.presented({"host": "localhost:4001", "cookie": header}) == found
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("localhost:4001", "runner_session_4001"),
+        ("[::1]:4001", "runner_session_4001"),
+        ("[::1]", "runner_session"),
+        ("ops.example", "runner_session"),
+        ("localhost:" + "9" * 5000, "runner_session"),
+        ("localhost:\u00b2", "runner_session"),
+    ],
+)
+def test_the_cookie_is_called_after_the_port_that_the_browser_sees(host: str, name: str) -> None:
+    assert cookies.name_at(host) == name
 
 
 async def test_the_timeline_of_a_session(stranger: Stranger) -> None:

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
+import trio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -16,10 +20,18 @@ from runner.supervisor import commands
 from support.fake_engine import FakeEvent, FakeStore
 from support.world import World, names
 
+if TYPE_CHECKING:
+    from runner.session import SessionView
+
 N = 8
 SESSIONS = st.sampled_from(names(N))
 ENDS = st.sampled_from(sorted(set(TABLE) - {"shutdown"}))
 LASTING = (State.STOPPED, State.PARKED, State.LOGGED_OUT)
+
+
+def gist(view: SessionView) -> tuple[object, ...]:
+    """What of a view never changes without an event."""
+    return view.revision, view.state, view.reason, view.connection, view.since_unix_ms, view.breaker.state
 
 
 class Supervision(RuleBasedStateMachine):
@@ -28,7 +40,15 @@ class Supervision(RuleBasedStateMachine):
         self.world = World(
             FakeStore(*names(N)), Policy(connect_rate_per_s=20.0, connect_burst=5), fd_capacity=6
         )
-        self.promised: dict[str, int] = {}
+        self.listen()
+
+    def listen(self) -> None:
+        """A new process, or a clock that was set: what was said before is not compared with what comes."""
+        machine = self.world.machine
+        self.events = machine.feed.subscribe(1_000_000)
+        self.heard = machine.revision
+        self.told = {view.session_id: gist(view) for view in self.world.views()}
+        self.said: dict[tuple[str, int, int], State] = {}
 
     @rule(seconds=st.floats(0, 120))
     def time_passes(self, seconds: float) -> None:
@@ -93,6 +113,7 @@ class Supervision(RuleBasedStateMachine):
     @rule(step_s=st.sampled_from([-3600.0, 3600.0]))
     def clock_steps(self, step_s: float) -> None:
         self.world.unix_offset_s += step_s
+        self.said.clear()
 
     @rule()
     def process_restarts(self) -> None:
@@ -102,6 +123,29 @@ class Supervision(RuleBasedStateMachine):
         for view in self.world.views():
             assert (view.state is State.STOPPED) == (view.session_id in stopped)
             assert view.connection >= numbers[view.session_id]
+        self.listen()
+
+    def note(self, view: SessionView) -> None:
+        """A session, its connection and `since` name one state."""
+        named = (view.session_id, view.connection, view.since_unix_ms)
+        assert self.said.setdefault(named, view.state) is view.state, named
+
+    @invariant()
+    def the_events_are_all_there_is_to_say(self) -> None:
+        """Every change has an event and the next number, and after the last of them all is as they said."""
+        with contextlib.suppress(trio.WouldBlock):
+            while (event := self.events.receive_nowait()).lost == 0:
+                if event.view is None:
+                    continue
+                assert event.view.revision == self.heard + 1
+                self.heard = event.view.revision
+                self.told[event.session_id] = gist(event.view)
+                self.note(event.view)
+        assert self.heard == self.world.machine.revision
+        for view in self.world.views():
+            self.note(view)
+            assert self.told[view.session_id] == gist(view)
+            assert view.revision <= self.heard
 
     @invariant()
     def what_waits_says_until_when(self) -> None:
@@ -122,6 +166,8 @@ class Supervision(RuleBasedStateMachine):
         for row in self.world.machine.rows.values():
             if row.state in (State.ONLINE, State.DEGRADED):
                 assert row.live
+            if not row.live:
+                assert row.phase is None
             if row.state in LASTING:
                 assert not self.world.machine.dials.is_waiting(row.session_id)
 

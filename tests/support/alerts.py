@@ -139,15 +139,23 @@ def wrong_signatures(key: bytes, head: dict[str, str], raw: bytes) -> list[str]:
 
 
 class Listener:
-    """`WS /ws?events=alert.*` over the Unix socket, on a thread."""
+    """`WS /ws?events=alert.*` on a thread: over the Unix socket, or over TCP with a token."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        where: Path | int,
+        events: str = "alert.firing,alert.resolved,alert.acknowledged",
+        token: str = "",
+    ) -> None:
         self.bodies: list[dict[str, Any]] = []
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+        if isinstance(where, int):
+            self._socket = socket.create_connection(("127.0.0.1", where))
+        else:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.connect(str(where))
         self._protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
-        events = "alert.firing,alert.resolved,alert.acknowledged"
-        self._send(Request(host="localhost", target=f"/ws?events={events}"))
+        headers = [(b"x-api-key", token.encode())] if token else []
+        self._send(Request(host="localhost", target=f"/ws?events={events}", extra_headers=headers))
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

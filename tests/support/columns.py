@@ -25,7 +25,10 @@ class Counted:
     bytes_received: int = 0
     bytes_sent: int = 0
     stanzas_malformed: int = 0
+    messages_undecrypted: int = 0
     messages_received: int = 0
+    pings_sent: int = 0
+    pongs_received: int = 0
     requests_sent: int = 0
     requests_failed: int = 0
     response_count: int = 0

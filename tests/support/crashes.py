@@ -12,15 +12,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import _core
 from support.control import Control
 from support.faults import Figures, assert_never_doubled, everybody_back, open_incidents
-from support.pair import pages, running, store_path, users_of
+from support.messages import SENT_CAPACITY, kept_once, opened_store, wait_answered
+from support.pair import running, store_path, users_of
 from support.processes import ROOT, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from runner import _core
     from support.pair import Pair
     from support.processes import SimulatorProcess
 
@@ -137,16 +136,6 @@ def slow_start(
 # -- 8: kill -9 ----------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def opened_store(directory: Path) -> Iterator[_core.Store]:
-    """The store of a runner that is not running."""
-    store = _core.Store(str(store_path(directory)))
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 def credentials_in(store: _core.Store) -> dict[str, Any]:
     """All that an identity is made of, by session."""
     assert not store.quarantined()
@@ -162,18 +151,12 @@ def device_rows(directory: Path) -> dict[str, tuple[object, ...]]:
         return {row[0]: row for row in db.execute("SELECT * FROM device")}
 
 
-def answered_ids(control: Control) -> set[tuple[str, str]]:
-    """(user, message id) of every message that the simulator saw answered."""
-    acks = pages(control, "/sent", tag="ack")
-    return {(e["user"], e["attrs"]["id"]) for e in acks if e["attrs"].get("class") == "message"}
-
-
 def kills_under_load(
     directory: Path, simulator: SimulatorProcess, n: int, kills: int, rate: float, settings: dict[str, str]
 ) -> Figures:
     """`kill -9` while messages arrive, again and again: nothing answered is lost, everybody comes back."""
     control = Control(simulator.control)
-    control.post("/config", sentCapacity=2_000_000)
+    control.post("/config", sentCapacity=SENT_CAPACITY)
     users = users_of(simulator.credentials)
     before = device_rows(directory)
     with opened_store(directory) as store:
@@ -191,22 +174,16 @@ def kills_under_load(
                 p.runner.kill()
             else:
                 load.join()
-                wait_until(lambda: sum(s["owed"] for s in control.sessions()) == 0, 30.0, "all answered")
+                wait_answered(control, 30.0)
                 assert p.runner.stop() == 0
             load.join()
             assert "Traceback" not in p.runner.output()
             assert "store opened" not in p.runner.output(), "the store had something to report"
-    answered = answered_ids(control)
     assert device_rows(directory) == before
     with opened_store(directory) as store:
         assert credentials_in(store) == identities
         assert set(identities) == set(users)
-        inbox = take_all(store)
-    kept = {(users[m.session_id], m.message_id) for m in inbox}
-    missing = answered - kept
-    assert not missing, f"{len(missing)} answered messages are lost, such as {sorted(missing)[:3]}"
-    once = {(m.session_id, m.chat, m.sender, m.message_id) for m in inbox}
-    assert len(once) == len(inbox), "a message is in the inbox twice"
+    answered, kept = kept_once(directory, simulator)
     assert len(answered) > kills
     assert control.stats()["duplicates"] == 0
     return {"n": n, "kills": kills, "answered": len(answered), "in_inbox": len(kept), "lost": 0, "twice": 0}
@@ -216,14 +193,6 @@ def _push(control: Control, rate: float) -> None:
     """About a second of `rate` messages a second, over all who are connected."""
     each = max(1, int(rate / max(1, control.stats()["open"])))
     control.post("/push", all=True, template="message", n=each, rate=rate, maxSeconds=2)
-
-
-def take_all(store: _core.Store) -> list[_core.InboxMessage]:
-    """The whole inbox."""
-    found: list[_core.InboxMessage] = []
-    while batch := store.take(found[-1].seq if found else 0, 5000):
-        found += batch
-    return found
 
 
 # -- 8: a store that cannot write ----------------------------------------------------------------------------
@@ -293,7 +262,7 @@ def store_fails_under_load(
     Every message that was pushed is in the inbox in the end, and nothing was answered that is not.
     """
     control = Control(simulator.control)
-    control.post("/config", sentCapacity=2_000_000)
+    control.post("/config", sentCapacity=SENT_CAPACITY)
     with running(directory, simulator, n, settings) as p:
         p.runner.wait_ready(n, 60.0)
         before = control.stats()
@@ -312,7 +281,7 @@ def store_fails_under_load(
         mended = p.now_ms()
         fault.end()
         took_s = everybody_back(p, mended, 60.0)
-        wait_until(lambda: sum(s["owed"] for s in control.sessions()) == 0, 30.0, "all answered")
+        wait_answered(control, 30.0)
         wait_until(lambda: not open_kinds(p), 15.0, "no incident is left")
         rows = p.rows().values()
         assert {row["state"] for row in rows} == {"online"}
@@ -323,11 +292,7 @@ def store_fails_under_load(
         assert_never_doubled(p)
         assert p.runner.stop() == 0
         assert "Traceback" not in p.runner.output()
-    answered = answered_ids(control)
-    users = users_of(simulator.credentials)
-    with opened_store(directory) as store:
-        kept = {(users[m.session_id], m.message_id) for m in take_all(store)}
-    assert not answered - kept, "answered and not kept"
+    _answered, kept = kept_once(directory, simulator)
     assert len(kept) == pushed, f"{pushed} pushed, {len(kept)} kept"
     return {"n": n, "pushed": pushed, "kept": len(kept), "lost": 0, "back_s": took_s}
 
@@ -353,6 +318,7 @@ def ban_over_restart(
         first = p.runner.wait_state(banned, "suspended")
         assert first["reason"] == "failure_temporary_ban"
         assert first["nextRetryAt"] >= first["since"] + expire_s * 1000
+        p.runner.wait_committed()
         p.runner.kill()
     with running(directory, simulator, n, settings) as p:
         restarted = p.now_ms()

@@ -5,11 +5,10 @@ Every function injects one fault, asserts what operators were promised and retur
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from support.processes import wait_until
 
@@ -219,106 +218,3 @@ def raised_version(p: Pair, rate: float, revision: int = 1_050_000_000) -> Figur
     assert {s["version"] for s in p.control.sessions()} == {f"2.3000.{revision}"}
     assert_never_doubled(p)
     return {"n": p.n, "rejected_logins": rejected, "all_back_s": back_s}
-
-
-# -- 18: status truth ----------------------------------------------------------------------------------------
-
-
-class Truth:
-    """Reads every surface again and again, and remembers what each said of a (session, connection, since)."""
-
-    def __init__(self, p: Pair) -> None:
-        self._p = p
-        self._said: dict[tuple[str, int, int], tuple[str, str]] = {}
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(look,)) for look in (self._rows, self._metrics)
-        ]
-        self._lock = threading.Lock()
-        self.problems: list[str] = []
-        self.samples = 0
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, look: Any) -> None:  # noqa: ANN401 - one of the two below
-        while not self._stop.is_set():
-            try:
-                look()
-            except Exception as error:  # a thread's error is the test's
-                self.problems.append(f"{look.__name__}: {error!r}")
-                return
-
-    def _ask(self, path: str) -> list[dict[str, Any]]:
-        status, told = self._p.runner.request("GET", path, timeout_s=30.0)
-        assert status == 200, told
-        return list(told["sessions"])
-
-    def note(self, surface: str, rows: list[dict[str, Any]]) -> None:
-        """What a surface says now."""
-        with self._lock:
-            for row in rows:
-                key = (row["id"], row["connection"], row["since"])
-                state, where = self._said.setdefault(key, (row["state"], surface))
-                self.samples += 1
-                if state != row["state"]:
-                    self.problems.append(f"{key}: {where} said {state}, {surface} says {row['state']}")
-
-    def _rows(self) -> None:
-        self.note("/api/sessions", self._ask("/api/sessions?limit=20000"))
-        self.note("/reconnection-status", self._ask("/reconnection-status?limit=20000"))
-
-    def _metrics(self) -> None:
-        """Metrics carry no `since`: what did not change around them must stand in them as well."""
-        before = {row["id"]: row for row in self._ask("/api/sessions?limit=20000")}
-        told = self._ask("/performance-metrics?limit=20000")
-        after = {row["id"]: row for row in self._ask("/api/sessions?limit=20000")}
-        for row in told:
-            a, b = before.get(row["id"]), after.get(row["id"])
-            if (
-                a
-                and b
-                and (a["connection"], a["since"], a["state"]) == (b["connection"], b["since"], b["state"])
-            ):
-                self.samples += 1
-                if row["state"] != a["state"]:
-                    self.problems.append(f"{row['id']}: rows say {a['state']}, metrics say {row['state']}")
-
-
-def cli_rows(p: Pair) -> list[dict[str, Any]]:
-    """What `python -m runner sessions --json` prints."""
-    import subprocess
-    import sys
-
-    from support.processes import ROOT
-
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "sessions", "--json"],
-        env=p.runner.env,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return list(json.loads(done.stdout))
-
-
-def surfaces_agree(p: Pair, storms: int) -> Figures:
-    """All surfaces are read while everybody is dropped, again and again."""
-    with Truth(p) as truth:
-        for _ in range(storms):
-            cut = p.control.post("/drop-all")["t"]
-            truth.note("sessions --json", cli_rows(p))
-            everybody_back(p, cut, 120.0)
-        truth.note("sessions --json", cli_rows(p))
-    assert not truth.problems, truth.problems[:5]
-    assert truth.samples > 10 * p.n
-    return {"n": p.n, "storms": storms, "samples": truth.samples, "contradictions": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,9 +12,13 @@ import trio
 from runner.admin.backend import Backend, Check, Created, HealthReport, NewSession
 from runner.baileys_errors import CredentialsMissingError
 from runner.config import Settings
+from runner.consumer.loop import Consumer, Limits
+from runner.dead_letters import DeadLetters
+from runner.delivery.retry import Retry
 from runner.errors import (
     AdminError,
     ImportRefusedError,
+    RateLimitedError,
     RefusedError,
     RunnerError,
     UnknownSessionError,
@@ -21,8 +26,12 @@ from runner.errors import (
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
+from runner.supervisor.phones import Shown
 from runner.supervisor.row import redact_proxy
+from runner.tally import Tally
 from runner.tune.subject import look
+from runner.webhooks.registry import Webhooks
+from support.inbox import FakeStore, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,6 +81,11 @@ class FakeFleet:
         self.broken = False
         self.capacity = 4
         self.pasts: dict[str, list[Entry]] = {}
+        self.store = FakeStore()
+
+    @property
+    def revision(self) -> int:
+        return max((view.revision for view in self.views.values()), default=0)
 
     def rows(self) -> Iterable[SessionView]:
         if self.broken:
@@ -91,6 +105,7 @@ class FakeFleet:
 
     def change(self, session_id: str, **fields: object) -> None:
         before = self._known(session_id)
+        fields = {"revision": self.revision + 1, **fields}
         self.views[session_id] = after = replace(before, **fields)  # type: ignore[arg-type]
         self.feed.publish(
             StatusEvent("session.status", session_id, 1_700_000_003_000, after, {"previous": before.state})
@@ -136,6 +151,35 @@ class FakeFleet:
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]:
         self.subscribed.set()
         return self.feed.subscribe(self.capacity)
+
+
+class FakePhones:
+    """Codes for the session `new`; everything else is linked."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
+
+    def _unlinked(self, session_id: str) -> None:
+        view = self._fleet.view(session_id)
+        if view is None:
+            raise UnknownSessionError(session_id)
+        if view.linked:
+            raise RefusedError("linked", f"session {session_id!r} is linked", "log it out first")
+
+    async def pair(self, session_id: str) -> None:
+        self._unlinked(session_id)
+        self._fleet.change(session_id, state=State.PAIRING)
+
+    async def qr(self, session_id: str) -> Shown:
+        self._unlinked(session_id)
+        return Shown("https://wa.me/settings/linked_devices#2@ref,a,b,c,1", 1_700_000_060_000, 5)
+
+    async def code(self, session_id: str, phone: int) -> Shown:
+        self._unlinked(session_id)
+        self._fleet.called.append(("code", session_id, phone))
+        if self._fleet.called.count(("code", session_id, phone)) > 1:
+            raise RateLimitedError("a code was made 3 s ago", 27.0)
+        return Shown("ABCD-EFGH", 1_700_000_180_000)
 
 
 class FakeNumbers:
@@ -243,18 +287,48 @@ class FakeAlerts:
         return {"id": silence_id}
 
 
+def _create_one(fleet: FakeFleet, wish: NewSession) -> Created | RunnerError:
+    if wish.id in fleet.views:
+        return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
+    if not wish.imports:
+        fleet.views[wish.id] = replace(a_view(wish.id, State.CONNECTING), linked=False)
+        return Created(wish.id)
+    if (wish.files or {}).get("creds.json") == "of desk-1":
+        return ImportRefusedError("same_device", "this device is here already", "delete that session first")
+    if "creds.json" not in (wish.files or {}):
+        return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
+    fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
+    fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
+    return Created(wish.id, ("stop the old program first",))
+
+
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def create(wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
-        return [create_one(wish) for wish in wishes]
+        return [_create_one(fleet, wish) for wish in wishes]
 
-    def create_one(wish: NewSession) -> Created | RunnerError:
-        if wish.id in fleet.views:
-            return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
-        if "creds.json" not in wish.files:
-            return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
-        fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
-        fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
-        return Created(wish.id, ("stop the old program first",))
+    store = fleet.store
+    webhooks = Webhooks(
+        store,
+        Settings(webhook_allow="127.0.0.1,localhost"),
+        subscribe=fleet.feed.subscribe,
+        wanted=lambda: fleet.called.append(("messages_wanted",)),
+        version="0.1.0",
+        tally=Tally(),
+        unix_ms=lambda: 1_700_000_000_000,
+        rng=Random(1),
+        aside=inline,
+    )
+    consumer = Consumer(
+        store,
+        webhooks,
+        None,
+        Limits(1, 1.0, Retry()),
+        state=lambda _: None,
+        tell=lambda *_: None,
+        tally=Tally(),
+        rng=Random(1),
+        aside=inline,
+    )
 
     async def diagnose(sessions: int | None) -> dict[str, object]:
         return look(Settings(), sessions, len(fleet.views)).to_json()
@@ -270,6 +344,7 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
 
     return Backend(
         sessions=fleet,
+        phones=FakePhones(fleet),
         numbers=FakeNumbers(),
         health=lambda: HealthReport(
             live=True, ready=healthy, checks=(Check("store", healthy),), process=process()
@@ -283,4 +358,6 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         stopping=trio.Event(),
         restart=restart,
         alerts=FakeAlerts(),
+        webhooks=webhooks,
+        dead_letters=DeadLetters(store, consumer, webhooks, inline),
     )

@@ -65,9 +65,13 @@ class Bench:
         self.now = 1000.0
         self.facts = Facts(lambda: self.now)
         self.states = {"online": 0}
+        self.revision = 0
+        self.uptimes_s: dict[str, float] = {}
         self.metrics = Metrics(
             self.facts,
             lambda: self.states,
+            revision=lambda: self.revision,
+            uptime_s=lambda session_id: self.uptimes_s.get(session_id, 0.0),
             bucket_bounds_s=BOUNDS,
             clock=lambda: self.now,
             wall=lambda: self.now,

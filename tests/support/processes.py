@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
+from support.leaks import Secrets
+
 ROOT = Path(__file__).resolve().parents[2]
 BAILEYS = ROOT / "tests" / "interop" / "baileys"
 SELF_SIGNED = shlex.split(
@@ -28,6 +30,8 @@ SELF_SIGNED = shlex.split(
 )
 
 
+SEARCHED_SESSIONS = 50
+"""Of a large fleet, whose secrets are looked for in what the runner wrote."""
 T = TypeVar("T")
 
 
@@ -196,8 +200,25 @@ class RunnerProcess(Process):
         )
         env.update(settings or {})
         self.env = env
+        self._credentials = getattr(server, "credentials", None)
         command = ["-m", module] if code is None else ["-c", code]
         super().__init__([sys.executable, *command], env, directory / "runner.log")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if error is None and self._credentials is not None:
+            self._assert_told_no_secrets(self._credentials)
+
+    def _assert_told_no_secrets(self, credentials: Path) -> None:
+        """Whatever a test did to it: nothing that it wrote may hold a key or a number of its sessions."""
+        secrets = Secrets()
+        for directory in sorted(credentials.iterdir())[:SEARCHED_SESSIONS]:
+            secrets.credentials(directory)
+        folder = Path(self.env["WHATSAPP_DATA_DIR"]) / "logs"
+        for path in (self.log, *(folder.glob("*.log") if folder.is_dir() else ())):
+            assert secrets.found_in(path.read_bytes()) == [], path
 
     def request(
         self, method: str, path: str, body: object = None, timeout_s: float = 10.0
@@ -225,6 +246,20 @@ class RunnerProcess(Process):
             return []
         return list(rows["sessions"] if isinstance(rows, dict) else rows)
 
+    def wait_api(self, timeout_s: float = 30.0) -> None:
+        """Until the admin API answers."""
+
+        def answers() -> bool:
+            if self.child.poll() is not None:
+                said = f"the runner ended with {self.child.returncode}: {self.output()[-3000:]}"
+                raise AssertionError(said)
+            try:
+                return self.request("GET", "/health/live")[0] == 200
+            except OSError:
+                return False
+
+        wait_until(answers, timeout_s, "the admin API")
+
     def wait_online(self, n: int, timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """Until exactly `n` sessions or more are online; all rows."""
 
@@ -251,6 +286,15 @@ class RunnerProcess(Process):
 
         wait_until(enough, timeout_s, f"{n} sessions online")
 
+    def wait_committed(self, timeout_s: float = 20.0) -> None:
+        """Until nothing waits for the disk: what was shown before this call survives a `kill -9` after it."""
+
+        def empty() -> bool:
+            _, numbers = self.request("GET", "/performance-metrics?limit=0")
+            return int(numbers["store"]["queued"]) == 0
+
+        wait_until(empty, timeout_s, "an empty queue of the store")
+
     def wait_state(self, session_id: str, state: str, timeout_s: float = 20.0) -> dict[str, Any]:
         """Until one session is in a state; its row."""
 
@@ -276,6 +320,7 @@ def runner_environment(
         "WHATSAPP_CONNECT_RATE": "500",
         "WHATSAPP_RECONNECTION_BASE_DELAY": "200",
         "WHATSAPP_LOG_FORMAT": "json",
+        "WHATSAPP_LOG_LEVEL": "debug",
     }
     if server.ca_file:
         env["WHATSAPP_TLS_CA"] = str(server.ca_file)

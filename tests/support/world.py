@@ -10,7 +10,7 @@ from math import inf
 from random import Random
 from typing import TYPE_CHECKING
 
-from runner.engine import route_pending
+from runner.engine import pending
 from runner.reconnect.policy import Policy
 from runner.session import State
 from runner.supervisor import commands
@@ -44,6 +44,8 @@ class World:
         **options: object,
     ) -> None:
         self.now = start
+        self.look_costs_s = 0.0
+        """How much time passes with every look at the clock: work that takes time."""
         self.unix_offset_s = unix_s - start
         self.store = store
         self.engine = FakeEngine(lambda: self.now, server)
@@ -57,10 +59,14 @@ class World:
             policy,
             Options(**chosen),  # type: ignore[arg-type]
             rng=Random(seed),
-            clock=lambda: self.now,
+            clock=self._look_at_clock,
             wall=lambda: self.now + self.unix_offset_s,
         )
         self.machine.load()
+
+    def _look_at_clock(self) -> float:
+        self.now += self.look_costs_s
+        return self.now
 
     @property
     def server(self) -> FakeServer:
@@ -89,7 +95,9 @@ class World:
         """Everything that can happen at this very moment."""
         for _ in range(100_000):
             self.engine.advance()
-            routed = route_pending(self.engine, self.machine.route)
+            routed = 0
+            for routed, event in enumerate(pending(self.engine, lambda: self.now), 1):  # noqa: B007
+                self.machine.route(event)
             wake = self.machine.turn()
             if self.machine.refresh_wanted:
                 self.machine.refresh_wanted = False

@@ -178,3 +178,10 @@ def test_the_failures_of_one_or_two_sessions_are_no_error_rate_of_the_fleet(
     failing: int, rate: float
 ) -> None:
     assert seen(Windows(1.0), 0, error_rate=0.15, failing=failing)["error_rate_high"] == rate
+
+
+def test_guessed_tokens_are_told_as_long_as_they_come() -> None:
+    windows = Windows(1.0)
+    seen(windows, 0)
+    assert seen(windows, 60, wrong_tokens_total=21)["token_guessing"] == 21
+    assert seen(windows, 400, wrong_tokens_total=21)["token_guessing"] == 0

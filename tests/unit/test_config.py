@@ -122,13 +122,31 @@ def test_every_wrong_value_and_unknown_name_is_reported_at_once(tmp_path: Path) 
         ("ADMIN_PORT", "65536", "must lie between 0 and 65535"),
         ("QUERY_TIMEOUT", "0", "must lie between 1"),
         ("ADMIN_TOKEN", "short", "less than 16 characters"),
-        ("ADMIN_TOKEN", "long-enough-for-a-token:write", "knows no scope write"),
+        ("ADMIN_TOKEN", "long-enough-for-a-token:write", "something that is no scope"),
     ],
 )
 def test_a_wrong_value_is_explained(name: str, value: str, said: str) -> None:
     (problem,) = problems_of(**{name: value})
     assert problem.startswith(f"WHATSAPP_{name} ")
     assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ADMIN_TOKEN", "hunter2"),
+        ("ADMIN_TOKEN", "a-token-with-a-colon:hunter2"),
+        ("ADMIN_TOKEN", "a-token-that-is-well,hunter2:read"),
+        ("PROXY", "http://user:hunter2@[::1"),
+        ("PROXY", "ftp://user:hunter2@host"),
+        ("PROXY", "http://user:hunter2@host:hunter2"),
+        ("ALERT_WEBHOOK_URLS", "https://good.example/,ftp://hooks.example/hunter2"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_told_without_it(name: str, value: str) -> None:
+    (problem,) = problems_of(**{name: value})
+    assert problem.startswith(f"WHATSAPP_{name} ")
+    assert "hunter2" not in problem
 
 
 @pytest.mark.parametrize("endpoint", ["ws://127.0.0.1:7001/ws/chat", "ws://[::1]:7001/", "ws://localhost/ws"])

@@ -13,7 +13,7 @@ from support.columns import Counted, FakeCounting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.counters import Columns
+    from runner.counters import Read
 
 
 class Aside:
@@ -22,10 +22,10 @@ class Aside:
     def __init__(self) -> None:
         self.go = trio.Event()
 
-    async def __call__(self, read: Callable[[], Columns]) -> Columns:
-        columns = read()
+    async def __call__(self, look: Callable[[], Read]) -> Read:
+        read = look()
         await self.go.wait()
-        return columns
+        return read
 
 
 async def test_readers_that_come_together_share_one_reading() -> None:
@@ -52,6 +52,18 @@ async def test_a_reading_that_took_long_does_not_replace_a_newer_one() -> None:
         aside.go.set()
     assert table.rows == {"late": 0}
     assert table.now.totals["messages_received"] == 1
+
+
+async def test_a_reading_is_as_old_as_its_copy_however_late_its_reader_comes() -> None:
+    now = 10.0
+    counting, aside = FakeCounting(), Aside()
+    table = CounterTable(counting.read, lambda: now, aside)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.refresh_aside)
+        await trio.testing.wait_all_tasks_blocked()
+        now = 10.5
+        aside.go.set()
+    assert table.age_s() == 0.5
 
 
 def test_a_reading_is_kept_for_as_long_as_it_will_do() -> None:

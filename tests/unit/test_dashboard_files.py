@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.alerts.rules import RULES
 from runner.dashboard.files import FOLDER, POLICY, Files
 from runner.session import State
 
@@ -27,6 +28,13 @@ def test_the_languages_have_equal_keys_and_equal_places_for_values() -> None:
     places = re.compile(r"\{\w+\}")
     for key, text in english.items():
         assert sorted(places.findall(text)) == sorted(places.findall(portuguese[key])), key
+
+
+def test_every_alert_has_its_meaning_and_its_remedy_in_portuguese() -> None:
+    entry = re.compile(r'^  (\w+): \[\n    "(.+)",\n    "(.+)",\n  \],$', re.MULTILINE)
+    found = entry.findall((FOLDER / "lang" / "pt_alerts.js").read_text(encoding="utf-8"))
+    assert {slug for slug, _, _ in found} == RULES.keys()
+    assert len(found) == len(RULES)
 
 
 def test_every_state_has_its_word_its_meaning_and_its_colour() -> None:

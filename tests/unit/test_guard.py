@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from runner.admin.guard import Access, admit, needed_scope
+from runner.admin.guesses import Guesses
 from runner.admin.peer import Peer
 from runner.admin.tokens import load_or_create, parse
 from runner.errors import AdminError, ConfigError
@@ -19,20 +21,28 @@ TOKENS = parse("everything-token-x,reading-token-xx:read,operating-token-x:opera
 LOOPBACK = Access(TOKENS, is_loopback=True, own_uid=OWN, hosts=frozenset({"runner.internal"}))
 OPEN = Access(TOKENS, is_loopback=False, own_uid=OWN)
 LOCAL = {"host": "localhost:4001"}
+WRONG = Guesses().each
+
+
+def admitted(
+    peer: Peer, method: str, headers: dict[str, str], access: Access, now: float = 0.0
+) -> frozenset[str]:
+    """What the door says to the first call of a caller."""
+    return admit(peer, method, headers, replace(access, guesses=Guesses()), now=now)
 
 
 def refusal(
     peer: Peer, headers: dict[str, str], access: Access = LOOPBACK, method: str = "GET"
 ) -> tuple[int, str]:
     with pytest.raises(AdminError) as caught:
-        admit(peer, method, headers, access)
+        admitted(peer, method, headers, access)
     return caught.value.status, caught.value.error
 
 
 @pytest.mark.parametrize("uid", [OWN, 0])
 def test_the_runners_user_and_root_pass_without_a_token(uid: int) -> None:
-    assert admit(Peer("tcp", uid), "POST", LOCAL, LOOPBACK) == {"read", "operate", "send", "admin"}
-    assert admit(Peer("unix", uid), "POST", {}, LOOPBACK) == {"read", "operate", "send", "admin"}
+    assert admitted(Peer("tcp", uid), "POST", LOCAL, LOOPBACK) == {"read", "operate", "send", "admin"}
+    assert admitted(Peer("unix", uid), "POST", {}, LOOPBACK) == {"read", "operate", "send", "admin"}
 
 
 @pytest.mark.parametrize("uid", [STRANGER, None])
@@ -59,18 +69,57 @@ def test_a_stranger_is_refused_on_the_unix_socket_even_with_a_token(uid: int | N
     ],
 )
 def test_a_token_opens_the_door(header: dict[str, str]) -> None:
-    assert admit(Peer("tcp", STRANGER), "GET", LOCAL | header, LOOPBACK) == {
+    assert admitted(Peer("tcp", STRANGER), "GET", LOCAL | header, LOOPBACK) == {
         "read",
         "operate",
         "send",
         "admin",
     }
-    assert admit(Peer("tcp", None), "GET", LOCAL | header, OPEN) == {"read", "operate", "send", "admin"}
+    assert admitted(Peer("tcp", None), "GET", LOCAL | header, OPEN) == {"read", "operate", "send", "admin"}
 
 
 def test_a_wrong_token_is_refused_even_from_the_runners_user() -> None:
     assert refusal(Peer("tcp", OWN), LOCAL | {"x-api-key": "everything-token-y"}) == (401, "token_wrong")
     assert refusal(Peer("tcp", OWN), LOCAL | {"authorization": "Bearer "}) == (401, "token_wrong")
+
+
+def guess(access: Access, peer: Peer, token: str, now: float) -> tuple[int, str, str | None]:
+    """Status, slug and Retry-After; 200 for one that is let in."""
+    try:
+        admit(peer, "GET", LOCAL | {"x-api-key": token}, access, now=now)
+    except AdminError as error:
+        return error.status, error.error, error.headers.get("retry-after")
+    return 200, "", None
+
+
+def test_after_too_many_wrong_tokens_even_the_right_one_is_not_looked_at() -> None:
+    """Else guessing would go on: the one answer that differs is all that a guesser wants."""
+    access = Access(TOKENS, own_uid=OWN)
+    guesser = Peer("tcp", STRANGER)
+    wrong = [guess(access, guesser, f"wrong-token-{n:05}", 50.0) for n in range(WRONG.number)]
+    assert wrong == [(401, "token_wrong", None)] * WRONG.number
+    told = (429, "too_many_wrong_tokens", str(round(WRONG.every_s)))
+    assert guess(access, guesser, "wrong-token-xxxxx", 50.0) == told
+    assert guess(access, guesser, "everything-token-x", 50.0) == told
+    assert guess(access, guesser, "everything-token-x", 50.0 + WRONG.every_s)[0] == 200
+    assert (access.guesses.wrong_total, access.guesses.refused_total) == (WRONG.number, 2)
+
+
+def test_what_one_guesses_holds_up_nobody_else() -> None:
+    access = Access(TOKENS, own_uid=OWN)
+    for n in range(WRONG.number + 5):
+        guess(access, Peer("tcp", STRANGER), f"wrong-token-{n:05}", 50.0)
+    assert guess(access, Peer("tcp", STRANGER + 1), "everything-token-x", 50.0)[0] == 200
+    assert guess(access, Peer("tcp", address="10.0.0.7"), "everything-token-x", 50.0)[0] == 200
+    assert admit(Peer("tcp", OWN), "POST", LOCAL, access, now=50.0), "the runner's user needs no token"
+
+
+def test_a_call_without_a_token_costs_nothing() -> None:
+    access = Access(TOKENS, own_uid=OWN)
+    for _ in range(100):
+        with pytest.raises(AdminError, match="needs a token"):
+            admit(Peer("tcp", STRANGER), "GET", LOCAL, access, now=50.0)
+    assert guess(access, Peer("tcp", STRANGER), "everything-token-x", 50.0)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -82,7 +131,7 @@ def test_a_wrong_token_is_refused_even_from_the_runners_user() -> None:
     ],
 )
 def test_a_token_has_the_scopes_it_was_given(token: str, scopes: set[str]) -> None:
-    assert admit(Peer("tcp"), "GET", LOCAL | {"x-api-key": token}, LOOPBACK) == scopes
+    assert admitted(Peer("tcp"), "GET", LOCAL | {"x-api-key": token}, LOOPBACK) == scopes
 
 
 @pytest.mark.parametrize(
@@ -98,7 +147,7 @@ def test_a_token_has_the_scopes_it_was_given(token: str, scopes: set[str]) -> No
     ],
 )
 def test_a_host_header_that_names_this_machine_is_taken(host: str) -> None:
-    assert admit(Peer("tcp", OWN), "GET", {"host": host}, LOOPBACK)
+    assert admitted(Peer("tcp", OWN), "GET", {"host": host}, LOOPBACK)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +175,8 @@ def test_calls_from_another_page_are_refused(headers: dict[str, str], method: st
 
 def test_calls_from_our_own_page_and_by_hand_are_taken() -> None:
     own = LOCAL | {"origin": "http://localhost:4001", "sec-fetch-site": "same-origin"}
-    assert admit(Peer("tcp", OWN), "POST", own, LOOPBACK)
-    assert admit(Peer("tcp", OWN), "GET", LOCAL | {"sec-fetch-site": "none"}, LOOPBACK)
+    assert admitted(Peer("tcp", OWN), "POST", own, LOOPBACK)
+    assert admitted(Peer("tcp", OWN), "GET", LOCAL | {"sec-fetch-site": "none"}, LOOPBACK)
 
 
 def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
@@ -155,6 +204,13 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
         ("DELETE", "/api/alerts/al_1", "admin"),
         ("PUT", "/whatever", "admin"),
         ("POST", "/api/restart", "admin"),
+        ("GET", "/api/webhooks", "read"),
+        ("POST", "/api/webhooks", "admin"),
+        ("PUT", "/api/webhooks/wh_1", "admin"),
+        ("DELETE", "/api/webhooks/wh_1", "admin"),
+        ("POST", "/api/webhooks/wh_1/test", "operate"),
+        ("POST", "/api/dead-letters/redrive", "operate"),
+        ("POST", "/api/dead-letters/drop", "admin"),
         ("POST", "/api/sessions/x/restart", "operate"),
     ],
 )

@@ -46,7 +46,12 @@ class FakeDoor:
 class Ending:
     """A lifetime with everything around it under control."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, before: Restart | None = None) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        before: Restart | None = None,
+        reference: str | None = None,
+    ) -> None:
         self.door = FakeDoor()
         self.ends = 0
         self.stdout, self.stderr, self.code, self.takes_s = GOOD, b"", 0, 1.0
@@ -59,12 +64,14 @@ class Ending:
             7,
             settings=lambda: self.settings,
             begin_end=self._begin_end,
+            reference=reference,
         )
 
     def _begin_end(self) -> None:
         self.ends += 1
 
-    async def _run_process(self, *_args: object, **_kwargs: object) -> Any:  # noqa: ANN401
+    async def _run_process(self, command: list[str], **_kwargs: object) -> Any:  # noqa: ANN401
+        self.command = command
         await trio.sleep(self.takes_s)
         return SimpleNamespace(returncode=self.code, stdout=self.stdout, stderr=self.stderr)
 
@@ -82,6 +89,14 @@ async def test_a_restart_begins_after_the_rehearsal(
     assert ending.door.is_listening
     with pytest.raises(RefusedError, match="already"):
         await ending.lifetime.restart(BY_REQUEST, "again")
+
+
+async def test_the_rehearsal_loads_the_app_that_the_next_process_will_be_given(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    ending = Ending(monkeypatch, reference="my_app:app")
+    await ending.lifetime.restart(BY_REQUEST, "by a test")
+    assert ending.command[-2:] == ["--app", "my_app:app"]
 
 
 @pytest.mark.parametrize(

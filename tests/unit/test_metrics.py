@@ -16,14 +16,31 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_uptime_is_that_of_the_current_connection(bench: Bench) -> None:
+def test_uptime_is_what_the_supervisor_says_and_not_what_a_reading_remembers(bench: Bench) -> None:
     bench.facts.counting.put("a", Counted(online_age_s=5.0))
     bench.samples()
-    bench.now += 2.5
+    bench.uptimes_s["a"] = 7.5
     assert bench.metrics.session("a")["connectionUptime"] == 7.5
-    bench.facts.counting.put("a", Counted())
-    bench.samples()
+    bench.uptimes_s["a"] = 0.0  # lost a moment ago: the reading is from before
     assert bench.metrics.session("a")["connectionUptime"] == 0.0
+
+
+def test_the_live_numbers_are_made_anew_when_a_session_changed(bench: Bench) -> None:
+    bench.states = {"online": 2}
+    bench.samples()
+    assert bench.metrics.live()["states"] == {"online": 2}
+    bench.states = {"online": 1, "backoff": 1}
+    bench.revision += 1
+    shown = bench.metrics.live()
+    assert (shown["states"], shown["revision"]) == ({"online": 1, "backoff": 1}, 1)
+    assert bench.metrics.live() is shown
+
+
+def test_answers_say_which_reading_they_are_of_and_how_old_it_is(bench: Bench) -> None:
+    bench.samples(3)
+    bench.now += 0.25
+    engine = bench.metrics.details()["engine"]
+    assert (engine["readings"], engine["readingAge"]) == (3, 0.25)  # type: ignore[index]
 
 
 def test_messages_per_minute_is_the_last_minute_only(bench: Bench) -> None:
@@ -72,6 +89,15 @@ def test_percentiles_of_a_session_that_answers_too_often_to_tell_are_null(bench:
     bench.facts.answer("a", 60_000, 0, 0, 0, seconds=60.0)
     bench.samples()
     assert bench.metrics.session("a")["responseTimeP50"] == 5.0, "a difference survives the turn"
+
+
+def test_a_phone_that_links_a_device_or_does_not_come_is_no_error(bench: Bench) -> None:
+    bench.event("closed", "a", reason="pairing_expired", phase="authenticating")
+    bench.event("closed", "a", reason="stream_restart_required", phase="closing")
+    assert bench.metrics.session("a")["errorCount"] == 0
+    bench.event("closed", "a", reason="stream_restart_required", phase="online")
+    bench.event("closed", "a", reason="pairing_invalid", phase="authenticating")
+    assert bench.metrics.session("a")["errorCount"] == 2
 
 
 def test_errors_are_lost_connections_failed_requests_and_what_does_not_parse(bench: Bench) -> None:
@@ -206,6 +232,8 @@ def test_every_history_name_gets_a_value_with_each_sample(bench: Bench) -> None:
     bench.facts.add("a", messages_received=60)
     bench.facts.answer("a", 0, 20, 0, 0, seconds=1.0)
     bench.facts.add("a", requests_sent=30, requests_failed=3)
+    bench.metrics.tally.handled(0.2, "done")
+    bench.metrics.tally.handled(0.4, "failed")
     bench.samples(2)
     past = bench.metrics.past(HISTORY, 0, None, 1000)
     latest = {name: series["values"][-1] for name, series in past.items()}  # type: ignore[index]
@@ -213,6 +241,7 @@ def test_every_history_name_gets_a_value_with_each_sample(bench: Bench) -> None:
     assert (latest["sessions.online"], latest["sessions.parked"], latest["sessions.backoff"]) == (3, 1, 0)
     assert (latest["messagesPerMinute"], latest["dialsPerMinute"], latest["closesPerMinute"]) == (60, 1, 1)
     assert (latest["averageResponseTime"], latest["errorsPerMinute"]) == (50, 3)
+    assert latest["averageHandlerTime"] == pytest.approx(300)
     assert latest["errorRate"] == pytest.approx(3 / 31, abs=1e-6)
 
 

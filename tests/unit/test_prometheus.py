@@ -13,6 +13,7 @@ import pytest
 from runner.metric_definitions import PROMETHEUS
 from runner.prometheus import TOP, Choice, pieces, session_label
 from runner.session import State
+from runner.supervisor.row import Standing
 from support.columns import Counted
 from support.numbers import Bench
 
@@ -28,8 +29,11 @@ def bench() -> Bench:
 
 
 def text(bench: Bench, choice: Choice = OFF, states: dict[str, State] | None = None) -> str:
-    known: Iterator[tuple[str, State]] = iter((states or {}).items())
-    return b"".join(pieces(bench.metrics, choice, lambda: known)).decode()
+    return b"".join(pieces(bench.metrics, choice, lambda: standings(states or {}))).decode()
+
+
+def standings(states: dict[str, State]) -> Iterator[Standing]:
+    return (Standing(session, state, 2, 1_700_000_000_123, 2.0) for session, state in states.items())
 
 
 def sessions_in(shown: str) -> set[str]:
@@ -38,6 +42,7 @@ def sessions_in(shown: str) -> set[str]:
 
 def busy(bench: Bench) -> None:
     bench.states = {"online": 2, "backoff": 1}
+    bench.revision = 12
     bench.event("online", "15550001111")
     bench.event("closed", "15550001111", "pong_deadline", "online")
     bench.facts.counting.put("15550001111", Counted(online_age_s=2.0, messages_received=4))
@@ -55,6 +60,7 @@ def test_labels_are_bounded_and_never_sessions_unless_asked_for(bench: Bench) ->
         'runner_sessions{state="backoff"} 1',
         'runner_sessions{state="online"} 2',
         'runner_sessions{state="parked"} 0',
+        "runner_session_changes_total 12",
         'runner_closes_total{reason="pong_deadline"} 1',
         'runner_response_seconds_bucket{le="0.01"} 1',
         'runner_response_seconds_bucket{le="0.1"} 1',
@@ -65,6 +71,18 @@ def test_labels_are_bounded_and_never_sessions_unless_asked_for(bench: Bench) ->
     ):
         assert line in shown.splitlines(), line
     assert shown.endswith("\n")
+
+
+def test_what_is_counted_is_in_one_piece_with_the_reading_that_it_is_of(bench: Bench) -> None:
+    bench.facts.add("a", frames_received=7)
+    bench.samples()
+    made = pieces(bench.metrics, OFF, lambda: standings({}))
+    first = next(made).decode().splitlines()
+    bench.facts.add("a", frames_received=7)
+    bench.samples()  # somebody else had a turn
+    rest = b"".join(made).decode()
+    assert {"runner_engine_readings_total 1", "runner_frames_received_total 7"} <= set(first)
+    assert "runner_engine_readings" not in rest
 
 
 def test_a_sessions_series_say_what_its_metrics_say(bench: Bench) -> None:
@@ -79,6 +97,8 @@ def test_a_sessions_series_say_what_its_metrics_say(bench: Bench) -> None:
     lines = text(bench, Choice("all"), {"desk": State.ONLINE}).splitlines()
     for line in (
         'runner_session_state{session="desk",state="online"} 1',
+        'runner_session_connection{session="desk"} 2',
+        'runner_session_state_since_seconds{session="desk"} 1700000000.123',
         'runner_session_uptime_seconds{session="desk"} 2',
         'runner_session_messages_total{session="desk",direction="in"} 4',
         'runner_session_errors_total{session="desk",kind="connection"} 1',
@@ -121,7 +141,7 @@ def test_other_ids_stand_as_they_are_with_what_the_format_wants_escaped() -> Non
 def test_a_large_fleet_is_written_in_small_pieces(bench: Bench) -> None:
     states = {f"s{number}": State.ONLINE for number in range(3000)}
     bench.samples()
-    made = list(pieces(bench.metrics, Choice("all", 3000), lambda: iter(states.items())))
+    made = list(pieces(bench.metrics, Choice("all", 3000), lambda: standings(states)))
     assert len(made) > 6 * 30
     assert max(piece.count(b"\n") for piece in made) <= 600
 

@@ -518,6 +518,22 @@ def test_moving_one_deadline_a_million_times_does_not_grow_the_heap() -> None:
     assert len(it._heap) < 1000
 
 
+def test_ten_thousand_superseded_deadlines_of_one_moment_are_not_one_step() -> None:
+    it = Deadlines()
+    for n in range(10_000):
+        it.set(f"s{n}", Kind.STABLE, 20.0)
+        it.set(f"s{n}", Kind.STATE, 5.0)
+        it.clear(f"s{n}", Kind.STATE)
+    before = len(it._heap)
+    assert it.pop_due(6.0) is None
+    assert before - len(it._heap) < 1000
+    looks = 0
+    while it.next_at() == 5.0:
+        looks += 1
+    assert it.next_at() == 20.0
+    assert looks > 10
+
+
 # -- breaker ----------------------------------------------------------------------------------------------
 
 

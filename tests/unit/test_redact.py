@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner.redact import redact, redact_text
+from runner.config import Settings, secret_values
+from runner.redact import Redactor, redact_text
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,13 @@ from runner.redact import redact, redact_text
         ("session-15550001111.0.json", "session-…11.0.json"),
         ("session-15550001111_1.2.json", "session-…11_1.2.json"),
         ("socks5://user:hunter2@10.0.0.1:1080", "socks5://***@10.0.0.1:1080"),
+        ("socks5://user:p@ss/wo:rd@10.0.0.1:1080", "socks5://***@10.0.0.1:1080"),
+        ("bad proxy 'http://user:hun@ter2@host:80'", "bad proxy 'http://***@host:80'"),
         ("ab" * 32, "[key]"),
+        (f"key {bytes(range(120, 152))!r} is short", "key [bytes] is short"),
+        (f"key {b'it' + bytes(range(30, 60))!r} has a quote", "key [bytes] has a quote"),
+        (f"key {list(range(100, 132))} is short", "key [[bytes]] is short"),
+        (f"key {tuple(range(100, 132))} is short", "key ([bytes]) is short"),
         ("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=", "[key]"),
     ],
 )
@@ -44,6 +51,9 @@ def test_numbers_and_keys_are_masked(text: str, shown: str) -> None:
         "2.3000.1045649367",
         "127.0.0.1:59750",
         "/var/lib/wa-runner/runner.db.damaged-1795388067",
+        "b'GET'",
+        "took 1, 2, 3, 4 and 5 s",
+        "https://github.com/x/y, see there",
         "/var/lib/wa-runner/some/rather/long/path/without/any/secret/in/it",
     ],
 )
@@ -63,7 +73,7 @@ def test_values_are_judged_by_their_key_and_type() -> None:
         "nested": {"15550001111@lid": ["+15550001111", 401, None]},
         "count": 15550001111,
     }
-    assert redact(None, "info", dict(event)) == {
+    assert Redactor()(None, "info", dict(event)) == {
         "session": "15550001111",
         "token": "***",
         "noise_secret": "***",
@@ -73,3 +83,26 @@ def test_values_are_judged_by_their_key_and_type() -> None:
         "nested": {"…11@lid": ["…11", 401, None]},
         "count": 15550001111,
     }
+
+
+@pytest.mark.pain(25)
+def test_what_an_operator_set_as_a_secret_is_known_by_its_value() -> None:
+    settings = Settings(
+        admin_token="a-token-of-the-operator:read,another-token-of-his",
+        proxy="socks5://user:pass%2Fword-1@10.0.0.1:1080",
+        alert_webhook_urls="https://hooks.example/services/T0/B1/x2, https://other.example/?key=abc-def-ghi",
+        alert_webhook_secret="s3cret-of-the-hook",
+        alert_apprise_urls="tgram://123456:ABCdef/chat",
+    )
+    told = Redactor(secret_values(settings))
+    said = (
+        "Bearer a-token-of-the-operator, another-token-of-his; pass%2Fword-1 pass/word-1; "
+        "POST /services/T0/B1/x2 and ?key=abc-def-ghi with s3cret-of-the-hook to tgram://123456:ABCdef/chat"
+    )
+    assert told.text(said) == ("Bearer ***, ***; *** ***; POST /*** and ?*** with *** to ***")
+    event = {"error": "a-token-of-the-operator", "nested": [{"x": "s3cret-of-the-hook"}]}
+    assert told(None, "info", event) == {"error": "***", "nested": [{"x": "***"}]}
+
+
+def test_a_short_secret_does_not_mask_every_word() -> None:
+    assert Redactor(["a", "online"]).text("session online again") == "session online again"

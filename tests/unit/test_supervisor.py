@@ -30,6 +30,64 @@ def online(**options: object) -> World:
     return world
 
 
+# -- what names a state --------------------------------------------------------------------------------------
+
+
+def test_states_that_follow_each_other_at_once_differ_in_since() -> None:
+    world = bring_to(State.STOPPED)
+    world.run(1)
+    events = world.machine.feed.subscribe(100)
+    world.force()
+    world.run(0)  # its turn comes at the same moment of the clock
+    views = [events.receive_nowait().view for _ in range(events.statistics().current_buffer_used)]
+    shown = [(view.state, view.connection, view.since_unix_ms - world.unix_ms) for view in views if view]
+    again = (State.CONNECTING, 2, 1)
+    assert shown == [(State.BACKOFF, 2, 0), again, again]  # `session.status` twice, `session.reconnecting`
+
+
+def test_a_clock_that_was_set_back_is_followed() -> None:
+    world = online()
+    world.unix_offset_s -= 3600
+    world.stop()
+    assert world.view().since_unix_ms == world.unix_ms
+
+
+def test_every_change_has_the_next_number_whether_anybody_listens_or_not() -> None:
+    world = online()
+    before = world.machine.revision
+    world.stop()
+    assert world.view().revision == world.machine.revision == before + 1
+    assert world.view().to_json()["revision"] == before + 1
+
+
+def test_a_promised_number_is_news_also_to_a_session_that_waits_its_turn() -> None:
+    world = online()
+    world.force()
+    world = world.restart()  # its reason is "forced" still, and it has no number yet
+    events, before = world.machine.feed.subscribe(100), world.view()
+    number = world.force()
+    told = events.receive_nowait().view
+    assert told is not None
+    assert (told.connection, told.revision) == (number, before.revision + 1)
+
+
+def test_a_refused_login_leaves_no_phase_behind() -> None:
+    world = online()
+    world.server.failures["a"] = ("failure_internal_error", 500, None)
+    world.engine.drop("a")
+    world.run_until(lambda: world.view().reason == "failure_internal_error", 60)
+    assert (world.state(), world.view().phase) == (State.BACKOFF, None)
+
+
+def test_uptime_is_that_of_the_connection_that_is_shown() -> None:
+    world = online()
+    row = world.machine.row("a")
+    assert 39 < row.uptime_s(world.now) < 40
+    world.force()  # the old connection is closing, the number is the next one's
+    assert row.live
+    assert row.uptime_s(world.now) == 0.0
+
+
 # -- force-reconnect -----------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from structlog.testing import capture_logs
 
-from runner.redact import redact
+from runner.redact import Redactor
 from support.fake_engine import FakeStore
 from support.world import World
 
@@ -29,4 +29,4 @@ def test_an_incident_says_what_is_wrong_after_redaction() -> None:
     world = World(FakeStore("a"))
     with capture_logs() as lines:
         world.machine.raise_incident("disk_full", "", "critical", "the disk is full; free some space")
-    assert redact(None, "critical", dict(lines[-1]))["detail"] == "the disk is full; free some space"
+    assert Redactor()(None, "critical", dict(lines[-1]))["detail"] == "the disk is full; free some space"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from runner.engine import STEP_S
 from runner.reconnect.history import Durable, to_json
 from runner.reconnect.policy import Policy
+from runner.session import State
 from runner.supervisor import commands
-from support.fake_engine import FakeServer, FakeStore
+from runner.supervisor.machine import SLICE_S
+from support.fake_engine import FakeEvent, FakeServer, FakeStore
 from support.world import World, names
 
 pytestmark = pytest.mark.usefixtures("quiet_logs")
@@ -54,3 +57,42 @@ def test_closes_that_the_engine_does_not_confirm_cost_one_look_at_it_in_a_turn(
     world.now += world.machine.options.deadlines.closing_s
     world.machine.turn()
     assert world.engine.counting.reads - before == 1
+
+
+def test_a_fleet_that_may_dial_at_once_holds_the_thread_in_slices() -> None:
+    """A look at the clock costs a tenth of a millisecond here, so that a slice is ten pieces of work."""
+    world = World(FakeStore(*names(1000)))
+    world.run(0.1)  # one dials, to show that the server takes our version
+    (first,) = [view.session_id for view in world.views() if view.state is State.CONNECTING]
+    world.machine.route(FakeEvent("online", first, 1))
+    world.look_costs_s = 1e-4
+    dials, turns = 0, 0
+    while dials < 999 or world.machine.dirty:
+        before, began = world.attempts(), world.now
+        wake = world.machine.turn()
+        assert world.now - began < STEP_S + 4 * SLICE_S
+        assert world.attempts() - before <= 10
+        dials, turns = dials + world.attempts() - before, turns + 1
+        if dials < 999 or world.machine.dirty:
+            assert wake is not None
+            assert wake <= world.now, "it comes back at once"
+    assert turns > 50
+
+
+def test_deadlines_wait_until_all_news_is_in_however_many_turns_that_takes() -> None:
+    """The thread was blocked while a thousand logins succeeded: all of their deadlines lie in the past."""
+    everybody = names(1000)
+    world = World(FakeStore(*everybody))
+    world.server.hung.update(everybody[1:])
+    world.run(1)
+    assert world.attempts() == 1000
+    world.now += 1000
+    for session_id in everybody[1:]:
+        world.engine.emit(FakeEvent("online", session_id, 1))
+    world.look_costs_s = 1e-4
+    turns = 0
+    while not world.are_all_online() and turns < 100:
+        world.machine.turn()
+        turns += 1
+    assert 2 < turns < 100
+    assert {row.closing for row in world.machine.rows.values()} == {None}, "nobody was given up"

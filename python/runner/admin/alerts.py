@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import msgspec
 from fastapi import FastAPI, Query, Request
 
+from runner.admin import answers
 from runner.admin.backend import Acknowledgement, NewSilence
 from runner.admin.lists import Json
+from runner.admin.schemas import Responses, a_body, says
+from runner.alerts.engine import ANY
+from runner.alerts.rules import RULES
 from runner.errors import AdminError
 
 if TYPE_CHECKING:
@@ -17,11 +21,12 @@ if TYPE_CHECKING:
 MOST_LIMIT: Final = 500
 Limit = Annotated[int, Query(ge=1, le=MOST_LIMIT, description="how many")]
 Before = Annotated[str | None, Query(description="the id where the page before ended (`next`)")]
-_NO_ALERT: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "no such alert is active"}}
-_NO_SILENCE: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "no such silence"}}
-_REFUSED: Final[dict[int | str, dict[str, Any]]] = {
-    409: {"description": "too many silences"},
-    422: {"description": "no such alert, or a wrong field"},
+_NO_ALERT: Final[Responses] = {404: says("no such alert is active")}
+_NO_SILENCE: Final[Responses] = {404: says("no such silence")}
+_NOT_SILENCED: Final[Responses] = {
+    409: says("too many silences"),
+    413: says("too large"),
+    422: says("no such alert, or a wrong field"),
 }
 _ACK: Final[dict[str, Any]] = {
     "type": "object",
@@ -36,7 +41,7 @@ _SILENCE: Final[dict[str, Any]] = {
     "required": ["alert"],
     "additionalProperties": False,
     "properties": {
-        "alert": {"type": "string", "description": "the name of an alert, or *"},
+        "alert": {"type": "string", "enum": [*RULES, ANY], "description": "the name of an alert, or *"},
         "about": {
             "type": ["string", "null"],
             "maxLength": 500,
@@ -49,10 +54,6 @@ _SILENCE: Final[dict[str, Any]] = {
 T = TypeVar("T")
 
 
-def _body(schema: dict[str, Any], *, required: bool) -> dict[str, Any]:
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
-
-
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
@@ -63,42 +64,58 @@ def _decoded(body: bytes, kind: type[T]) -> T:
 def add_alerts(app: FastAPI, backend: Backend) -> None:
     """Add the routes."""
 
-    @app.get("/api/alerts", summary="what is wrong now, the worst first, and the silences")
+    @app.get(
+        "/api/alerts",
+        responses=answers.ALERTS,
+        summary="what is wrong now, the worst first, and the silences",
+    )
     async def alerts() -> Json:
         return Json(backend.alerts.active())
 
-    @app.get("/api/alerts/history", responses=_NO_ALERT, summary="what was wrong, the latest first")
+    @app.get(
+        "/api/alerts/history",
+        responses={**answers.ALERT_HISTORY, 404: says("no alert with the id of `before`")},
+        summary="what was wrong, the latest first",
+    )
     async def history(limit: Limit = 100, before: Before = None) -> Json:
         return Json(backend.alerts.history(limit, before))
 
-    @app.get("/api/alerts/definitions", summary="everything that can alert, with the thresholds in force")
+    @app.get(
+        "/api/alerts/definitions",
+        responses=answers.DEFINITIONS_OF_ALERTS,
+        summary="everything that can alert, with the thresholds in force",
+    )
     async def definitions() -> Json:
         return Json(backend.alerts.definitions())
 
-    @app.get("/api/alerts/silences", summary="the silences in force")
+    @app.get("/api/alerts/silences", responses=answers.SILENCES, summary="the silences in force")
     async def silences() -> Json:
         return Json({"silences": backend.alerts.silences()})
 
     @app.post(
         "/api/alerts/silences",
         status_code=201,
-        responses=_REFUSED,
+        responses={**answers.SILENCED, **_NOT_SILENCED},
         summary="do not tell alerts of a kind for a while",
-        openapi_extra=_body(_SILENCE, required=True),
+        openapi_extra=a_body(_SILENCE),
     )
     async def silence(request: Request) -> Json:
         wish = _decoded(await request.body(), NewSilence)
         return Json(backend.alerts.silence(wish.alert, wish.about, wish.minutes, wish.note), 201)
 
-    @app.delete("/api/alerts/silences/{silence_id}", responses=_NO_SILENCE, summary="end a silence")
+    @app.delete(
+        "/api/alerts/silences/{silence_id}",
+        responses={**answers.A_SILENCE, **_NO_SILENCE},
+        summary="end a silence",
+    )
     async def unsilence(silence_id: str) -> Json:
         return Json(backend.alerts.unsilence(silence_id))
 
     @app.post(
         "/api/alerts/{alert_id}/ack",
-        responses=_NO_ALERT,
+        responses={**answers.AN_ALERT, **_NO_ALERT, 413: says("too large")},
         summary="somebody looks after it; the first one stays",
-        openapi_extra=_body(_ACK, required=False),
+        openapi_extra=a_body(_ACK, required=False),
     )
     async def acknowledge(alert_id: str, request: Request) -> Json:
         wish = _decoded(await request.body(), Acknowledgement)
@@ -106,7 +123,7 @@ def add_alerts(app: FastAPI, backend: Backend) -> None:
 
     @app.post(
         "/api/alerts/{alert_id}/resolve",
-        responses=_NO_ALERT,
+        responses={**answers.AN_ALERT, **_NO_ALERT},
         summary="call it over until the condition becomes true anew",
     )
     async def resolve(alert_id: str) -> Json:

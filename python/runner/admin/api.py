@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 import msgspec
 import trio
 from fastapi import FastAPI, Query, Request, Response, WebSocket
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 
-from runner.admin import events
+from runner.admin import answers, events
 from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
-from runner.admin.lists import Json, Page, Streamed, listing, page_of, whole, words
+from runner.admin.linking import add_linking
+from runner.admin.lists import MOST_UNIX_MS, Json, Page, Streamed, listing, page_of, whole, words
+from runner.admin.outgoing import add_outgoing
+from runner.admin.refusals import add_errors, as_admin_error
 from runner.admin.schemas import (
+    ANY_CALL,
     CHANGED_SESSION,
     CONFLICT,
     ERROR_SCHEMA,
@@ -32,25 +34,22 @@ from runner.admin.schemas import (
     NOT_FOUND,
     OUTCOMES,
     PAGED,
+    SECURITY_SCHEMES,
+    a_body,
     says,
 )
-from runner.baileys_errors import ImportSourceError
 from runner.errors import (
     AdminError,
-    ImportRefusedError,
-    MisuseError,
-    RefusedError,
     RunnerError,
-    StoreFailedError,
     UnknownSessionError,
 )
 from runner.history import MOST_POINTS, RESOLUTIONS
 from runner.metric_definitions import HISTORY
-from runner.proxy import ProxyWrongError, checked_proxy
+from runner.proxy import checked_proxy
 from runner.tune.subject import MOST_SESSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from fastapi.routing import APIRoute
 
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SLUGS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _LOG_POLL_S: Final = 0.25
 Override = Annotated[
     bool, Query(description="dial although it may cost the number (logged out, banned, replaced …)")
@@ -91,7 +89,20 @@ def description(version: str) -> dict[str, Any]:
 
 def _describe(app: FastAPI) -> dict[str, Any]:
     found = app.openapi()
-    found.setdefault("components", {}).setdefault("schemas", {})["Error"] = ERROR_SCHEMA
+    found["components"] = {
+        "schemas": {"Error": ERROR_SCHEMA, **answers.COMPONENTS},
+        "responses": {str(status): answer for status, answer in ANY_CALL.items()},
+        "securitySchemes": SECURITY_SCHEMES,
+    }
+    found["security"] = [{name: []} for name in SECURITY_SCHEMES]
+    for operation in (it for path in found["paths"].values() for it in path.values()):
+        told = operation["responses"]
+        for status, answer in ANY_CALL.items():
+            if told[str(status)] == answer:
+                told[str(status)] = {"$ref": f"#/components/responses/{status}"}
+        asks = [it for it in operation.get("parameters", ()) if it["in"] == "query"]
+        if not asks and "requestBody" not in operation:
+            del told["422"]
     return found
 
 
@@ -106,15 +117,17 @@ def _routes(backend: Backend, version: str) -> FastAPI:
         default_response_class=Json,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
-        responses={"default": says("every other answer that is not a success")},
+        responses=ANY_CALL,
     )
-    _add_errors(app, backend)
+    add_errors(app, backend)
     _add_brief(app, backend)
     _add_sessions(app, backend)
     _add_commands(app, backend)
+    add_linking(app, backend)
     _add_metrics(app, backend)
     _add_system(app, backend)
     add_alerts(app, backend)
+    add_outgoing(app, backend, version)
     _add_for_dashboard(app, backend)
 
     @app.websocket("/ws")
@@ -141,17 +154,27 @@ def _rows(backend: Backend, page: Page) -> Iterable[SessionView]:
 def _add_brief(app: FastAPI, backend: Backend) -> None:
     """The endpoints that operators' scripts already call, and the same under /api."""
 
-    @app.get("/api/metrics", summary="the same as /performance-metrics")
-    @app.get("/performance-metrics", summary="system metrics, and the six metrics of each session")
+    @app.get("/api/metrics", responses=answers.PERFORMANCE, summary="the same as /performance-metrics")
+    @app.get(
+        "/performance-metrics",
+        responses=answers.PERFORMANCE,
+        summary="system metrics, and the six metrics of each session",
+    )
     async def performance_metrics(request: Request) -> Streamed:
         page = page_of(request)
         await backend.numbers.refresh()
         head = {"system": backend.numbers.system(), **backend.numbers.details()}
-        return listing(head, _rows(backend, page), page, partial(_metrics_row, backend))
+        return listing(head, _rows(backend, page), page, backend.metrics_of)
 
-    @app.get("/api/reconnections", summary="the same as /reconnection-status")
     @app.get(
-        "/reconnection-status", summary="what each session's reconnecting is doing, and when it tries next"
+        "/api/reconnections",
+        responses=answers.RECONNECTION_STATUS,
+        summary="the same as /reconnection-status",
+    )
+    @app.get(
+        "/reconnection-status",
+        responses=answers.RECONNECTION_STATUS,
+        summary="what each session's reconnecting is doing, and when it tries next",
     )
     async def reconnection_status(request: Request) -> Streamed:
         await backend.numbers.refresh()
@@ -161,11 +184,13 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
     for route in app.routes[-4:]:
         route.openapi_extra = PAGED  # type: ignore[attr-defined]
 
+    reconnects = {**answers.RECONNECTS, **CONFLICT}
+
     @app.post(
-        "/api/sessions/{session_id}/reconnect", status_code=202, responses=CONFLICT, summary="reconnect now"
+        "/api/sessions/{session_id}/reconnect", status_code=202, responses=reconnects, summary="reconnect now"
     )
     @app.post(
-        "/force-reconnection/{session_id}", status_code=202, responses=CONFLICT, summary="reconnect now"
+        "/force-reconnection/{session_id}", status_code=202, responses=reconnects, summary="reconnect now"
     )
     async def force_reconnection(session_id: str, override: Override = False) -> Json:
         connection = backend.sessions.reconnect(session_id, override=override)
@@ -173,8 +198,10 @@ def _add_brief(app: FastAPI, backend: Backend) -> None:
             {"id": session_id, "connection": connection, "state": _view(backend, session_id).state}, 202
         )
 
-    @app.post("/api/sessions/{session_id}/breaker/reset", responses=NOT_FOUND, summary="close the breaker")
-    @app.post("/reset-circuit-breaker/{session_id}", responses=NOT_FOUND, summary="close the circuit breaker")
+    resets = {**answers.A_SESSION, **NOT_FOUND}
+
+    @app.post("/api/sessions/{session_id}/breaker/reset", responses=resets, summary="close the breaker")
+    @app.post("/reset-circuit-breaker/{session_id}", responses=resets, summary="close the circuit breaker")
     async def reset_circuit_breaker(session_id: str, penalty: Penalty = False) -> Json:
         backend.sessions.reset_breaker(session_id, penalty=penalty)
         return Json(_status_row(_view(backend, session_id)))
@@ -189,36 +216,46 @@ def _row_for(request: Request) -> Callable[[SessionView], dict[str, object]]:
     return partial(_status_row, with_detail=sees_detail(request.scope))
 
 
-def _metrics_row(backend: Backend, view: SessionView) -> Mapping[str, object]:
-    return {"id": view.session_id, "state": view.state, **backend.numbers.session(view.session_id)}
-
-
 def _add_sessions(app: FastAPI, backend: Backend) -> None:
-    @app.get("/api/sessions", summary="all sessions, paged and filtered", openapi_extra=PAGED)
+    @app.get(
+        "/api/sessions",
+        responses=answers.SESSIONS,
+        summary="all sessions, paged and filtered",
+        openapi_extra=PAGED,
+    )
     async def sessions(request: Request) -> Streamed:
         await backend.numbers.refresh()
         page = page_of(request)
-        return listing({}, _rows(backend, page), page, _row_for(request))
+        head = {"revision": backend.sessions.revision}
+        return listing(head, _rows(backend, page), page, _row_for(request))
 
-    @app.get("/api/sessions/{session_id}", responses=NOT_FOUND, summary="one session")
+    @app.get(
+        "/api/sessions/{session_id}", responses={**answers.A_SESSION, **NOT_FOUND}, summary="one session"
+    )
     async def session(session_id: str, request: Request) -> Json:
         await backend.numbers.refresh()
         return Json(_row_for(request)(_view(backend, session_id)))
 
-    @app.get("/api/sessions/{session_id}/metrics", responses=NOT_FOUND, summary="the metrics of one session")
+    @app.get(
+        "/api/sessions/{session_id}/metrics",
+        responses={**answers.METRICS_OF_A_SESSION, **NOT_FOUND},
+        summary="the metrics of one session",
+    )
     async def session_metrics(session_id: str) -> Json:
-        view = _view(backend, session_id)
         await backend.numbers.refresh()
-        return Json(_metrics_row(backend, view))
+        return Json(backend.metrics_of(_view(backend, session_id)))
 
     @app.post(
         "/api/sessions",
         status_code=201,
-        responses={409: says("the id is taken"), 413: says("too large"), 422: says("damaged credentials")},
-        summary="take over a session from Baileys credentials",
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": NEW_SESSION}}}
+        responses={
+            **answers.CREATED,
+            409: says("the id is taken, or the device is here as another session"),
+            413: says("too large"),
+            422: says("damaged credentials, or a body of another form"),
         },
+        summary="a new session to link with a phone, or one from Baileys credentials",
+        openapi_extra=a_body(NEW_SESSION),
     )
     async def create(request: Request) -> Json:
         wish = await _decoded(request, NewSession)
@@ -233,9 +270,7 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         "/api/sessions/batch",
         responses={200: OUTCOMES, 413: says("too large"), 422: says("a body of another form")},
         summary="take over many sessions in one transaction; one that is refused costs only itself",
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": NEW_SESSIONS}}}
-        },
+        openapi_extra=a_body(NEW_SESSIONS),
     )
     async def create_many(request: Request) -> Json:
         wishes = (await _decoded(request, NewSessions)).sessions
@@ -244,11 +279,14 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
 
     @app.put(
         "/api/sessions/{session_id}",
-        responses={**NOT_FOUND, 422: says("a proxy that cannot be used, or an unknown field")},
-        summary="another proxy, from now on; an open connection is replaced once",
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": CHANGED_SESSION}}}
+        responses={
+            **answers.A_SESSION,
+            **NOT_FOUND,
+            413: says("too large"),
+            422: says("a proxy that cannot be used, or an unknown field"),
         },
+        summary="another proxy, from now on; an open connection is replaced once",
+        openapi_extra=a_body(CHANGED_SESSION),
     )
     async def change(session_id: str, request: Request) -> Json:
         try:
@@ -262,7 +300,13 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         return Json(_status_row(_view(backend, session_id)))
 
     @app.delete(
-        "/api/sessions/{session_id}", responses=CONFLICT, summary="remove; the credentials are archived"
+        "/api/sessions/{session_id}",
+        responses={
+            **answers.DELETED,
+            **CONFLICT,
+            503: says("the store could not do it; nothing was changed"),
+        },
+        summary="remove; the credentials are archived",
     )
     async def delete(session_id: str) -> Json:
         await backend.sessions.remove(session_id)
@@ -289,23 +333,28 @@ def _add_commands(app: FastAPI, backend: Backend) -> None:
     async def answer(session_id: str) -> Json:
         return Json(_status_row(_view(backend, session_id)))
 
-    @app.post("/api/sessions/{session_id}/start", responses=CONFLICT, summary="want it online")
+    known = {**answers.A_SESSION, **NOT_FOUND}
+    may_be_refused = {**answers.A_SESSION, **CONFLICT}
+
+    @app.post("/api/sessions/{session_id}/start", responses=may_be_refused, summary="want it online")
     async def start(session_id: str) -> Json:
         backend.sessions.start(session_id)
         return await answer(session_id)
 
-    @app.post("/api/sessions/{session_id}/stop", responses=NOT_FOUND, summary="close it and keep it closed")
+    @app.post("/api/sessions/{session_id}/stop", responses=known, summary="close it and keep it closed")
     async def stop(session_id: str) -> Json:
         backend.sessions.stop(session_id)
         return await answer(session_id)
 
-    @app.post("/api/sessions/{session_id}/restart", responses=CONFLICT, summary="stop, then start")
+    @app.post("/api/sessions/{session_id}/restart", responses=may_be_refused, summary="stop, then start")
     async def restart(session_id: str) -> Json:
         backend.sessions.restart(session_id)
         return await answer(session_id)
 
     @app.post(
-        "/api/sessions/{session_id}/logout", responses=CONFLICT, summary="unlink the device from the account"
+        "/api/sessions/{session_id}/logout",
+        responses=may_be_refused,
+        summary="unlink the device from the account",
     )
     async def logout(session_id: str) -> Json:
         await backend.sessions.logout(session_id)
@@ -313,31 +362,32 @@ def _add_commands(app: FastAPI, backend: Backend) -> None:
 
 
 def _add_metrics(app: FastAPI, backend: Backend) -> None:
-    @app.get("/metrics", summary="Prometheus text")
+    @app.get("/metrics", response_class=Streamed, responses=answers.PROMETHEUS, summary="Prometheus text")
     async def metrics() -> Response:
         await backend.numbers.refresh()
         return Streamed(_pieces(backend), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get(
         "/api/metrics/history",
+        responses=answers.HISTORY_OR_NAMES,
         summary="the last 24 h of a metric; without ?metric= the names",
         openapi_extra=HISTORY_QUERY,
     )
     async def history(request: Request) -> Json:
         query = request.query_params
         names = list(dict.fromkeys(words(query, "metric")))
-        if not names:
-            return Json({"metrics": [_described(it) for it in HISTORY.values()]})
         if unknown := set(names) - HISTORY.keys():
             known = ", ".join(HISTORY)
             raise AdminError(
                 422, "parameter_wrong", f"metric {', '.join(sorted(unknown))!r} is not one of {known}"
             )
         since, until = (
-            None if query.get(name) is None else whole(query.get(name), name, 0, digits=15)
+            None if query.get(name) is None else whole(query.get(name), name, 0, MOST_UNIX_MS)
             for name in ("since", "until")
         )
         points = whole(query.get("points"), "points", MOST_POINTS)
+        if not names:
+            return Json({"metrics": [_described(it) for it in HISTORY.values()]})
         series: dict[str, object] = {}
         for name in names:  # one at a time: all of them together would be a long step
             series |= backend.numbers.past([name], since, until, points)
@@ -346,24 +396,26 @@ def _add_metrics(app: FastAPI, backend: Backend) -> None:
 
 
 def _add_system(app: FastAPI, backend: Backend) -> None:
-    @app.get(
-        "/health", responses={503: {"description": "not ready"}}, summary="live and ready, with every check"
-    )
+    @app.get("/health", responses=answers.HEALTH, summary="live and ready, with every check")
     async def health() -> Json:
         report = backend.health()
         return Json(report, 200 if report.live and report.ready else 503)
 
-    @app.get("/health/live", responses={503: {"description": "restart it"}}, summary="worth keeping")
+    @app.get("/health/live", responses=answers.LIVE, summary="worth keeping")
     async def live() -> Json:
         report = backend.health()
         return Json({"live": report.live}, 200 if report.live else 503)
 
-    @app.get("/health/ready", responses={503: {"description": "not ready"}}, summary="able to work")
+    @app.get("/health/ready", responses=answers.READY, summary="able to work")
     async def ready() -> Json:
         report = backend.health()
         return Json({"ready": report.ready}, 200 if report.ready else 503)
 
-    @app.get("/api/system", summary="the system metrics, the build and the settings in force")
+    @app.get(
+        "/api/system",
+        responses=answers.THE_SYSTEM,
+        summary="the system metrics, the build and the settings in force",
+    )
     async def system() -> Json:
         await backend.numbers.refresh()
         numbers = {"system": backend.numbers.system(), **backend.numbers.details()}
@@ -377,14 +429,18 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
             }
         )
 
-    @app.get("/api/system/doctor", summary="what of the machine to tune, and why; as `tune --json`")
+    @app.get(
+        "/api/system/doctor",
+        responses=answers.DOCTOR,
+        summary="what of the machine to tune, and why; as `tune --json`",
+    )
     async def doctor(sessions: SessionsWanted = None) -> Json:
         return Json(await backend.doctor(sessions))
 
     @app.post(
         "/api/restart",
         status_code=202,
-        responses={409: says("the new process could not start; this one goes on")},
+        responses={**answers.RESTARTS, 409: says("the new process could not start; this one goes on")},
         summary="restart the whole runner in place; sockets stay open, sessions are dialled anew",
     )
     async def restart() -> Json:
@@ -392,11 +448,16 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
         await backend.restart()
         return Json({"restarting": True, "process": process}, 202)
 
-    @app.get("/api/server/version", summary="version and build")
+    @app.get("/api/server/version", responses=answers.VERSION, summary="version and build")
     async def server_version() -> Json:
         return Json(backend.version())
 
-    @app.get("/api/logs", summary="the last log lines, one JSON object a line; ?follow=true goes on")
+    @app.get(
+        "/api/logs",
+        response_class=Streamed,
+        responses=answers.LOG_LINES,
+        summary="the last log lines, one JSON object a line; ?follow=true goes on",
+    )
     async def logs(tail: Tail = 100, follow: bool = False, session: str | None = None) -> Response:
         lines = _log_lines(backend, tail, session, follow=follow)
         return Streamed(lines, media_type="application/x-ndjson")
@@ -405,14 +466,18 @@ def _add_system(app: FastAPI, backend: Backend) -> None:
 def _add_for_dashboard(app: FastAPI, backend: Backend) -> None:
     @app.get(
         "/api/sessions/{session_id}/timeline",
-        responses=NOT_FOUND,
+        responses={**answers.TIMELINE, **NOT_FOUND},
         summary="the last states of one session, with reasons, the oldest first",
     )
     async def session_timeline(session_id: str) -> Json:
         states = backend.sessions.timeline(_view(backend, session_id).session_id)
         return Json({"id": session_id, "states": [entry.to_json() for entry in states]})
 
-    @app.get("/api/caller", summary="what the caller of this may do, and how it was let in")
+    @app.get(
+        "/api/caller",
+        responses=answers.CALLER,
+        summary="what the caller of this may do, and how it was let in",
+    )
     async def caller(request: Request) -> Json:
         scopes = sorted(request.scope.get(SCOPES, ()))
         return Json({"scopes": scopes, "signedIn": SIGNED_IN in request.scope})
@@ -446,52 +511,3 @@ async def _log_lines(
         if lines := backend.logs.after(seen):
             seen = lines[-1][0]
             yield b"".join(line + b"\n" for _, line in lines if mark in line)
-
-
-def _add_errors(app: FastAPI, backend: Backend) -> None:
-    @app.exception_handler(RunnerError)
-    async def runner_error(_request: Request, error: RunnerError) -> Json:
-        known = as_admin_error(error)
-        return Json(error_body(known), known.status, known.headers)
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Json:
-        slug = _SLUGS.get(error.status_code, "http_error")
-        said = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
-        known = AdminError(error.status_code, slug, said, "see /openapi.json for what there is")
-        return Json(error_body(known), known.status, error.headers)
-
-    @app.exception_handler(Exception)
-    async def bug(_request: Request, _error: Exception) -> Json:
-        # Starlette raises it again afterwards; the guard writes it down.
-        backend.numbers.handler_failed()
-        return Json(
-            error_body(AdminError(500, "internal_error", "the runner failed here; its log says why")), 500
-        )
-
-    @app.exception_handler(RequestValidationError)
-    async def validation_error(_request: Request, error: RequestValidationError) -> Json:
-        said = "; ".join(f"{wrong['loc'][-1]}: {str(wrong['msg']).lower()}" for wrong in error.errors())
-        return Json(error_body(AdminError(422, "parameter_wrong", said)), 422)
-
-
-def as_admin_error(error: RunnerError) -> AdminError:
-    """How an error of the runner is told over HTTP."""
-    if isinstance(error, AdminError):
-        return error
-    status, reason = 500, None
-    if isinstance(error, UnknownSessionError):
-        status = 404
-    elif isinstance(error, RefusedError):
-        status, reason = 409, error.reason
-    elif isinstance(error, ImportRefusedError):
-        status, reason = (409 if error.kind == "exists" else 422), error.kind
-    elif isinstance(error, ImportSourceError):
-        return AdminError(422, ImportRefusedError.slug, str(error), error.remedy, error.slug)
-    elif isinstance(error, ProxyWrongError):
-        status = 422
-    elif isinstance(error, MisuseError):
-        status = 409
-    elif isinstance(error, StoreFailedError):
-        status = 503
-    return AdminError(status, error.slug, str(error), error.remedy, reason)

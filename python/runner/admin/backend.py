@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from runner.logs import LogBuffer
     from runner.session import SessionView
     from runner.supervisor.feed import StatusEvent
+    from runner.supervisor.phones import Shown
     from runner.supervisor.timeline import Entry
+    from runner.webhooks.hook import NewWebhook
 
 
 BATCH_SESSIONS: Final = 200
 """Most sessions of one `POST /api/sessions/batch`: what one transaction takes."""
+PHONE_CHARS: Final = 40
+"""How long a phone number may be, with all that people write between its digits."""
 
 
 class Sessions(Protocol):
     """The part of the supervisor that an operator reaches. Errors: those of `runner.errors`."""
 
+    @property
+    def revision(self) -> int: ...
     def rows(self) -> Iterable[SessionView]: ...
     def view(self, session_id: str) -> SessionView | None: ...
     def timeline(self, session_id: str) -> Sequence[Entry]: ...
@@ -38,6 +44,14 @@ class Sessions(Protocol):
     async def remove(self, session_id: str) -> None: ...
     async def logout(self, session_id: str) -> None: ...
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]: ...
+
+
+class Phones(Protocol):
+    """What a person with a phone may ask. Errors: those of `runner.errors`."""
+
+    async def pair(self, session_id: str) -> None: ...
+    async def qr(self, session_id: str) -> Shown: ...
+    async def code(self, session_id: str, phone: int) -> Shown: ...
 
 
 class Numbers(Protocol):
@@ -79,6 +93,38 @@ class AlertDesk(Protocol):
     def unsilence(self, silence_id: str) -> dict[str, object]: ...
 
 
+class WebhookDesk(Protocol):
+    """The webhooks as `runner.webhooks.registry` keeps them; answers are JSON.
+
+    Errors: AdminError, RefusedError, WebhookWrongError.
+    """
+
+    async def listed(self, session: str | None, *, with_detail: bool) -> list[dict[str, object]]: ...
+    async def one(self, webhook_id: str, *, with_detail: bool) -> dict[str, object]: ...
+    async def add(self, wish: NewWebhook) -> dict[str, object]: ...
+    async def change(self, webhook_id: str, wish: NewWebhook) -> dict[str, object]: ...
+    async def remove(self, webhook_id: str) -> int: ...
+    async def test(self, webhook_id: str) -> dict[str, object]: ...
+
+
+class DeadLetterDesk(Protocol):
+    """The dead letters as `runner.dead_letters` keeps them. Errors: AdminError."""
+
+    async def listed(
+        self, sink: str | None, after: int, limit: int, *, with_detail: bool
+    ) -> dict[str, object]: ...
+    async def redrive(self, ids: Sequence[str] | None, sink: str | None) -> dict[str, int]: ...
+    async def drop(self, ids: Sequence[str] | None, sink: str | None) -> dict[str, int]: ...
+
+
+class WhichDeadLetters(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/dead-letters/redrive` and `drop`."""
+
+    ids: list[str] | None = None
+    all: bool = False
+    sink: str | None = None
+
+
 class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/alerts/{id}/ack`."""
 
@@ -115,14 +161,20 @@ class HealthReport(msgspec.Struct, frozen=True):
 
 
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /api/sessions`: a Baileys directory, file name to content."""
+    """The body of `POST /api/sessions`: a Baileys directory, file name to content; or no files at all."""
 
     id: str
-    files: dict[str, str]
+    files: dict[str, str] | None = None
+    """None: a new session, for a phone to link."""
     binary: dict[str, bytes] = {}
     """Files that are not UTF-8 (damaged ones are kept, too); base64 in the JSON."""
     start: bool = True
     proxy: str | None = None
+
+    @property
+    def imports(self) -> bool:
+        """Whether it brings a device."""
+        return self.files is not None or bool(self.binary)
 
 
 class NewSessions(msgspec.Struct, forbid_unknown_fields=True):
@@ -138,9 +190,15 @@ class ChangedSession(msgspec.Struct, forbid_unknown_fields=True):
     """None: the one of `WHATSAPP_PROXY`, if any."""
 
 
+class PairingPhone(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """The body of `POST /api/{session}/auth/request-code`."""
+
+    phone_number: Annotated[str, msgspec.Meta(max_length=PHONE_CHARS)]
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What an import made."""
+    """What an import, or the making of an empty session, made."""
 
     session_id: str
     warnings: tuple[str, ...] = ()
@@ -151,6 +209,7 @@ class Backend:
     """Everything that the handlers may call."""
 
     sessions: Sessions
+    phones: Phones
     numbers: Numbers
     health: Callable[[], HealthReport]
     create: Callable[[Sequence[NewSession]], Awaitable[list[Created | RunnerError]]]
@@ -167,5 +226,18 @@ class Backend:
     restart: Callable[[], Awaitable[None]]
     """Begin a restart of the whole runner. Errors: RefusedError when the new process could not start."""
     alerts: AlertDesk
+    webhooks: WebhookDesk
+    dead_letters: DeadLetterDesk
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""
+
+    def metrics_of(self, view: SessionView) -> dict[str, object]:
+        """The metrics of one session, and which of its states they go with."""
+        return {
+            "id": view.session_id,
+            "state": view.state,
+            "connection": view.connection,
+            "since": view.since_unix_ms,
+            "revision": view.revision,
+            **self.numbers.session(view.session_id),
+        }

@@ -1,15 +1,20 @@
-"""`WS /ws`: what changes, as it changes.
+"""`WS /ws` and `GET /api/events`: what changes, as it changes.
 
 `?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
-is `session.status`): the supervisor's events (`session.*`, `incident.*`), `alert.*`, `system.metrics` (at
-once and then with each sample), and of sessions that are named `session.metrics`. While
+is `session.status`): the supervisor's events (`session.*`, `incident.*`), `alert.*`, `message`,
+`system.metrics` (at once and then with each sample), and of sessions that are named `session.metrics`. While
 `WHATSAPP_PERFORMANCE_MONITORING` is off there are no samples, and whoever waits for some is told so once
 (`metrics.paused`). Each message is one envelope; its id is a ULID, so a receiver can sort and de-duplicate.
 A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows anybody else.
+Messages are shown as they come in, and only to those who may operate: `*` has none for a token that only
+reads. What must not be lost is the business of handlers and webhooks. `GET /api/events` has the same filters,
+all events by default, no samples, and one envelope a line.
 """
 
 from __future__ import annotations
 
+import contextlib
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,15 +23,26 @@ from starlette.websockets import WebSocketDisconnect
 
 from runner.admin.guard import sees_detail
 from runner.admin.lists import words
+from runner.admin.tokens import OPERATE
 from runner.envelope import envelope
+from runner.errors import AdminError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.requests import HTTPConnection
     from starlette.websockets import WebSocket
 
     from runner.admin.backend import Backend
+    from runner.supervisor.feed import StatusEvent
 
 STATUS: Final = "session.status"
+MESSAGE: Final = "message"
+_STOP_POLL_S: Final = 0.5
+EVENTS_A_STEP: Final = 16
+"""Events that one receiver gets before others have their turn: about a millisecond of work."""
 GOING_AWAY: Final = 1001
+_FOR_OPERATORS: Final = frozenset({"qr"})
 _PAUSED: Final = {
     "reason": "WHATSAPP_PERFORMANCE_MONITORING is false",
     "remedy": "set it to true and send SIGHUP",
@@ -46,16 +62,20 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
 
-def wanted_of(socket: WebSocket) -> Wanted:
-    """Read the query of the upgrade request."""
-    query = socket.query_params
+def wanted_of(caller: HTTPConnection, default: str) -> Wanted:
+    """Read the query. Errors: AdminError 403 when it names messages and the caller may not see them."""
+    query = caller.query_params
     sessions, events = frozenset(words(query, "session")), frozenset(words(query, "events"))
-    return Wanted(sessions or frozenset({"*"}), events or frozenset({STATUS}))
+    if MESSAGE in events and not sees_detail(caller.scope):
+        raise AdminError(
+            403, "scope_missing", f"this token may not see messages: that needs the scope {OPERATE}"
+        )
+    return Wanted(sessions or frozenset({"*"}), events or frozenset({default}))
 
 
 async def stream(socket: WebSocket, backend: Backend, version: str) -> None:
     """Serve one receiver until it leaves or the runner stops."""
-    wanted = wanted_of(socket)
+    wanted = wanted_of(socket, STATUS)
     await socket.accept()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_close_on_stop, socket, backend.stopping, nursery.cancel_scope)
@@ -81,21 +101,57 @@ async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None
         scope.cancel()
 
 
+def payload_of(change: StatusEvent, *, with_detail: bool) -> dict[str, object]:
+    """What one receiver is told of a change. A QR code links a phone: it is not for those who only read."""
+    hidden = frozenset() if with_detail else _FOR_OPERATORS
+    view = change.view.to_json(with_detail=with_detail) if change.view else {}
+    return {**view, **{name: value for name, value in change.data.items() if name not in hidden}}
+
+
 async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
     with_detail = sees_detail(socket.scope)
     with backend.sessions.subscribe() as changes:
-        async for change in changes:
-            if change.lost:
-                lost = {"events": change.lost}
-                await socket.send_text(envelope("stream.lost", None, lost, version).decode())
-            session = change.session_id or None
-            if wanted.has(change.name, session):
-                payload = {
-                    **(change.view.to_json(with_detail=with_detail) if change.view else {}),
-                    **change.data,
-                }
-                message = envelope(change.name, session, payload, version, change.at_unix_ms)
-                await socket.send_text(message.decode())
+        async for first in changes:
+            for change in (first, *_at_hand(changes, EVENTS_A_STEP - 1)):
+                for message in _told(change, wanted, version, with_detail=with_detail):
+                    await socket.send_text(message.decode())
+
+
+def _at_hand(changes: trio.MemoryReceiveChannel[StatusEvent], most: int) -> Iterator[StatusEvent]:
+    """Those that wait already: a round of the loop for each would be slower than they come in a storm."""
+    with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+        for _ in range(most):
+            yield changes.receive_nowait()
+
+
+def _told(change: StatusEvent, wanted: Wanted, version: str, *, with_detail: bool) -> Iterator[bytes]:
+    """The envelopes that a change is for one receiver."""
+    if change.lost:
+        yield envelope("stream.lost", None, {"events": change.lost}, version)
+    session = change.session_id or None
+    if not wanted.has(change.name, session) or (change.name == MESSAGE and not with_detail):
+        return
+    payload = payload_of(change, with_detail=with_detail)
+    yield envelope(change.name, session, payload, version, change.at_unix_ms, change.event_id)
+
+
+async def lines(
+    backend: Backend, wanted: Wanted, version: str, seconds: float | None, *, with_detail: bool
+) -> AsyncIterator[bytes]:
+    """The same for `GET /api/events`: one envelope a line, until the runner stops or the time is over."""
+    end = inf if seconds is None else trio.current_time() + seconds
+    with backend.sessions.subscribe() as changes:
+        while not backend.stopping.is_set() and trio.current_time() < end:
+            change = None
+            # No scope may be open around a yield.
+            with trio.move_on_at(min(end, trio.current_time() + _STOP_POLL_S)):
+                try:
+                    change = await changes.receive()
+                except trio.EndOfChannel:
+                    return
+            if change is not None:
+                for message in _told(change, wanted, version, with_detail=with_detail):
+                    yield message + b"\n"
 
 
 async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
@@ -112,7 +168,7 @@ async def _send_metrics(socket: WebSocket, backend: Backend, wanted: Wanted, ver
             await socket.send_text(envelope("system.metrics", None, backend.numbers.live(), version).decode())
         if wanted.has("session.metrics", None):
             for session in named:
-                if backend.sessions.view(session) is not None:
-                    payload = backend.numbers.session(session)
+                if (view := backend.sessions.view(session)) is not None:
+                    payload = backend.metrics_of(view)
                     await socket.send_text(envelope("session.metrics", session, payload, version).decode())
         await backend.numbers.next_sample()

@@ -1,19 +1,21 @@
 """The door of the admin API: who may call, from where, how much.
 
-`admit` is the rule as a pure function; `Guard` is the ASGI wrapper around the whole application, HTTP and
-WebSocket alike, so that no route can forget it. In order:
+`admit` is the rule as a function of its arguments; `Guard` is the ASGI wrapper around the whole application,
+HTTP and WebSocket alike, so that no route can forget it. In order:
 
 1. A Unix socket belongs to the runner's user and root. The file mode says so and the kernel is asked again.
 2. On TCP the Host header must name this machine, or a page that rebinds its own name to 127.0.0.1 could call.
 3. A browser says where a call comes from (Origin, Sec-Fetch-Site); other origins are refused.
-4. A token that is presented must be one of ours. Without one, a browser that signed in passes by its cookie,
-   but to change something it must say where the call comes from. Else only the runner's user and root pass,
-   and only on a loopback bind.
+4. A token that is presented must be one of ours, and whoever presented too many that were not is not
+   listened to for a while (`guesses`). Without one, a browser that signed in passes by its cookie, but to
+   change something it must say where the call comes from. Else only the runner's user and root pass, and only
+   on a loopback bind.
 5. The scopes of the caller must cover what the route does.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from dataclasses import dataclass, field
@@ -21,9 +23,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from runner.admin.guesses import Guesses
 from runner.admin.peer import Peer
 from runner.admin.tokens import ADMIN, EVERYTHING, OPERATE, READ, Tokens
 from runner.errors import AdminError
@@ -65,6 +69,8 @@ class Access:
     own_uid: int = field(default_factory=os.geteuid)
     hosts: frozenset[str] = frozenset()
     import_limit: int = 64 * 1024 * 1024
+    guesses: Guesses = field(default_factory=Guesses)
+    clock: Callable[[], float] = trio.current_time
 
 
 def host_names(configured: Iterable[str]) -> frozenset[str]:
@@ -77,6 +83,10 @@ def needed_scope(method: str, path: str) -> str:
     if method in _SAFE_METHODS or method == "WEBSOCKET":
         return READ
     is_import = path.rstrip("/") in _IMPORTS
+    if path.startswith("/api/webhooks") and not path.endswith("/test"):
+        return ADMIN  # who adds one can have every message sent to himself
+    if path.rstrip("/") == "/api/dead-letters/drop":
+        return ADMIN
     is_change = method == "PUT" and path.startswith("/api/sessions/")
     is_whole = path.rstrip("/") == "/api/restart"
     is_command = method == "POST" and not (is_import or is_whole or path.endswith("/logout"))
@@ -95,10 +105,12 @@ def admit(
     headers: Mapping[str, str],
     access: Access,
     signed_in: frozenset[str] | None = None,
+    *,
+    now: float,
 ) -> frozenset[str]:
-    """The scopes of a caller; `signed_in` are those of his cookie, if he has a good one. Pure.
+    """The scopes of a caller; `signed_in` are those of his cookie, if he has a good one.
 
-    Errors: AdminError 401 or 403; the message never tells what the right token would be.
+    Errors: AdminError 401, 403 or 429; the message never tells what the right token would be.
     """
     if peer.transport == "unix":
         if not peer.is_trusted(access.own_uid):
@@ -109,12 +121,7 @@ def admit(
     refuse_other_hosts(headers, access)
     refuse_other_origins(method, headers)
     if (token := _presented_token(headers)) is not None:
-        scopes = access.tokens.scopes(token)
-        if scopes is None:
-            raise AdminError(
-                401, "token_wrong", "this token is not known here", _WHERE_TOKEN, headers=_CHALLENGE
-            )
-        return scopes
+        return try_token(token, peer, access, now)
     if signed_in is not None:
         if method not in _SAFE_METHODS and not headers.keys() & {"origin", "sec-fetch-site"}:
             raise AdminError(403, "cross_origin", "a browser says where a call comes from; this one did not")
@@ -128,6 +135,31 @@ _CHALLENGE: Final = {"www-authenticate": "Bearer"}
 _WHERE_TOKEN: Final = (
     "send X-Api-Key with the token from WHATSAPP_ADMIN_TOKEN or $WHATSAPP_DATA_DIR/admin.token"
 )
+
+
+def try_token(token: str, peer: Peer, access: Access, now: float) -> frozenset[str]:
+    """The scopes of a token that this peer presents; what a wrong one costs is noted.
+
+    Errors: AdminError 401; 429, and then the token was not looked at.
+    """
+    wait_s = access.guesses.wait_s(peer.caller, now)
+    if wait_s > 0.0:
+        access.guesses.refused()
+        seconds = math.ceil(wait_s)
+        raise AdminError(
+            429,
+            "too_many_wrong_tokens",
+            f"too many wrong tokens came from {peer.caller}; this one was not looked at",
+            f"wait {seconds} s; {_WHERE_TOKEN}",
+            headers={"retry-after": str(seconds)},
+        )
+    scopes = access.tokens.scopes(token)
+    if scopes is None:
+        access.guesses.wrong(peer.caller, now)
+        logger().warning("token refused", caller=peer.caller)
+        raise AdminError(401, "token_wrong", "this token is not known here", _WHERE_TOKEN, headers=_CHALLENGE)
+    access.guesses.right(peer.caller, now)
+    return scopes
 
 
 def _is_own_host(host: str, names: frozenset[str]) -> bool:
@@ -216,7 +248,8 @@ class Guard:
         method = scope.get("method", "WEBSOCKET")
         path = scope["path"]
         peer = scope.get(PEER, Peer("tcp"))
-        scopes = admit(peer, method, headers, self._access, scope.get(SIGNED_IN))
+        now = self._access.clock()
+        scopes = admit(peer, method, headers, self._access, scope.get(SIGNED_IN), now=now)
         needed = needed_scope(method, path)
         scope[SCOPES] = scopes
         if needed not in scopes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 import trio
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from runner.errors import AdminError
 from runner.session import State
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ROWS_A_CHUNK: Final = 50
 DEFAULT_LIMIT: Final = 1000
 MOST_LIMIT: Final = 100_000
+MOST_WHOLE: Final = 999_999_999
+"""Of a number in a query, unless it is a time."""
+MOST_UNIX_MS: Final = 999_999_999_999_999
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -65,7 +68,7 @@ def page_of(request: Request) -> Page:
         )
     return Page(
         offset=whole(query.get("offset"), "offset", 0),
-        limit=whole(query.get("limit"), "limit", DEFAULT_LIMIT, MOST_LIMIT),
+        limit=min(whole(query.get("limit"), "limit", DEFAULT_LIMIT), MOST_LIMIT),
         states=states,
         reason=query.get("reason"),
         search=query.get("q"),
@@ -74,26 +77,34 @@ def page_of(request: Request) -> Page:
 
 
 def words(query: QueryParams, name: str) -> list[str]:
-    """The values of a parameter that may be repeated and may have commas in it."""
-    return [word for value in query.getlist(name) for word in value.split(",") if word]
+    """The values of a parameter that may be repeated and may have commas in it; an empty one is one."""
+    return [word for value in query.getlist(name) for word in value.split(",")]
 
 
-def whole(text: str | None, name: str, default: int, most: int = 0, digits: int = 9) -> int:
-    """A number out of a query, at most `most` (0: as large as its digits allow).
+def single(query: QueryParams, name: str) -> str | None:
+    """The value of a parameter that may be given once. Errors: AdminError 422 that names it."""
+    given = query.getlist(name)
+    if len(given) > 1:
+        raise AdminError(422, "parameter_wrong", f"{name} may be given once")
+    return given[0] if given else None
+
+
+def whole(text: str | None, name: str, default: int, most: int = MOST_WHOLE) -> int:
+    """A number out of a query.
 
     Errors: AdminError 422 that names the parameter.
     """
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= digits):
-        raise AdminError(422, "parameter_wrong", f"{name} must be a whole number that is not negative")
-    return min(int(text), most) if most else int(text)
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
+        raise AdminError(
+            422, "parameter_wrong", f"{name} must be a whole number, not negative and at most {most}"
+        )
+    return int(text)
 
 
-class Json(Response):
+class Json(JSONResponse):
     """An answer encoded by msgspec."""
-
-    media_type = "application/json"
 
     def render(self, content: object) -> bytes:
         return msgspec.json.encode(content)

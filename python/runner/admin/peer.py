@@ -14,7 +14,7 @@ import errno
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +35,27 @@ class Peer:
     transport: str  # "unix" or "tcp"
     uid: int | None = None
     pid: int | None = None
+    address: str = ""
+    """Of TCP, as the kernel writes it."""
 
     def is_trusted(self, own_uid: int) -> bool:
         """Whether this peer needs no token: the runner's own user, or root."""
         return self.uid is not None and self.uid in (own_uid, 0)
+
+    @property
+    def caller(self) -> str:
+        """Whose wrong tokens are counted together: those of a local user, else of an address.
+
+        Of IPv6 the /64: one host may have every address in it.
+        """
+        if self.uid is not None:
+            return f"uid {self.uid}"
+        if not self.address:
+            return "unknown"
+        address = ip_address(self.address.partition("%")[0])
+        if address.version == 6:
+            return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))
+        return str(address)
 
 
 def unix_peer(connection: socket.socket) -> Peer:
@@ -54,9 +71,10 @@ def tcp_peer(connection: socket.socket) -> Peer:
     except OSError:  # gone already
         return Peer("tcp")
     try:
-        return Peer("tcp", _uid_by_sock_diag(theirs, ours))
+        uid = _uid_by_sock_diag(theirs, ours)
     except (OSError, struct.error):
-        return Peer("tcp", _uid_by_proc(theirs, ours, Path("/proc/net")))
+        uid = _uid_by_proc(theirs, ours, Path("/proc/net"))
+    return Peer("tcp", uid, address=theirs[0])
 
 
 def _uid_by_sock_diag(theirs: Address, ours: Address) -> int | None:

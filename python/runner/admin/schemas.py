@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from runner.admin.backend import BATCH_SESSIONS
+from runner.admin.backend import BATCH_SESSIONS, PHONE_CHARS
+from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHOLE
 from runner.history import MOST_POINTS
+from runner.intake import SESSION_ID
+from runner.metric_definitions import HISTORY
+from runner.session import State
+from runner.supervisor.phones import PHONE_NUMBER
+
+Responses = dict[int | str, dict[str, Any]]
+"""What an operation may answer, by status."""
 
 ERROR_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -27,55 +35,107 @@ def says(description: str) -> dict[str, Any]:
     }
 
 
-NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {404: says("no such session")}
-CONFLICT: Final[dict[int | str, dict[str, Any]]] = {**NOT_FOUND, 409: says("refused, with the reason")}
+def a_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """What an operation takes."""
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _words(name: str, values: list[str] | None, what: str) -> dict[str, Any]:
+    """A parameter that may be repeated; as one value with commas it is taken, too."""
+    items = {"type": "string"} if values is None else {"type": "string", "enum": values}
+    return {"name": name, "in": "query", "description": what, "schema": {"type": "array", "items": items}}
+
+
+def _whole(name: str, what: str, most: int = MOST_WHOLE, **more: int) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": 0, "maximum": most, **more}
+    return {"name": name, "in": "query", "description": what, "schema": schema}
+
+
+ANY_CALL: Final[Responses] = {
+    401: says("no token, or a wrong one")
+    | {"headers": {"WWW-Authenticate": {"schema": {"type": "string", "enum": ["Bearer"]}}}},
+    403: says("the token has not the scope for it, or the call comes from another host or web page"),
+    422: says("a parameter or a body that is wrong"),
+    429: says("too many wrong tokens came from there; this one was not looked at")
+    | {"headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}},
+    500: says("the runner failed here; its log says why"),
+}
+SECURITY_SCHEMES: Final[dict[str, dict[str, Any]]] = {
+    "token": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "the same token"},
+}
+"""On a loopback bind the runner's own user and root need none of them; browsers have a cookie."""
+NOT_FOUND: Final[Responses] = {404: says("no such session")}
+CONFLICT: Final[Responses] = {**NOT_FOUND, 409: says("refused, with the reason")}
 PAGED: Final[dict[str, Any]] = {
     "parameters": [
-        {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}},
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 1000}},
-        {"name": "state", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        _whole("offset", "how many to leave out", default=0),
+        _whole("limit", f"how many; at most {MOST_LIMIT:,} are given", default=DEFAULT_LIMIT),
+        _words("state", [state.value for state in State], "in one of these states"),
         {"name": "reason", "in": "query", "schema": {"type": "string"}},
         {"name": "q", "in": "query", "description": "part of the id", "schema": {"type": "string"}},
+        _words("session", None, "these, by their ids"),
+    ]
+}
+
+EVENTS_QUERY: Final[dict[str, Any]] = {
+    "parameters": [
         {"name": "session", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        {"name": "events", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
     ]
 }
 
 HISTORY_QUERY: Final[dict[str, Any]] = {
     "parameters": [
-        {"name": "metric", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
-        {"name": "since", "in": "query", "description": "Unix ms", "schema": {"type": "integer"}},
-        {"name": "until", "in": "query", "description": "Unix ms", "schema": {"type": "integer"}},
-        {"name": "points", "in": "query", "schema": {"type": "integer", "default": MOST_POINTS}},
+        _words("metric", list(HISTORY), "these; without any the answer is the names"),
+        _whole("since", "Unix ms; an hour before `until` if not given", MOST_UNIX_MS),
+        _whole("until", "Unix ms; now if not given", MOST_UNIX_MS),
+        _whole("points", f"at most {MOST_POINTS:,} are given", default=MOST_POINTS),
     ]
 }
 
+_BASE64: Final = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 NEW_SESSION: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["id", "files"],
+    "required": ["id"],
     "additionalProperties": False,
     "properties": {
-        "id": {"type": "string", "description": "how the session will be called"},
+        "id": {
+            "type": "string",
+            "pattern": f"^{SESSION_ID}$",
+            "description": "how the session will be called",
+        },
         "files": {
-            "type": "object",
+            "type": ["object", "null"],
             "additionalProperties": {"type": "string"},
-            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file",
+            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file; "
+            "without it a new session, for a phone to link: with start it shows QR codes at once",
         },
         "binary": {
             "type": "object",
-            "additionalProperties": {"type": "string", "contentEncoding": "base64"},
+            "additionalProperties": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64},
             "description": "files of that directory that are not UTF-8",
         },
         "start": {"type": "boolean", "default": True},
-        "proxy": {"type": ["string", "null"]},
+        "proxy": {
+            "type": ["string", "null"],
+            "description": "socks5://[user:password@]host:port or http://…; null: the one of WHATSAPP_PROXY",
+        },
     },
 }
 
-
+_ONE_OF_MANY: Final[dict[str, Any]] = {
+    **NEW_SESSION,
+    "properties": {
+        **NEW_SESSION["properties"],
+        "id": {"type": "string", "description": "one that cannot be an id is refused alone"},
+    },
+}
 NEW_SESSIONS: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["sessions"],
     "additionalProperties": False,
-    "properties": {"sessions": {"type": "array", "maxItems": BATCH_SESSIONS, "items": NEW_SESSION}},
+    "properties": {"sessions": {"type": "array", "maxItems": BATCH_SESSIONS, "items": _ONE_OF_MANY}},
 }
 
 OUTCOMES: Final[dict[str, Any]] = {
@@ -104,6 +164,20 @@ OUTCOMES: Final[dict[str, Any]] = {
                     }
                 },
             }
+        }
+    },
+}
+
+PAIRING_PHONE: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["phoneNumber"],
+    "additionalProperties": False,
+    "properties": {
+        "phoneNumber": {
+            "type": "string",
+            "pattern": f"^{PHONE_NUMBER}$",
+            "maxLength": PHONE_CHARS,
+            "description": "with the country code, as people write it: +55 11 91234-5678",
         }
     },
 }

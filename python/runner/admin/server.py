@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
+import anyio._backends._trio  # else anyio loads it with the first request: 25 ms, and not on a thread
 import anyio.abc
 import trio
 from anycorn.app_wrappers import ASGIWrapper
@@ -50,23 +51,35 @@ _FILES_FULL_PAUSE_S: Final = 0.1
 
 
 class BoundedStream(anyio.abc.ByteStream):
-    """A socket whose writes give up on a peer that does not read, and that tells when the peer is done."""
+    """A socket whose writes give up on a peer that does not read, and that tells when the peer is done.
+
+    A write that the kernel takes at once is no checkpoint. Each would be a round of the whole loop: beside a
+    few lists under way a receiver got a hundred events a second. Who sends much takes checkpoints of its own.
+    """
 
     def __init__(
         self, stream: anyio.abc.SocketStream, send_timeout_s: float, ended: Callable[[], Awaitable[None]]
     ) -> None:
         self._stream = stream
+        self._socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)
         self._send_timeout_s = send_timeout_s
         self._ended = ended
 
     async def send(self, item: bytes) -> None:
+        taken = 0
+        with contextlib.suppress(OSError):  # what is wrong with the socket, the slow way says better
+            taken = self._socket.send(item, socket.MSG_DONTWAIT)
+        if taken < len(item):
+            await self._send_slowly(item[taken:])
+
+    async def _send_slowly(self, item: bytes) -> None:
         try:
             with anyio.fail_after(self._send_timeout_s):
                 await self._stream.send(item)
         except TimeoutError:
             # anycorn would go on reading, and the connection keep its place, for as long as the peer likes.
             with contextlib.suppress(OSError):
-                self.extra(anyio.abc.SocketAttribute.raw_socket).shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
             raise
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
@@ -96,8 +109,19 @@ class _Http1Server(TCPServer):
     """anycorn's server of one connection, without its two ways into HTTP/2 over plain text.
 
     A parser of binary frames is nothing that this port needs to offer. Prior knowledge gets a 505;
-    `Upgrade: h2c` is ignored, as RFC 9110 §7.8 allows.
+    `Upgrade: h2c` is ignored, as RFC 9110 §7.8 allows. Its lock is no checkpoint, as a write is none.
     """
+
+    def __init__(
+        self,
+        app: ASGIWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        stream: anyio.abc.SocketStream,
+    ) -> None:
+        super().__init__(app, config, context, state, stream)
+        self.send_lock = anyio.Lock(fast_acquire=True)
 
     async def _read_data(self) -> None:
         http1 = self.protocol.protocol

@@ -12,10 +12,10 @@ import trio
 from runner.alerts import delivery
 from runner.alerts.engine import What
 from runner.alerts.files import ALERTS, PERFORMANCE, RotatedWriter
-from runner.alerts.target import allowed_of
 from runner.alerts.warnable import Kind
 from runner.alerts.webhook import Webhook
 from runner.config_kinds import split_list
+from runner.delivery.target import allowed_of
 from runner.envelope import envelope, new_id
 from runner.logs import logger
 

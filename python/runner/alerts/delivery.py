@@ -1,20 +1,18 @@
-"""What is sent to a webhook, when it is tried again, and what of it survives a restart. Pure."""
+"""What waits for the alerts' webhooks, when it is tried again, and what of it survives a restart. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections import deque
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from runner.delivery.retry import Retry
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from random import Random
 
 VERSION: Final = 1
 QUEUE_KEY: Final = "alert_webhooks"
@@ -24,8 +22,6 @@ MOST_QUEUED: Final = 500
 """Notices that wait for one webhook; the oldest goes when another comes."""
 BASE_S: Final = 2.0
 LONGEST_S: Final = 3 * 3600.0
-LONGEST_ASKED_S: Final = 24 * 3600.0
-_AGAIN: Final = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,57 +44,14 @@ class _Saved:
     notices: tuple[Notice, ...]
 
 
+def retry(attempts: int) -> Retry:
+    """Doubling, up to three hours."""
+    return Retry("exponential", BASE_S, attempts, LONGEST_S)
+
+
 def target_key(url: str) -> str:
     """What a target is called in the store: addresses may hold secrets."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
-
-
-def headers(body: bytes, notice: Notice, secret: str, request_id: str, now_ms: int) -> dict[str, str]:
-    """The headers of one attempt. Signed over the raw body, and once more with the time of sending."""
-    made = {
-        "content-type": "application/json",
-        "user-agent": "wa-runner",
-        "idempotency-key": notice.id,
-        "x-webhook-request-id": request_id,
-        "x-webhook-timestamp": str(now_ms),
-        "x-webhook-attempt": str(notice.attempts + 1),
-    }
-    if secret:
-        key = secret.encode()
-        made |= {
-            "x-webhook-hmac": hmac.new(key, body, hashlib.sha512).hexdigest(),
-            "x-webhook-hmac-algorithm": "sha512",
-            "x-webhook-hmac-v2": hmac.new(key, f"{now_ms}.".encode() + body, hashlib.sha512).hexdigest(),
-            "x-hub-signature-256": "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest(),
-        }
-    return made
-
-
-def is_tried_again(status: int) -> bool:
-    """Whether an answer leaves hope. 400, 401, 403, 404, 422 and redirects do not."""
-    return status in _AGAIN or status >= 500
-
-
-def delay_s(attempts: int, retry_after: str | None, now_ms: int, rng: Random) -> float:
-    """Until the next attempt, after so many failed ones: doubling, jittered, never before `Retry-After`."""
-    ceiling = min(LONGEST_S, BASE_S * 2.0 ** min(attempts - 1, 32))
-    return max(rng.uniform(ceiling / 2, ceiling), _asked_s(retry_after, now_ms))
-
-
-def _asked_s(retry_after: str | None, now_ms: int) -> float:
-    if retry_after is None:
-        return 0.0
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return min(float(text), LONGEST_ASKED_S)
-    try:
-        at = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return 0.0
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    wait_s = (at - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds()
-    return min(max(wait_s, 0.0), LONGEST_ASKED_S)
 
 
 class Queue:

@@ -72,6 +72,10 @@ class Facts:
     panics_total: int = 0
     events_dropped_total: int = 0
     undelivered_total: int = 0
+    given_up_total: int = 0
+    """Messages and events that became dead letters."""
+    wrong_tokens_total: int = 0
+    """Those that were not looked at included."""
     is_monitoring: bool = True
     """Whether thresholds are watched at all."""
 
@@ -82,7 +86,8 @@ class Windows:
     def __init__(self, patience: float) -> None:
         five = FIVE_MINUTES_S * patience
         self.clock, self.exceptions, self.panics, self.dropped = (Increase(five) for _ in range(4))
-        self.undelivered = Increase(HOUR_S * patience)
+        self.undelivered, self.given_up = Increase(HOUR_S * patience), Increase(HOUR_S * patience)
+        self.wrong_tokens = Increase(five)
         self.responses, self.responses_s = Increase(FIVE_MINUTES_S), Increase(FIVE_MINUTES_S)
 
     def observations(self, facts: Facts, now: float) -> Iterator[Observation]:
@@ -109,6 +114,13 @@ class Windows:
             ("engine_panic", self.panics, facts.panics_total, "panics in the engine; see the log"),
             ("events_dropped", self.dropped, facts.events_dropped_total, "events did not fit the outbox"),
             (UNDELIVERED, self.undelivered, facts.undelivered_total, "notices were not delivered"),
+            ("messages_given_up", self.given_up, facts.given_up_total, "messages and events were given up"),
+            (
+                "token_guessing",
+                self.wrong_tokens,
+                facts.wrong_tokens_total,
+                "wrong tokens were presented to the admin API within five minutes",
+            ),
         ):
             grown = window(total, now)
             yield _seen(slug, grown, f"{grown:.0f} {text}")

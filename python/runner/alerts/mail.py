@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import trio
 
-from runner.alerts.delivery import delay_s
+from runner.alerts.delivery import retry
 from runner.errors import StartError
 from runner.logs import logger
 
@@ -34,7 +35,7 @@ class Mail:
 
     def __init__(self, notify: Notify, attempts: int) -> None:
         self._notify = notify
-        self._attempts = attempts
+        self._retry = retry(attempts)
         self._rng = Random()  # jitter is no secret
         self._send, self._receive = trio.open_memory_channel[_Letter](MOST_WAITING)
         self.undelivered_total = 0
@@ -50,14 +51,14 @@ class Mail:
     async def run(self) -> None:
         """Tell until cancelled."""
         async for letter in self._receive:
-            for attempt in range(1, self._attempts + 1):
+            for attempt in count(1):
                 problem = await self._tell(letter)
                 if problem is None:
                     break
-                if attempt == self._attempts:
+                if self._retry.is_over(attempt):
                     self._give_up(letter, problem)
                     break
-                wait_s = delay_s(attempt, None, 0, self._rng)
+                wait_s = self._retry.wait_s(attempt, self._rng)
                 logger().warning(
                     "alert mail failed", problem=problem, attempt=attempt, delayMs=round(1000 * wait_s)
                 )

@@ -80,6 +80,8 @@ class Readings:
             panics_total=stats.panics_total,
             events_dropped_total=stats.outbox_dropped_total,
             undelivered_total=self._undelivered(),
+            given_up_total=metrics.tally.given_up,
+            wrong_tokens_total=sum(metrics.wrong_tokens()),
             is_monitoring=metrics.monitoring,
         )
 

@@ -401,6 +401,31 @@ _TABLE: Final = (
     ),
     # application
     Warnable(
+        slug="messages_given_up",
+        kind=_A,
+        severity=_WARNING,
+        threshold=0,
+        unit="messages",
+        prometheus='increase(runner_handler_attempts_total{outcome="dead"}[1h]) > 0 or '
+        'sum by (instance) (increase(runner_webhook_attempts_total{outcome=~"dead|lost"}[1h])) > 0',
+        meaning="the app's handler, or a webhook, did not take messages or events after all attempts, within "
+        "the last hour",
+        first_look="`python -m runner dead-letters list`: which, and why",
+        action="mend the handler or the receiver, then `python -m runner dead-letters redrive --all`",
+    ),
+    Warnable(
+        slug="token_guessing",
+        kind=_A,
+        severity=_WARNING,
+        threshold=20,
+        unit="tokens",
+        prometheus="increase(runner_admin_wrong_tokens_total[5m])"
+        " + increase(runner_admin_tokens_not_tried_total[5m]) > {threshold}",
+        meaning="wrong tokens keep coming to the admin API; a caller has ten tries, then ten a minute",
+        first_look="`python -m runner logs | grep 'token refused'`: `caller` is a local user or an address",
+        action="stop the script that has an old token; else close the port to that address",
+    ),
+    Warnable(
         slug="session_fault",
         kind=_A,
         severity=_CRITICAL,

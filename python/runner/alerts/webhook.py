@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
 
-from runner.alerts.delivery import Notice, Queue, delay_s, headers, is_tried_again, target_key
-from runner.alerts.target import Allowed, TargetRefusedError, chosen
+from runner.alerts.delivery import Notice, Queue, retry, target_key
+from runner.delivery.attempt import client, post
+from runner.delivery.headers import headers
+from runner.delivery.retry import asked_s
 from runner.envelope import new_id
 from runner.logs import logger
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-ATTEMPT_S: Final = 10.0
+    from runner.delivery.target import Allowed
 
 
 class Webhook:
@@ -42,7 +42,7 @@ class Webhook:
         self.undelivered_total = 0
         self.is_dirty = False
         """The queue changed since it was last saved."""
-        self._url, self._secret, self._allowed, self._attempts = url, secret, allowed, attempts
+        self._url, self._secret, self._allowed, self._retry = url, secret, allowed, retry(attempts)
         self._host = urlsplit(url).hostname or ""
         self._unix_ms = unix_ms
         self._rng = rng or Random()  # jitter is no secret
@@ -62,13 +62,7 @@ class Webhook:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        import httpx2
-
-        # No keep-alive: an alert comes once an hour, and a connection that idles may be dead by then.
-        limits = httpx2.Limits(max_keepalive_connections=0)
-        async with httpx2.AsyncClient(
-            trust_env=False, follow_redirects=False, timeout=ATTEMPT_S, limits=limits
-        ) as client:
+        async with client(1) as link:
             while True:
                 notice = self.queue.first
                 if notice is None:
@@ -79,27 +73,29 @@ class Webhook:
                 if wait_s > 0:
                     await trio.sleep(min(wait_s, 3600.0))  # the wall clock may be set meanwhile
                     continue
-                await self._attempt(client, notice)
+                await self._attempt(link, notice)
 
-    async def _attempt(self, client: httpx2.AsyncClient, notice: Notice) -> None:
-        status, retry_after, problem = await self._post(client, notice)
+    async def _attempt(self, link: httpx2.AsyncClient, notice: Notice) -> None:
+        body, now_ms = notice.body.encode(), self._unix_ms()
+        tried = notice.attempts + 1
+        made = headers(body, notice.id, tried, self._secret, new_id("req", now_ms), now_ms)
+        outcome = await post(link, self._url, body, made, self._allowed)
         self.is_dirty = True
-        if status is not None and 200 <= status < 300:
+        if outcome.is_taken:
             self.queue.done(notice)
             return
-        said = problem or f"status {status}"
-        is_over = status is not None and not is_tried_again(status)
-        if is_over or notice.attempts + 1 >= self._attempts:
+        if outcome.is_final or self._retry.is_over(tried):
             self.queue.done(notice)
-            self._give_up(replace(notice, attempts=notice.attempts + 1), said)
+            self._give_up(replace(notice, attempts=tried), outcome.said)
             return
-        wait_s = delay_s(notice.attempts + 1, retry_after, self._unix_ms(), self._rng)
+        asked = asked_s(outcome.retry_after, self._unix_ms())
+        wait_s = max(self._retry.wait_s(tried, self._rng), asked)
         self.queue.failed(notice, self._unix_ms() + round(1000 * wait_s))
         logger().warning(
             "alert webhook failed",
             host=self._host,
-            problem=said,
-            attempt=notice.attempts + 1,
+            problem=outcome.said,
+            attempt=tried,
             delayMs=round(1000 * wait_s),
         )
 
@@ -113,42 +109,3 @@ class Webhook:
             notice=notice.event,
             attempts=notice.attempts,
         )
-
-    async def _post(
-        self, client: httpx2.AsyncClient, notice: Notice
-    ) -> tuple[int | None, str | None, str | None]:
-        """Status and Retry-After, or what kept the answer from coming; 400 for what the guard refuses."""
-        import httpx2
-
-        body, now_ms = notice.body.encode(), self._unix_ms()
-        made = headers(body, notice, self._secret, new_id("req", now_ms), now_ms)
-        try:
-            with trio.fail_after(ATTEMPT_S):
-                address = chosen(self._host, await self._addresses(), self._allowed)
-                url = httpx2.URL(self._url)
-                made["host"] = url.netloc.decode("ascii")
-                request = client.build_request(
-                    "POST",
-                    url.copy_with(host=address),
-                    content=body,
-                    headers=made,
-                    extensions={"sni_hostname": self._host},
-                )
-                answer = await client.send(request, stream=True)
-                try:  # the body says nothing to us, and may be endless
-                    return answer.status_code, answer.headers.get("retry-after"), None
-                finally:
-                    await answer.aclose()
-        except TargetRefusedError as error:
-            return 400, None, str(error)
-        except trio.TooSlowError:
-            return None, None, f"no answer within {ATTEMPT_S:g} s"
-        except Exception as error:  # foreign code, foreign answers: whatever it is, the runner goes on
-            return None, None, f"{type(error).__name__}: {error}"
-
-    async def _addresses(self) -> list[str]:
-        try:
-            return [str(ipaddress.ip_address(self._host))]
-        except ValueError:
-            found = await trio.socket.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
-            return [str(entry[4][0]) for entry in found]

@@ -9,14 +9,16 @@ import sys
 import click
 
 from runner import config
-from runner.cli import fleet
+from runner.cli import fleet, outgoing
 from runner.cli.alerting import alerts
 from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
 from runner.cli.monitoring import monitor
 from runner.cli.options import as_json, ends_well, settings, show_json
+from runner.cli.pairing import pair
 from runner.cli.restarting import restart
 from runner.cli.service import service
+from runner.cli.simulating import sim
 from runner.cli.top import top
 from runner.cli.tune import tune
 from runner.errors import ConfigError
@@ -52,6 +54,7 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command()
+@click.argument("app", metavar="[MODULE:NAME]", required=False)
 @click.option(
     "--simulator",
     "simulated",
@@ -60,50 +63,23 @@ def cli(context: click.Context) -> None:
     help="Run against an embedded simulator with N sessions instead of WhatsApp.",
 )
 @ends_well
-def run(simulated: int | None = None) -> None:
+def run(app: str | None = None, simulated: int | None = None) -> None:
     """Keep the sessions connected until SIGTERM.
 
-    SIGTERM or Ctrl-C: stop dialling, flush, close, exit 0 within 10 s; a second one ends at once.
-    SIGHUP: reload the settings that can be reloaded, and reopen the log file.
+    MODULE:NAME is an app of yours that gets the messages: docs/app.md says how to write one.
+
+    SIGTERM or Ctrl-C: stop dialling, let handlers end, flush, close, exit 0 within 13 s; a second one ends at
+    once. SIGHUP: reload the settings that can be reloaded, and reopen the log file.
 
     \b
     Examples:
       python -m runner
       python -m runner run --simulator 25
+      python -m runner run my_app:app
     """
     from runner.app import main
 
-    raise SystemExit(main(os.environ, simulated))
-
-
-@cli.command()
-@click.option(
-    "--port", default=0, show_default=True, help="Port of the WhatsApp Web endpoint; 0 takes a free one."
-)
-@click.option("--control-port", default=0, show_default=True, help="Port of the control API.")
-@click.option(
-    "--sessions", "sessions", default=0, show_default=True, help="How many devices with credentials to make."
-)
-@click.option("--tls", is_flag=True, help="Serve wss:// with a test CA of its own.")
-@click.option(
-    "--directory", type=click.Path(file_okay=False), help="Where credentials and CA go; default: a new one."
-)
-@click.option("--parent", type=int, hidden=True, help="End when the process with this id does.")
-@ends_well
-def sim(
-    *, port: int, control_port: int, sessions: int, tls: bool, directory: str | None, parent: int | None
-) -> None:
-    """A WhatsApp Web server on loopback, for tests, demos and load. Prints one JSON line when it listens.
-
-    \b
-    Example:
-      python -m runner sim --port 7001 --control-port 7002 --sessions 100 --tls
-    """
-    from runner import sim as simulator
-
-    simulator.serve(
-        port=port, control_port=control_port, sessions=sessions, tls=tls, directory=directory, parent=parent
-    )
+    raise SystemExit(main(os.environ, simulated, app))
 
 
 @cli.command()
@@ -160,9 +136,10 @@ def print_(*, effective: bool, as_json: bool) -> None:
 
 @config_.command("check")
 @click.option("--start", "to_start", is_flag=True, help="Also load all that a start loads; opens nothing.")
+@click.option("--app", "app", metavar="MODULE:NAME", help="With --start, also the app of `run MODULE:NAME`.")
 @as_json
 @ends_well
-def check(*, as_json: bool, to_start: bool) -> None:
+def check(*, as_json: bool, to_start: bool, app: str | None) -> None:
     """Say what is wrong with the settings; exit code 2 when anything is.
 
     \b
@@ -172,7 +149,7 @@ def check(*, as_json: bool, to_start: bool) -> None:
     """
     try:
         found = settings()
-        opens = _rehearse(found) if to_start else {}
+        opens = _rehearse(found, app) if to_start else {}
     except ConfigError as error:
         if as_json:
             click.echo(json.dumps({"problems": error.problems}))
@@ -182,10 +159,10 @@ def check(*, as_json: bool, to_start: bool) -> None:
     click.echo(json.dumps({"problems": [], **opens}) if as_json else "the settings are good")
 
 
-def _rehearse(found: config.Settings) -> dict[str, list[str]]:
+def _rehearse(found: config.Settings, app: str | None) -> dict[str, list[str]]:
     from runner.cli.rehearsal import rehearse
 
-    return rehearse(found)
+    return rehearse(found, app)
 
 
 @config_.command("docs", hidden=True)
@@ -197,5 +174,17 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, top, alerts, restart, monitor, service, import_, tune):
+for _command in (
+    *fleet.COMMANDS,
+    *outgoing.COMMANDS,
+    top,
+    alerts,
+    pair,
+    restart,
+    monitor,
+    service,
+    import_,
+    tune,
+    sim,
+):
     cli.add_command(_command)

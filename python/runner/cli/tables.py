@@ -159,6 +159,48 @@ def _alert_state(row: Mapping[str, Any]) -> str:
     return "firing"
 
 
+def webhooks(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Webhooks, with what waits."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("ID", "URL", "EVENTS", "SESSION", "WAITING", "DEAD", "LAST ATTEMPT"):
+        table.add_column(name, justify="right" if name in {"WAITING", "DEAD"} else "left", overflow="fold")
+    for row in rows:
+        last = row["lastAttempt"]
+        said = "-" if last is None else "delivered" if last["delivered"] else _problem(last)
+        table.add_row(
+            row["id"],
+            escape(row["url"]),
+            escape(" ".join(row["events"])),
+            escape(row["session"] or "all"),
+            str(row["waiting"]),
+            str(row["undelivered"]),
+            escape(said),
+        )
+    screen().print(table if table.row_count else "no webhooks")
+
+
+def _problem(last: Mapping[str, Any]) -> str:
+    return str(last["problem"] or f"status {last['status']}")
+
+
+def dead_letters(rows: Iterable[Mapping[str, Any]]) -> None:
+    """What was given up."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("ID", "SINK", "EVENT", "SESSION", "AGE", "ATTEMPTS", "WHY"):
+        table.add_column(name, justify="right" if name == "ATTEMPTS" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["id"],
+            row["sink"],
+            row["event"],
+            escape(row["session"] or "-"),
+            _ago(row["diedAt"], time.time()),
+            str(row["attempts"]),
+            escape(row["why"]),
+        )
+    screen().print(table if table.row_count else "no dead letters")
+
+
 def pairs(values: Mapping[str, object], title: str | None = None) -> None:
     """Names and values, nested ones flattened."""
     table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left")

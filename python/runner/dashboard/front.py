@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from runner.admin.guard import SIGNED_IN, headers_of, refuse, refuse_other_hosts, refuse_other_origins
+from runner.admin.guard import (
+    PEER,
+    SIGNED_IN,
+    headers_of,
+    refuse,
+    refuse_other_hosts,
+    refuse_other_origins,
+    try_token,
+)
+from runner.admin.peer import Peer
 from runner.dashboard import cookies
 from runner.dashboard.cookies import Cookies
 from runner.dashboard.files import PREFIX, Files, Sent
@@ -20,8 +29,6 @@ from runner.errors import AdminError
 from runner.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from runner.admin.guard import Access, App, Message, Receive, Scope, Send
     from runner.dashboard.cookies import Browser
 
@@ -39,10 +46,9 @@ class SignIn(msgspec.Struct, forbid_unknown_fields=True):
 class Front:
     """The ASGI application of both sockets."""
 
-    def __init__(self, app: App, access: Access, clock: Callable[[], float] = trio.current_time) -> None:
+    def __init__(self, app: App, access: Access) -> None:
         self._app = app
         self._access = access
-        self._clock = clock
         self._files = Files()
         self._cookies = Cookies()
 
@@ -59,7 +65,7 @@ class Front:
         if answer is not None:
             await _send(send, answer, with_body=scope["method"] != "HEAD")
             return
-        browser = self._browser(headers)
+        browser = self._browser(headers, peer_of(scope))
         if browser is not None:
             scopes = self._access.tokens.scopes_of(browser.token_digest)
             if scopes is not None:
@@ -81,47 +87,55 @@ class Front:
         if method == "POST" and path in {"/login", "/logout"}:
             refuse_other_hosts(headers, self._access)
             refuse_other_origins(method, headers)
-            is_secure = headers.get("origin", "").startswith("https:")
             if path == "/login":
                 if _is_large(headers.get("content-length", "0")):
                     raise _too_large()
-                return await self._sign_in(receive, is_secure)
-            return self._sign_out(headers, is_secure)
+                return await self._sign_in(receive, headers, peer_of(scope))
+            return self._sign_out(headers, peer_of(scope))
         return None
 
-    async def _sign_in(self, receive: Receive, is_secure: bool) -> Sent:
+    async def _sign_in(self, receive: Receive, headers: dict[str, str], peer: Peer) -> Sent:
         try:
             token = msgspec.json.decode(await _body(receive), type=SignIn).token
         except msgspec.DecodeError as error:
             raise AdminError(422, "body_wrong", str(error), 'send {"token": "…"}') from error
-        session_id = self._cookies.sign_in(token, self._access.tokens, self._clock())
-        if session_id is None:
-            logger().warning("sign-in refused", reason="token_wrong")
-            raise AdminError(401, "token_wrong", "this token is not known here")
-        logger().info("browser signed in")
-        scopes = self._access.tokens.scopes(token) or frozenset()
-        return _json({"scopes": sorted(scopes)}, cookies.setting(session_id, secure=is_secure))
+        now = self._access.clock()
+        scopes = try_token(token, peer, self._access, now)
+        session_id = self._cookies.sign_in(self._access.tokens.digest(token), peer.uid, now)
+        logger().info("browser signed in", caller=peer.caller)
+        return _json({"scopes": sorted(scopes)}, headers, session_id)
 
-    def _sign_out(self, headers: dict[str, str], is_secure: bool) -> Sent:
-        if (session_id := cookies.presented(headers.get("cookie", ""))) is not None:
+    def _sign_out(self, headers: dict[str, str], peer: Peer) -> Sent:
+        session_id = cookies.presented(headers)
+        if session_id is not None and self._browser(headers, peer) is not None:
             self._cookies.sign_out(session_id)
-        return _json({"signedOut": True}, cookies.setting("", secure=is_secure))
+        return _json({"signedOut": True}, headers, "")
 
-    def _browser(self, headers: dict[str, str]) -> Browser | None:
-        session_id = cookies.presented(headers.get("cookie", ""))
-        return None if session_id is None else self._cookies.browser(session_id, self._clock())
+    def _browser(self, headers: dict[str, str], peer: Peer) -> Browser | None:
+        session_id = cookies.presented(headers)
+        if session_id is None:
+            return None
+        return self._cookies.browser(session_id, peer.uid, self._access.clock())
 
 
-def _json(answer: object, cookie: str) -> Sent:
+def peer_of(scope: Scope) -> Peer:
+    """Who calls, by the kernel's word."""
+    peer: Peer = scope.get(PEER, Peer("tcp"))
+    return peer
+
+
+def _json(answer: object, headers: dict[str, str], session_id: str) -> Sent:
+    """An answer that signs in, or with an empty id out."""
+    is_secure = headers.get("origin", "").startswith("https:")
     body = msgspec.json.encode(answer)
-    headers = {
+    shown = {
         "content-type": "application/json",
         "content-length": str(len(body)),
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
-        "set-cookie": cookie,
+        "set-cookie": cookies.setting(headers.get("host", ""), session_id, secure=is_secure),
     }
-    return Sent(200, headers, body)
+    return Sent(200, shown, body)
 
 
 async def _send(send: Send, answer: Sent, *, with_body: bool) -> None:

@@ -48,7 +48,7 @@ class Limiter:
         """Wait for a turn. A session waits once; asking again moves it."""
         self._serial += 1
         self._wanted[session_id] = self._serial
-        heapq.heappush(self._heap, (priority, -last_active_unix_ms, self._serial, session_id))
+        heapq.heappush(self._heap, (int(priority), -last_active_unix_ms, self._serial, session_id))
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._wanted):
             self._heap = [entry for entry in self._heap if self._wanted.get(entry[3]) == entry[2]]
             heapq.heapify(self._heap)

@@ -12,6 +12,7 @@ from runner.reconnect.decide import Ending
 from runner.reconnect.history import Hold
 from runner.reconnect.limiter import Priority
 from runner.session import OPEN_STATES, State, Trigger, step
+from runner.supervisor import linking
 from runner.supervisor.deadlines import Kind
 from runner.supervisor.ledger import Ledger
 from runner.supervisor.row import Closing, Row
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-DIALS_PER_TURN: Final = 256
 FD_LIMIT: Final = "fd_limit"
 CLOSE_STUCK: Final = "close_stuck"
 STUCK_CLOSE: Final = "the engine does not let go of a connection; restart the runner"
@@ -39,23 +39,28 @@ SICK_FLEET: Final = ("event_loop_lag", "engine_lag", "store_lag", "store_stalled
 class Dialling(Ledger):
     """Moves rows and opens connections. Knows nothing of why the last one ended."""
 
-    def move(self, row: Row, trigger: Trigger, reason: str | None) -> None:
-        """The one place where a state changes."""
-        before, row.state = row.state, step(row.state, trigger)
-        changed = before is not row.state or row.reason != reason
+    def move(self, row: Row, trigger: Trigger, reason: str | None, *, is_news: bool = False) -> None:
+        """The one place where a state changes. `is_news`: something else has that is shown and told."""
+        state, at_unix_ms = step(row.state, trigger), self.unix_ms()
+        is_news = is_news or state is not row.state or reason != row.reason
         row.reason = reason
         self.dirty.add(row.session_id)
-        if before is not row.state:
+        if state is not row.state:
             now = self._clock()
-            row.since_unix_ms = self.unix_ms()
+            row.enter(state, at_unix_ms)
+            at_unix_ms = row.since_unix_ms
             lasts_s = self.options.deadlines.of(row.state)
             if lasts_s is None:
                 self.deadlines.clear(row.session_id, Kind.STATE)
             else:
                 self.deadlines.set(row.session_id, Kind.STATE, now + lasts_s)
             self.account_for_fd(row)
-        if changed:
-            self.timeline.note(row, self.unix_ms())
+            if row.linking is not None:
+                row.linking.notify()
+                if row.state not in linking.UNDER_WAY:
+                    row.linking = None  # nobody is there any more, or it is done
+        if is_news:
+            self.timeline.note(row, at_unix_ms)
             self.publish("session.status", row)
 
     def rest(self, row: Row) -> None:
@@ -132,6 +137,9 @@ class Dialling(Ledger):
         """A row in `backoff` wants a connection now."""
         now = self._clock()
         session_id = row.session_id
+        if not linking.may_dial(row, now):
+            self.park(row, linking.EXPIRED)
+            return
         if row.history.confirming and priority is not Priority.FORCED:
             until = self.logouts.until
             if until is not None and not self.logouts.may_confirm(session_id, now):
@@ -153,15 +161,14 @@ class Dialling(Ledger):
         if not row.live:  # else the `closed` event of the old connection asks again
             self.dials.want(session_id, priority, row.last_active_unix_ms, now)
 
-    def dial_allowed(self, now: float) -> int:
-        dialled = 0
-        while dialled < DIALS_PER_TURN:
-            session_id = self.dials.take(now)
-            if session_id is None:
-                break
+    def dial_allowed(self, now: float, until: float) -> bool:
+        """Open what the limiter lets through. False when it was `until` before all were."""
+        while (session_id := self.dials.take(now)) is not None:
+            self.has_dialled = True
             self.dial(self.rows[session_id], now)
-            dialled += 1
-        return dialled
+            if self._clock() >= until:
+                return False
+        return True
 
     def dial(self, row: Row, now: float) -> None:
         """Open the row's next connection."""
@@ -174,7 +181,14 @@ class Dialling(Ledger):
         self.move(row, Trigger.DIAL, row.reason)
         proxy = row.proxy or self.options.proxy
         try:
-            self.engine.open(session_id, number, version=row.version, proxy=proxy, resume=row.resumed)
+            self.engine.open(
+                session_id,
+                number,
+                version=row.version,
+                proxy=proxy,
+                resume=row.resumed,
+                pair=not row.is_linked,
+            )
         except ValueError as error:
             row.live, row.phase = False, None
             self.dials.ended(session_id, "stopped", None, now)

@@ -18,14 +18,16 @@ class StatusEvent:
     """One thing that happened to a session or, with an empty id, to the fleet."""
 
     name: str
-    """`session.status`, `session.reconnecting`, `session.reconnected`, `session.reconnect_loop`,
-    `session.breaker`, `incident.opened`, `incident.closed`."""
+    """`session.status`, `session.qr`, `session.reconnecting`, `session.reconnected`,
+    `session.reconnect_loop`, `session.breaker`, `incident.*`, `alert.*`, `message`."""
     session_id: str
     at_unix_ms: int
     view: SessionView | None = None
     data: Mapping[str, object] = field(default_factory=dict)
     lost: int = 0
     """How many events this subscriber missed right before this one, because it was slow."""
+    event_id: str | None = None
+    """Its name, when it goes to others under the same; None: each who tells it gives it one."""
 
 
 class Feed:

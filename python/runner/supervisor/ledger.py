@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -77,11 +78,14 @@ class Ledger:
         self._offset_s = wall() - now
         self._looked_at_clock = now
         self._bucket_saved_at = float("-inf")
+        self.has_dialled = False
         self._full_since: float | None = None
         self.is_stopping = False
         self.engine_stopped = False
         self.refresh_wanted = False
         self.stale_events_total = 0
+        self.revision = 0
+        """Changes of sessions so far: each has an event, and a number."""
         self.faults_total = 0
         """Exceptions of ours that were confined to one session."""
         self.faulty: dict[str, None] = {}
@@ -137,7 +141,9 @@ class Ledger:
 
     def new_row(self, session_id: str, proxy: str | None) -> Row:
         """A stopped row of that name, in place of any other."""
-        row = Row(session_id, since_unix_ms=self.unix_ms(), proxy=proxy)
+        known = self.rows.get(session_id)
+        row = Row(session_id, since_unix_ms=0 if known is None else known.since_unix_ms, proxy=proxy)
+        row.enter(State.STOPPED, self.unix_ms())
         row.path = self.path_of(proxy)
         self.rows[session_id] = row
         return row
@@ -157,20 +163,23 @@ class Ledger:
         """The durable state of the row changed."""
         self.dirty.add(row.session_id)
 
-    def flush(self) -> None:
-        """Queue the durable state of every row that changed; the store coalesces and commits."""
-        if not self.dirty:
-            return
+    def flush(self, until: float = inf) -> bool:
+        """Queue the durable state of every row that changed; the store coalesces and commits. False when it
+        was `until` before all were."""
         now, unix_ms = self._clock(), self.unix_ms()
-        for session_id in self.dirty:
+        while self.dirty:
+            session_id = self.dirty.pop()
+            self.touched.add(session_id)
             row = self.rows.get(session_id)
             if row is not None and not row.is_removed:
                 self.store.put_policy(session_id, to_json(row.durable(), now, unix_ms))
-        self.touched |= self.dirty
-        self.dirty.clear()
+            if self._clock() >= until:
+                return not self.dirty
+        return True
 
-    def save_bucket(self, now: float, dialled: int) -> None:
-        if dialled and now - self._bucket_saved_at >= 1.0:
+    def save_bucket(self, now: float) -> None:
+        if self.has_dialled and now - self._bucket_saved_at >= 1.0:
+            self.has_dialled = False
             self._bucket_saved_at = now
             self.store.put_meta("limiter", self.dials.limiter.to_json(now, self.unix_ms()))
 
@@ -203,7 +212,9 @@ class Ledger:
             self.end_incident("fleet_logout", "")
 
     def publish(self, name: str, row: Row, **data: object) -> None:
-        """Tell the subscribers, if there are any."""
+        """Number a change of the row, and tell the subscribers, if there are any."""
+        self.revision += 1
+        row.revision = self.revision
         if self.feed.is_heard:
             now, unix_ms = self._clock(), self.unix_ms()
             view = show(row, now, unix_ms, self._ages(row), self.next_retry_at(row))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from runner.reconnect.history import Durable, History, Hold
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from runner.reconnect.decide import Ending
     from runner.reconnect.path import PathKey
     from runner.reconnect.version import Version
+    from runner.supervisor.linking import Linking
+
+
+CLOCK_STEP_MS: Final = 2000
+"""A wall clock that goes back further was set, and is followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,8 @@ class Row:
     code: int | None = None
     detail: str | None = None
     since_unix_ms: int = 0
+    revision: int = 0
+    """See `SessionView.revision`."""
     connection: int = 0
     """Number of the last connection that was opened."""
     reserved: int | None = None
@@ -79,6 +86,12 @@ class Row:
     """Probes that fail, and since when. None most of the time: ten thousand empty dicts are not free."""
     is_dropped: bool = False
     """It was online before and is on its way back: the next login is a reconnect."""
+    is_linked: bool = True
+    """The store has a device for it. Until then it dials only while somebody is there with a phone."""
+    has_just_linked: bool = False
+    """A phone linked the device on the open connection: the next one logs in."""
+    linking: Linking | None = None
+    """What there is to scan or to type in, while somebody is there."""
     is_archived: bool = False
     """The store has its credentials marked as those of an unlinked device."""
     is_removed: bool = False
@@ -86,6 +99,18 @@ class Row:
     """The states it went through, as `runner.supervisor.timeline` writes them."""
     closed: trio.Event | None = None
     """Set when the open connection is gone, for those who wait for it."""
+
+    def enter(self, state: State, unix_ms: int) -> None:
+        """Come into a state now. No two states have the same `since`, so that a session, its connection and
+        `since` name one state, however fast the next one follows."""
+        is_taken = 0 <= self.since_unix_ms - unix_ms < CLOCK_STEP_MS
+        self.state, self.since_unix_ms = state, self.since_unix_ms + 1 if is_taken else unix_ms
+
+    def uptime_s(self, now: float) -> float:
+        """Since the login of the connection that is shown; 0 when there is none."""
+        if self.online_at is None or self.state not in (State.ONLINE, State.DEGRADED):
+            return 0.0
+        return now - self.online_at
 
     @property
     def unlinked_because(self) -> str | None:
@@ -117,6 +142,16 @@ class Row:
             proxy=self.proxy,
             history=self.history,
         )
+
+
+class Standing(NamedTuple):
+    """Where a session is, all of it of one moment: for those who need no more of it."""
+
+    session_id: str
+    state: State
+    connection: int = 0
+    since_unix_ms: int = 0
+    uptime_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +198,8 @@ def show(row: Row, now: float, unix_ms: int, ages: Ages | None, next_retry_at: f
         flap_60m=row.history.flap_count(now, 3600.0),
         phase=row.phase,
         proxy=redact_proxy(row.proxy),
+        linked=row.is_linked,
+        revision=row.revision,
     )
 
 

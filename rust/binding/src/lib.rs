@@ -8,7 +8,9 @@ mod config;
 mod engine;
 mod event;
 mod facts;
+mod message;
 mod noise;
+mod outbox;
 mod sim;
 mod stats;
 mod store;
@@ -23,7 +25,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     facts::register(m)?;
     engine::register(m)?;
     sim::register(m)?;
+    message::register(m)?;
     store::register(m)?;
+    outbox::register(m)?;
     noise::register(m)?;
     wire::register(m)
 }

@@ -9,6 +9,8 @@ use pyo3::types::PyBytes;
 use runner_store as store;
 use runner_store::{Credentials, Import, Options, Secret32, SecretBytes, SignalKey};
 
+use crate::outbox::{Delivery, Posted, Undelivered, new_event};
+
 create_exception!(_core, StoreError, PyException);
 
 fn raise(error: store::StoreError) -> PyErr {
@@ -89,6 +91,21 @@ impl InboxMessage {
     #[getter]
     fn stanza<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.0.stanza)
+    }
+
+    #[getter]
+    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.content.as_ref().map(|content| PyBytes::new(py, content))
+    }
+
+    #[getter]
+    fn kind(&self) -> Option<&'static str> {
+        self.0.content.as_deref().map(crate::message::kind_of)
+    }
+
+    #[getter]
+    fn failure(&self) -> Option<&str> {
+        self.0.failure.as_deref()
     }
 
     #[getter]
@@ -293,6 +310,11 @@ fn sized<const N: usize>(field: &str, bytes: &[u8]) -> PyResult<[u8; N]> {
     bytes.try_into().map_err(|_| PyValueError::new_err(format!("{field}: {} bytes, not {N}", bytes.len())))
 }
 
+fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{name}: {seconds} is not a duration")))
+}
+
 #[pyclass(frozen, module = "runner._core")]
 pub(crate) struct Store {
     store: store::Store,
@@ -309,17 +331,18 @@ impl Store {
 #[pymethods]
 impl Store {
     #[new]
-    #[pyo3(signature = (path, *, group_commit_ms = 2, keep_done_s = 86400.0))]
+    #[pyo3(signature = (path, *, group_commit_ms = 2, keep_done_s = 86400.0, keep_undelivered_s = 2_592_000.0))]
     fn new(
         py: Python<'_>,
         path: std::path::PathBuf,
         group_commit_ms: u64,
         keep_done_s: f64,
+        keep_undelivered_s: f64,
     ) -> PyResult<Self> {
-        let keep_done = Duration::try_from_secs_f64(keep_done_s)
-            .map_err(|_| PyValueError::new_err(format!("keep_done_s: {keep_done_s} is not a duration")))?;
+        let keep_done = duration("keep_done_s", keep_done_s)?;
+        let keep_undelivered = duration("keep_undelivered_s", keep_undelivered_s)?;
         let group_commit = Duration::from_millis(group_commit_ms);
-        let options = Options { group_commit, keep_done, ..Options::default() };
+        let options = Options { group_commit, keep_done, keep_undelivered, ..Options::default() };
         let (store, report) =
             py.detach(|| store::Store::open(path, options, Box::new(|| {}))).map_err(raise)?;
         Ok(Self { store, report: report.lines })
@@ -377,6 +400,14 @@ impl Store {
         Ok(keys.into_iter().map(|k| (k.kind, k.id, PyBytes::new(py, k.value.expose()))).collect())
     }
 
+    fn create(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        py.detach(|| self.store.create(session_id)).map_err(raise)
+    }
+
+    fn set_aside(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        py.detach(|| self.store.set_aside(session_id)).map_err(raise)
+    }
+
     fn archive(&self, py: Python<'_>, session_id: &str, reason: &str) -> PyResult<()> {
         py.detach(|| self.store.archive(session_id, reason)).map_err(raise)
     }
@@ -404,6 +435,106 @@ impl Store {
         py.detach(|| self.store.done(&seqs)).map_err(raise)
     }
 
+    fn take_of_chat(
+        &self,
+        py: Python<'_>,
+        session_id: &str,
+        chat: &str,
+        after_seq: u64,
+        n: usize,
+    ) -> PyResult<Vec<InboxMessage>> {
+        let rows = py.detach(|| self.store.take_of_chat(session_id, chat, after_seq, n)).map_err(raise)?;
+        Ok(rows.into_iter().map(InboxMessage).collect())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn post(&self, py: Python<'_>, events: Vec<Posted>, done: Vec<u64>) -> PyResult<u64> {
+        let events = events.into_iter().map(new_event).collect();
+        py.detach(|| self.store.post(events, &done)).map_err(raise)
+    }
+
+    fn deliveries(
+        &self,
+        py: Python<'_>,
+        webhook_id: &str,
+        after_seq: u64,
+        n: usize,
+    ) -> PyResult<Vec<Delivery>> {
+        let rows = py.detach(|| self.store.deliveries(webhook_id, after_seq, n)).map_err(raise)?;
+        Ok(rows.into_iter().map(Delivery::from).collect())
+    }
+
+    fn deliveries_of(
+        &self,
+        py: Python<'_>,
+        webhook_id: &str,
+        session_id: &str,
+        chat: &str,
+        after_seq: u64,
+        n: usize,
+    ) -> PyResult<Vec<Delivery>> {
+        let read = || self.store.deliveries_of(webhook_id, session_id, chat, after_seq, n);
+        Ok(py.detach(read).map_err(raise)?.into_iter().map(Delivery::from).collect())
+    }
+
+    fn settle(
+        &self,
+        py: Python<'_>,
+        delivered: Vec<u64>,
+        failed: Vec<(u64, u32, u64)>,
+        dead: Vec<(u64, u32, String)>,
+    ) -> PyResult<()> {
+        let settled = store::Settled { delivered, failed, dead };
+        py.detach(|| self.store.settle(settled)).map_err(raise)
+    }
+
+    fn bury(&self, py: Python<'_>, messages: Vec<(u64, u32, String)>) -> PyResult<u64> {
+        py.detach(|| self.store.bury(messages)).map_err(raise)
+    }
+
+    #[pyo3(signature = (after_seq, n, sink = None))]
+    fn undelivered(
+        &self,
+        py: Python<'_>,
+        after_seq: u64,
+        n: usize,
+        sink: Option<&str>,
+    ) -> PyResult<Vec<Undelivered>> {
+        let rows = py.detach(|| self.store.undelivered(sink, after_seq, n)).map_err(raise)?;
+        Ok(rows.into_iter().map(Undelivered::from).collect())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn redrive(&self, py: Python<'_>, seqs: Vec<u64>) -> PyResult<(u64, u64)> {
+        py.detach(|| self.store.redrive(&seqs)).map_err(raise)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn discard(&self, py: Python<'_>, seqs: Vec<u64>) -> PyResult<u64> {
+        py.detach(|| self.store.discard(&seqs)).map_err(raise)
+    }
+
+    fn webhooks(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+        py.detach(|| self.store.webhooks()).map_err(raise)
+    }
+
+    fn put_webhook(&self, py: Python<'_>, webhook_id: &str, json: &str) -> PyResult<()> {
+        py.detach(|| self.store.put_webhook(webhook_id, json)).map_err(raise)
+    }
+
+    fn remove_webhook(&self, py: Python<'_>, webhook_id: &str, why: &str) -> PyResult<u64> {
+        py.detach(|| self.store.remove_webhook(webhook_id, why)).map_err(raise)
+    }
+
+    fn give_up_unknown(&self, py: Python<'_>, known: Vec<String>, why: &str) -> PyResult<u64> {
+        py.detach(|| self.store.give_up_unknown(known, why)).map_err(raise)
+    }
+
+    fn backlog(&self, py: Python<'_>) -> PyResult<Vec<(String, u64, u64)>> {
+        let rows = py.detach(|| self.store.backlog()).map_err(raise)?;
+        Ok(rows.into_iter().map(|it| (it.sink, it.waiting, it.undelivered)).collect())
+    }
+
     fn take_dead_letters(&self, py: Python<'_>, after_seq: u64, n: usize) -> PyResult<Vec<DeadLetter>> {
         let rows = py.detach(|| self.store.take_dead_letters(after_seq, n)).map_err(raise)?;
         Ok(rows.into_iter().map(DeadLetter).collect())
@@ -419,8 +550,7 @@ impl Store {
     }
 
     fn flush(&self, py: Python<'_>, timeout_s: f64) -> PyResult<bool> {
-        let timeout = Duration::try_from_secs_f64(timeout_s)
-            .map_err(|_| PyValueError::new_err(format!("timeout_s: {timeout_s} is not a duration")))?;
+        let timeout = duration("timeout_s", timeout_s)?;
         Ok(py.detach(|| self.store.flush(timeout)))
     }
 

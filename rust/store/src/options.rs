@@ -17,6 +17,8 @@ pub struct Options {
     pub max_file_bytes: Option<u64>,
     /// How long a message is kept after `done`, so that a re-sent one is recognised.
     pub keep_done: Duration,
+    /// How long what was given up (a webhook's event, the application's message) is kept for a person.
+    pub keep_undelivered: Duration,
     /// How long after a failed commit the writer tries by itself, when nobody submits anything.
     pub retry_every: Duration,
 }
@@ -30,6 +32,7 @@ impl Default for Options {
             wal_limit_bytes: 8 * 1024 * 1024,
             max_file_bytes: None,
             keep_done: Duration::from_secs(24 * 60 * 60),
+            keep_undelivered: Duration::from_secs(30 * 24 * 60 * 60),
             retry_every: Duration::from_secs(1),
         }
     }

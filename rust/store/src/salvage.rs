@@ -221,16 +221,25 @@ impl Copy<'_> {
         }
         self.keys_of_sessions(&known)?;
         self.table("archive_key", "archive_id")?;
-        if self.has_dead_letters()? {
-            self.table("dead_letter", "seq")?;
+        // An older file has no such tables.
+        for (table, key) in [
+            ("dead_letter", "seq"),
+            ("webhook", "webhook_id"),
+            ("event", "event_seq"),
+            ("delivery", "seq"),
+            ("spent", "spent_unix_ms, event_seq"),
+            ("undelivered", "seq"),
+        ] {
+            if self.has(table)? {
+                self.table(table, key)?;
+            }
         }
         self.inbox()
     }
 
-    /// A file older than version 3 has no such table.
-    fn has_dead_letters(&self) -> Result<bool> {
-        let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'dead_letter'";
-        Ok(self.new.query_row(sql, [], |row| row.get(0))?)
+    fn has(&self, table: &str) -> Result<bool> {
+        let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+        Ok(self.new.query_row(sql, [table], |row| row.get(0))?)
     }
 
     fn session_ids(&self) -> Result<BTreeSet<String>> {
@@ -314,11 +323,16 @@ impl Copy<'_> {
         } else if counter.is_err() {
             counter = Ok(0);
         }
-        // What is not known to be confirmed is handed out again.
+        // What is not known to be confirmed, or given up, is handed out again.
         self.new.execute(
             "INSERT INTO pending (seq) SELECT seq FROM inbox WHERE seq NOT IN (SELECT seq FROM confirmed)",
             [],
         )?;
+        if self.has("undelivered")? {
+            let given_up =
+                "DELETE FROM pending WHERE seq IN (SELECT what FROM undelivered WHERE sink = 'app')";
+            self.new.execute(given_up, [])?;
+        }
         let newest: Option<i64> = self.new.query_row("SELECT max(seq) FROM inbox", [], |row| row.get(0))?;
         let counter = counter.unwrap_or_else(|_| newest.unwrap_or(0) + SEQ_GAP).max(newest.unwrap_or(0));
         self.new.execute("DELETE FROM sqlite_sequence WHERE name = 'inbox'", [])?;

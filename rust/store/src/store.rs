@@ -11,12 +11,15 @@ use rusqlite::Connection;
 use crate::lock::Lock;
 use crate::queue::{Call, Job};
 use crate::record::{
-    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, SessionRow,
-    SignalKey,
+    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, RecordKey,
+    SessionRow, SignalKey,
 };
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::writer::Writer;
-use crate::{DeviceError, Options, StoreError, dead_letter, inbox, open, sessions};
+use crate::{
+    Backlog, Delivery, DeviceError, NewEvent, Options, Settled, StoreError, Undelivered, dead_letter, inbox,
+    open, outbox, sessions,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -70,7 +73,11 @@ impl Store {
 
     /// Queues a batch; its completion comes in submit order. Never blocks.
     ///
-    /// Errors: `queue_full` or `closed`; nothing of the batch was taken and no completion will come.
+    /// Batches are made on top of each other by one submitter, who learns of failures from
+    /// [`drain_completions`](Self::drain_completions): until it says that it knows of them
+    /// ([`know_failures`](Self::know_failures)), its batches are refused (`behind`).
+    ///
+    /// Errors: `queue_full`, `behind` or `closed`; nothing of the batch was taken and no completion will come.
     pub fn submit(&self, batch: Batch) -> Result<()> {
         self.inner.shared.push(Job::Batch(batch)).map_err(|(_, error)| error)
     }
@@ -83,9 +90,37 @@ impl Store {
         self.inner.shared.push(job).map_err(|(_, error)| error)
     }
 
-    /// Appends what was completed since the last call, in submit order.
-    pub fn drain_completions(&self, into: &mut Vec<Completion>) {
-        into.append(&mut lock(&self.inner.shared.completions));
+    /// Asks for Signal records of a session; the answer is a [`Completion::Records`] in submit order, and sees what was
+    /// submitted before. Never blocks.
+    ///
+    /// Errors: as [`submit`](Self::submit).
+    pub fn request_records(&self, session_id: &str, token: u64, keys: Vec<RecordKey>) -> Result<()> {
+        let job = Job::Records { session_id: session_id.into(), token, keys };
+        self.inner.shared.push(job).map_err(|(_, error)| error)
+    }
+
+    /// Asks for the oldest `n` unconfirmed messages of a session after `after_seq` that an earlier version did not
+    /// decrypt; the answer is a [`Completion::Ciphertexts`] in submit order. Never blocks.
+    ///
+    /// Errors: as [`submit`](Self::submit).
+    pub fn request_ciphertexts(&self, session_id: &str, token: u64, after_seq: u64, n: usize) -> Result<()> {
+        let job = Job::Ciphertexts { session_id: session_id.into(), token, after_seq, n };
+        self.inner.shared.push(job).map_err(|(_, error)| error)
+    }
+
+    /// Appends what was completed since the last call, in submit order. Returns how many transactions have failed by
+    /// then, for [`know_failures`](Self::know_failures).
+    pub fn drain_completions(&self, into: &mut Vec<Completion>) -> u64 {
+        let shared = &self.inner.shared;
+        let mut completions = lock(&shared.completions);
+        into.append(&mut completions.waiting);
+        completions.failures
+    }
+
+    /// Whoever makes batches has taken in everything up to these failures: what it submits from here on does not stand
+    /// on a change that failed.
+    pub fn know_failures(&self, failures: u64) {
+        self.inner.shared.known_failures.fetch_max(failures, Ordering::AcqRel);
     }
 
     /// Queues the policy state of a session (JSON); the newest wins, and is tried again until it is on disk.
@@ -135,6 +170,23 @@ impl Store {
         }
     }
 
+    /// A new session without a device: a phone is to link one ([`Write::Device`](crate::Write::Device)). Blocking.
+    ///
+    /// Errors: `exists` when the id is taken.
+    pub fn create(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::create(c, &id, now_unix_ms()))
+    }
+
+    /// Moves the unlinked (archived) device of a session aside, so that a phone can link another. Blocking.
+    /// A session without a device stays as it is.
+    ///
+    /// Errors: `unknown_session`; `exists` when the device is not known to be unlinked.
+    pub fn set_aside(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::set_aside(c, &id, now_unix_ms()))
+    }
+
     /// Takes over a device and its Signal keys, all or nothing. Blocking.
     ///
     /// Errors: `exists` when the id is taken or another session holds the same device.
@@ -150,7 +202,7 @@ impl Store {
         self.call(move |c| sessions::import_all(c, &imports, now_unix_ms()))
     }
 
-    /// All readable Signal keys of a session. Blocking. Damaged ones are quarantined first, and missing here.
+    /// All readable Signal keys of a session that are still as they were imported. Blocking. Damaged ones are quarantined first, and missing here.
     pub fn signal_keys(&self, session_id: &str) -> Result<Vec<SignalKey>> {
         let scan = self.read(|c| sessions::signal_keys(c, session_id))?;
         if !scan.damaged.is_empty() {
@@ -191,12 +243,109 @@ impl Store {
         self.read(|c| inbox::take(c, after_seq, n))
     }
 
+    /// The same, of one session and chat. Blocking.
+    pub fn take_of_chat(
+        &self,
+        session_id: &str,
+        chat: &str,
+        after_seq: u64,
+        n: usize,
+    ) -> Result<Vec<InboxMessage>> {
+        self.read(|c| inbox::take_of_chat(c, session_id, chat, after_seq, n))
+    }
+
     /// Confirms messages; returns how many were waiting. Blocking; on return it survives power loss.
     pub fn done(&self, seqs: &[u64]) -> Result<u64> {
         let seqs = seqs.to_owned();
         let confirmed = self.call(move |c| inbox::done(c, &seqs, now_unix_ms()))?;
         self.inner.shared.meters.inbox_pending.fetch_sub(confirmed, Ordering::Relaxed);
         Ok(confirmed)
+    }
+
+    /// Posts events to the outbox and confirms messages, all or nothing; returns how many events were new. Blocking;
+    /// on return it survives power loss. An event whose id is known is left as it is.
+    pub fn post(&self, events: Vec<NewEvent>, done: &[u64]) -> Result<u64> {
+        let done = done.to_owned();
+        let (posted, confirmed) =
+            self.call(move |c| Ok((outbox::post(c, &events)?, inbox::done(c, &done, now_unix_ms())?)))?;
+        self.inner.shared.meters.inbox_pending.fetch_sub(confirmed, Ordering::Relaxed);
+        Ok(posted)
+    }
+
+    /// The oldest deliveries of a webhook after `after_seq`, at most `n`. Blocking.
+    pub fn deliveries(&self, webhook_id: &str, after_seq: u64, n: usize) -> Result<Vec<Delivery>> {
+        self.read(|c| outbox::deliveries(c, webhook_id, after_seq, n))
+    }
+
+    /// The same, of one session and chat. Blocking.
+    pub fn deliveries_of(
+        &self,
+        webhook_id: &str,
+        session_id: &str,
+        chat: &str,
+        after_seq: u64,
+        n: usize,
+    ) -> Result<Vec<Delivery>> {
+        self.read(|c| outbox::deliveries_of(c, webhook_id, (session_id, chat), after_seq, n))
+    }
+
+    /// Writes down what became of attempts to deliver. Blocking.
+    pub fn settle(&self, settled: Settled) -> Result<()> {
+        self.call(move |c| outbox::settle(c, &settled, now_unix_ms()))
+    }
+
+    /// Gives up messages `(seq, attempts, why)` that the application could not take; how many were waiting. Blocking.
+    pub fn bury(&self, messages: Vec<(u64, u32, String)>) -> Result<u64> {
+        let buried = self.call(move |c| outbox::bury(c, &messages, now_unix_ms()))?;
+        self.inner.shared.meters.inbox_pending.fetch_sub(buried, Ordering::Relaxed);
+        Ok(buried)
+    }
+
+    /// What was given up, oldest first, after `after_seq`, at most `n`; of one sink, or of all. Blocking.
+    pub fn undelivered(&self, sink: Option<&str>, after_seq: u64, n: usize) -> Result<Vec<Undelivered>> {
+        self.read(|c| outbox::undelivered(c, sink, after_seq, n))
+    }
+
+    /// Puts what was given up behind all that waits; `(messages, deliveries)` put back. Blocking.
+    pub fn redrive(&self, seqs: &[u64]) -> Result<(u64, u64)> {
+        let seqs = seqs.to_owned();
+        let put_back = self.call(move |c| outbox::redrive(c, &seqs))?;
+        self.inner.shared.meters.inbox_pending.fetch_add(put_back.0, Ordering::Relaxed);
+        Ok(put_back)
+    }
+
+    /// Lets go of what was given up; how many there were. Blocking.
+    pub fn discard(&self, seqs: &[u64]) -> Result<u64> {
+        let seqs = seqs.to_owned();
+        self.call(move |c| outbox::discard(c, &seqs, now_unix_ms()))
+    }
+
+    /// Every webhook's id and configuration (JSON), by id. Blocking.
+    pub fn webhooks(&self) -> Result<Vec<(String, String)>> {
+        self.read(outbox::webhooks)
+    }
+
+    /// Keeps the configuration of a webhook; the newest wins. Blocking.
+    pub fn put_webhook(&self, webhook_id: &str, json: &str) -> Result<()> {
+        let (id, json) = (webhook_id.to_owned(), json.to_owned());
+        self.call(move |c| outbox::put_webhook(c, &id, &json))
+    }
+
+    /// Forgets a webhook; what waits for it is given up. Returns how much that was. Blocking.
+    pub fn remove_webhook(&self, webhook_id: &str, why: &str) -> Result<u64> {
+        let (id, why) = (webhook_id.to_owned(), why.to_owned());
+        self.call(move |c| outbox::remove_webhook(c, &id, &why, now_unix_ms()))
+    }
+
+    /// Gives up what waits for webhooks that are none of `known`; how much that was. Blocking.
+    pub fn give_up_unknown(&self, known: Vec<String>, why: &str) -> Result<u64> {
+        let why = why.to_owned();
+        self.call(move |c| outbox::give_up_unknown(c, &known, &why, now_unix_ms()))
+    }
+
+    /// How much waits and was given up, for each sink that has any. Blocking.
+    pub fn backlog(&self) -> Result<Vec<Backlog>> {
+        self.read(outbox::backlog)
     }
 
     /// The oldest dead letters after `after_seq`, at most `n`. Blocking. They stay until they are removed.

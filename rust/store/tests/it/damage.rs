@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use runner_store::ErrorKind;
+use runner_store::{ErrorKind, NewEvent};
 
 use crate::support::{Dir, Open, batch, credentials, message, sized_message};
 
@@ -222,4 +222,43 @@ fn messages_after_a_salvage_get_new_numbers() {
     open.commit(batch(1, "s0", vec![message("new")])).unwrap();
     let seq = open.store.take(0, 1000).unwrap().pop().unwrap().seq;
     assert!(seq > newest, "{seq} is not above {newest}");
+}
+
+/// What was given up is not handed out again by a salvaged file, and what waits for a webhook still does.
+#[test]
+fn outbox_and_what_was_given_up_are_salvaged() {
+    let source = Dir::new();
+    filled(&source);
+    let open = Open::at(&source);
+    open.store.bury(vec![(1, 5, "ValueError".into())]).unwrap();
+    open.store.put_webhook("w", "{}").unwrap();
+    let event = NewEvent {
+        event_id: "e1".into(),
+        name: "message".into(),
+        session_id: "s7".into(),
+        chat: "a".into(),
+        body: b"{}".to_vec(),
+        at_unix_ms: 7,
+        webhooks: vec!["w".into()],
+    };
+    open.store.post(vec![event], &[]).unwrap();
+    open.store.close();
+    let pages = fs::metadata(source.db()).unwrap().len() as usize / PAGE;
+    let mut whole = 0;
+    for page in (12..pages).step_by(40) {
+        let dir = Dir::new();
+        fs::copy(source.db(), dir.db()).unwrap();
+        overwrite(&dir.db(), page * PAGE, &[0xA5; PAGE]);
+        let Ok(open) = Open::try_at(&dir) else { continue };
+        if !open.report.lines.iter().any(|line| line.contains("was damaged")) {
+            continue;
+        }
+        let given_up = open.store.undelivered(None, 0, 9).unwrap();
+        let deliveries = open.store.deliveries("w", 0, 9).unwrap();
+        if (given_up.len(), deliveries.len(), open.store.webhooks().unwrap().len()) == (1, 1, 1) {
+            assert!(open.store.take(0, 1000).unwrap().iter().all(|message| message.seq != 1), "page {page}");
+            whole += 1;
+        }
+    }
+    assert!(whole > 0, "one page of many hits none of them");
 }

@@ -129,3 +129,26 @@ fn dead_letters_have_bounds_and_what_does_not_fit_is_counted_and_still_answered(
     assert_eq!((health.dead_letters, health.dead_letters_dropped_total), (MAX_DEAD_LETTERS, 2));
     assert_eq!(dead_ids(&open).len() as u64, MAX_DEAD_LETTERS);
 }
+
+#[test]
+fn messages_of_one_chat_can_be_taken_alone() {
+    let dir = Dir::new();
+    let open = Open::with_sessions(&dir, 2);
+    let of = |chat: &str, id: &str| match message(id) {
+        Write::Inbox { sender, message_id, stanza, content, received_unix_ms, .. } => {
+            Write::Inbox { chat: chat.into(), sender, message_id, stanza, content, received_unix_ms }
+        }
+        other => other,
+    };
+    open.commit(batch(1, "s0", vec![of("x", "1"), of("y", "2"), of("x", "3"), of("x", "4")])).unwrap();
+    open.commit(batch(2, "s1", vec![of("x", "5")])).unwrap();
+    open.store.done(&[3]).unwrap();
+    let ids = |after, n| {
+        let found = open.store.take_of_chat("s0", "x", after, n).unwrap();
+        found.into_iter().map(|it| it.message_id).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (ids(0, 9), ids(1, 9), ids(0, 1)),
+        (vec!["1".into(), "4".into()], vec!["4".into()], vec!["1".into()])
+    );
+}

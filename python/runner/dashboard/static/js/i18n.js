@@ -1,6 +1,7 @@
 // The language: the browser's, or the one that was chosen. One dictionary for each, with equal keys (tested).
 import en from "../lang/en.js";
 import pt from "../lang/pt.js";
+import ptAlerts from "../lang/pt_alerts.js";
 import { kept, keep } from "./kept.js";
 
 export const LANGUAGES = { en, pt };
@@ -21,3 +22,14 @@ export function t(key, values = {}) {
 
 /** The text if there is one for this key, else the fallback. */
 export const tOr = (key, fallback) => LANGUAGES[current][key] ?? fallback;
+
+const ALERTS = { en: null, pt: ptAlerts };
+
+/**
+ * What an alert says, in this language: `text`, `remedy`, and `detail` where the text with its figures is only there in English.
+ * The server speaks English; an alert that the dictionary does not know yet is shown as it came.
+ */
+export function alertWords(alert) {
+  const known = ALERTS[current]?.[alert.alert];
+  return known ? { text: known[0], remedy: known[1], detail: alert.text } : { text: alert.text, remedy: alert.remedy, detail: null };
+}

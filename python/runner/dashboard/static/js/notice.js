@@ -26,7 +26,7 @@ export function ask({ title, text, detail = null, confirm, danger = false, field
     const dialog = h("dialog", { "aria-labelledby": "ask-title", onclose: () => { dialog.remove(); resolve(answer); } }, form);
     fill(form, h("h2", { id: "ask-title" }, title), h("p", {}, text), detail, ...fields,
       h("div", { class: "row end" },
-        h("button", { type: "submit", value: "no", class: "quiet" }, t("cancel")),
+        h("button", { type: "submit", value: "no", class: "quiet", formNoValidate: true }, t("cancel")),
         h("button", { type: "submit", value: "yes", class: danger ? "danger" : "primary" }, confirm)));
     document.body.append(dialog);
     dialog.showModal();

@@ -26,6 +26,7 @@ export function numbersOf(it, at) {
     reconnectsPerMinute: it.reconnectsPerMinute,
     closesPerMinute: it.closesPerMinute,
     errorsPerMinute: it.errorsPerMinute,
+    revision: it.revision,
     processRss: it.process?.rss,
     openFds: it.process?.openFds,
     ...states,

@@ -5,10 +5,11 @@ import { t } from "./i18n.js";
 const SPARE = 6;
 
 export class VirtualTable {
-  /** `columns`: {key, label, sort?, cell(row, element)}; `idOf(row)`; `onsort(key)`. */
-  constructor({ label, columns, idOf, onsort }) {
+  /** `columns`: {key, label, sort?, cell(row, element)}; `idOf(row)`; `revisionOf(row)`, as text; `onsort(key)`. */
+  constructor({ label, columns, idOf, revisionOf, onsort }) {
     this.columns = columns;
     this.idOf = idOf;
+    this.revisionOf = revisionOf;
     this.rows = [];
     this.shown = new Map();
     this.heads = columns.map((column) => h("div", { role: "columnheader", class: `cell ${column.key}` },
@@ -67,6 +68,7 @@ export class VirtualTable {
       next.set(id, it);
       it.element.style.transform = `translateY(${i * height}px)`;
       it.element.setAttribute("aria-rowindex", String(i + 2));
+      it.element.dataset.revision = this.revisionOf(row);
       this.columns.forEach((column, k) => column.cell(row, it.cells[k], now));
     }
     const used = new Set([...next.values()].map((it) => it.element));

@@ -3,7 +3,7 @@ import { del, get, post } from "../js/api.js";
 import { fill, h, throttled } from "../js/dom.js";
 import { fleet } from "../js/fleet.js";
 import { age, ago, dateTime, duration } from "../js/format.js";
-import { t } from "../js/i18n.js";
+import { alertWords, t } from "../js/i18n.js";
 import { live } from "../js/live.js";
 import { mayOperate } from "../js/me.js";
 import { ask, failed, notice } from "../js/notice.js";
@@ -31,7 +31,7 @@ async function silence(alert) {
 const button = (key, run, kind = "quiet small") => h("button", { type: "button", class: kind, disabled: !mayOperate(), title: mayOperate() ? "" : t("readOnly"), onclick: run }, t(key));
 
 export function alertCard(alert, { short = false } = {}) {
-  const id = encodeURIComponent(alert.id);
+  const id = encodeURIComponent(alert.id), words = alertWords(alert);
   const marks = [
     alert.acknowledgedAt ? t("alerts.acked", { by: alert.acknowledgedBy ?? "", time: ago(alert.acknowledgedAt) }) : null,
     alert.silencedUntil ? t("alerts.silenced", { time: dateTime(alert.silencedUntil) }) : null,
@@ -41,8 +41,9 @@ export function alertCard(alert, { short = false } = {}) {
     h("div", { class: "row between" },
       h("h3", {}, severity(alert.severity), " ", h("code", {}, alert.alert), alert.about ? [" ", fleet.rows.has(alert.about) ? h("a", { href: `#/session/${encodeURIComponent(alert.about)}` }, alert.about) : h("span", { class: "about" }, alert.about)] : null),
       h("time", { class: "muted", title: dateTime(alert.since) }, age(alert.since))),
-    h("p", {}, alert.text),
-    !short && alert.remedy ? h("p", { class: "remedy" }, h("b", {}, `${t("alerts.remedy")} `), alert.remedy) : null,
+    h("p", {}, words.text),
+    words.detail ? h("p", { class: "muted", lang: "en" }, words.detail) : null,
+    !short && words.remedy ? h("p", { class: "remedy" }, h("b", {}, `${t("alerts.remedy")} `), words.remedy) : null,
     !short && marks.length ? h("p", { class: "muted" }, marks.join(" · ")) : null,
     short ? null : h("div", { class: "row wrap" },
       alert.acknowledgedAt ? null : button("alerts.ack", () => act(() => post(`/api/alerts/${id}/ack`, {}), "alerts.ack.done"), "primary small"),
@@ -74,7 +75,7 @@ export function alerts(main, ends) {
       const answer = await get(`/api/alerts/history?limit=${PAGE}${further && next ? `&before=${encodeURIComponent(next)}` : ""}`);
       const rows = answer.alerts.map((it) => h("tr", {},
         h("td", {}, h("time", {}, dateTime(it.firedAt ?? it.since))), h("td", {}, it.resolvedAt ? duration(it.resolvedAt - it.since) : t("session.still")),
-        h("td", {}, severity(it.severity)), h("td", {}, h("code", {}, it.alert), it.about ? ` ${it.about}` : ""), h("td", {}, it.text)));
+        h("td", {}, severity(it.severity)), h("td", {}, h("code", {}, it.alert), it.about ? ` ${it.about}` : ""), h("td", { title: it.text }, alertWords(it).text)));
       if (further) past.append(...rows); else fill(past, rows);
       next = answer.next;
       more.hidden = next === null;

@@ -23,6 +23,7 @@ export function overview(main, ends) {
   const bar = h("div", { class: "bar figure", role: "img" });
   const legend = h("ul", { class: "states figure" });
   const big = h("p", { class: "big figure" }), under = h("p", { class: "muted figure" });
+  const card = h("section", { class: "card fleet", "aria-labelledby": "fleet-title" });
   const wrong = h("div", { class: "stack figure" });
   let span = SPANS[kept("span")] ? kept("span") : "1h";
   const charts = makeCharts();
@@ -37,7 +38,7 @@ export function overview(main, ends) {
   fill(main,
     h("h1", { class: "hidden" }, t("nav.overview")),
     h("div", { class: "top" },
-      h("section", { class: "card fleet", "aria-labelledby": "fleet-title" }, h("h2", { id: "fleet-title" }, t("overview.fleet")), big, under, bar, legend),
+      fill(card, h("h2", { id: "fleet-title" }, t("overview.fleet")), big, under, bar, legend),
       h("section", { class: "card", "aria-labelledby": "wrong-title" },
         h("h2", { id: "wrong-title" }, t("overview.wrong")), wrong)),
     h("section", { "aria-labelledby": "charts-title" },
@@ -47,6 +48,7 @@ export function overview(main, ends) {
   function showFleet() {
     const counts = fleet.isComplete ? fleet.counts() : countsOf(numbers.now);
     if (counts === null) { say(big, NOTHING); say(under, t("loading")); return; }
+    card.dataset.revision = String((fleet.isComplete ? fleet.revision : numbers.now.revision) ?? "");
     const all = Object.values(counts).reduce((sum, n) => sum + n, 0);
     const good = counts.online ?? 0;
     fill(big, h("strong", {}, number(good)), ` ${t("overview.of", { all: number(all) })}`);

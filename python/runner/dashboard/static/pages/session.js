@@ -7,6 +7,7 @@ import { live } from "../js/live.js";
 import { mayOperate } from "../js/me.js";
 import { ask, failed, notice } from "../js/notice.js";
 import { pill, stateName } from "../js/states.js";
+import { linkCard, wantsPhone } from "./linking.js";
 
 const FRESHEN_MS = 5000;
 const TICK_MS = 500;
@@ -16,11 +17,11 @@ export function session(main, ends, _query, id) {
   const six = h("dl", { class: "facts six figure" }), steps = h("ol", { class: "timeline" });
   const state = h("div", { class: "state-now figure", role: "status" });
   const actions = h("div", { class: "row wrap actions", role: "group", "aria-label": t("session.actions") });
-  const buttons = makeButtons();
-  let view = null, metrics = null, timeline = null;
+  const buttons = makeButtons(), link = linkCard(id);
+  let view = null, metrics = null, timeline = null, turn = 0;
 
   fill(main, h("nav", { class: "crumb", "aria-label": t("session.path") }, h("a", { href: "#/sessions" }, `‹ ${t("nav.sessions")}`)),
-    head,
+    head, link.element,
     h("div", { class: "two" },
       h("div", { class: "stack" },
         h("section", { class: "card", "aria-labelledby": "facts-title" }, h("h2", { id: "facts-title" }, t("session.facts")), facts),
@@ -63,9 +64,13 @@ export function session(main, ends, _query, id) {
   }
 
   async function load() {
+    const mine = turn += 1;
     try {
-      [view, metrics, timeline] = await Promise.all([get(sessionPath(id)), get(sessionPath(id, "/metrics")), get(sessionPath(id, "/timeline"))]);
+      const loaded = await Promise.all([get(sessionPath(id)), get(sessionPath(id, "/metrics")), get(sessionPath(id, "/timeline"))]);
       live.heard();
+      if (mine !== turn) return;
+      if (view === null || loaded[0].revision >= view.revision) [view] = loaded;  // else an event has said more since
+      [, metrics, timeline] = loaded;
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) { fill(main, h("p", { class: "empty" }, t("session.unknown", { id })), h("a", { href: "#/sessions" }, t("nav.sessions"))); ends.all(); }
     }
@@ -75,7 +80,8 @@ export function session(main, ends, _query, id) {
   function show() {
     if (!view) return;
     const operate = mayOperate();
-    buttons.reconnect.disabled = !operate;
+    link.show(view);
+    buttons.reconnect.disabled = !operate || wantsPhone(view);
     buttons.breaker.disabled = !operate || view.breaker.state === "closed";
     buttons.start.disabled = !operate || view.state !== "stopped";
     buttons.stop.disabled = !operate || view.state === "stopped";
@@ -118,7 +124,7 @@ export function session(main, ends, _query, id) {
     ]);
     if (!metrics) return;
     pairs(six, [
-      [t("six.connectionUptime"), duration(metrics.connectionUptime * 1000)],
+      [t("six.connectionUptime"), metrics.revision === view.revision ? duration(metrics.connectionUptime * 1000) : NOTHING],
       [t("six.messagesProcessed"), number(metrics.messagesProcessed)],
       [t("six.messagesPerMinute"), number(metrics.messagesPerMinute)],
       [t("six.averageResponseTime"), milliseconds(metrics.averageResponseTime) + (metrics.responseTimeP95 != null ? ` · p95 ${milliseconds(metrics.responseTimeP95)}` : "")],
@@ -129,6 +135,7 @@ export function session(main, ends, _query, id) {
 
   function showTimeline() {
     const states = timeline?.states ?? [];
+    if (states.length && states.at(-1).at < view.since) states.push({ ...view, at: view.since });  // told by an event
     if (!states.length) { fill(steps, h("li", { class: "muted" }, t("session.timeline.none"))); return; }
     const last = states.length - 1;
     fill(steps, states.map((it, i) => h("li", { dataset: { state: it.state } },
@@ -140,11 +147,12 @@ export function session(main, ends, _query, id) {
   const soon = throttled(300, () => { void load(); });
   ends.on(live, "event", ({ detail }) => {
     if (detail.session !== id) return;
+    if (detail.event === "session.qr") void link.load();
     if (detail.payload?.state !== undefined) { view = detail.payload; show(); }
     soon();
   });
-  ends.on(live, "open", soon);
+  ends.on(live, "open", () => { if (view) view.revision = -1; soon(); });  // perhaps a new process, which counts anew
   ends.every(FRESHEN_MS, () => { if (!live.isStale && !document.hidden) void load(); });
-  ends.every(TICK_MS, tick);
+  ends.every(TICK_MS, () => { tick(); if (!live.isStale) link.tick(); });
   load();
 }

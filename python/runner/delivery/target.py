@@ -28,6 +28,8 @@ class Allowed:
 
     hosts: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
+    setting: str = "WHATSAPP_ALERT_WEBHOOK_ALLOW"
+    """Where he made them."""
 
     def has(self, host: str, address: IPv4Address | IPv6Address) -> bool:
         """Whether this address under this name is one of them."""
@@ -36,7 +38,7 @@ class Allowed:
         )
 
 
-def allowed_of(entries: Iterable[str]) -> Allowed:
+def allowed_of(entries: Iterable[str], setting: str = "WHATSAPP_ALERT_WEBHOOK_ALLOW") -> Allowed:
     """From the setting: names, addresses, networks."""
     hosts: set[str] = set()
     networks: list[IPv4Network | IPv6Network] = []
@@ -45,7 +47,7 @@ def allowed_of(entries: Iterable[str]) -> Allowed:
             networks.append(ip_network(entry.strip("[]"), strict=False))
         except ValueError:
             hosts.add(entry.lower())
-    return Allowed(frozenset(hosts), tuple(networks))
+    return Allowed(frozenset(hosts), tuple(networks), setting)
 
 
 def chosen(host: str, addresses: Sequence[str], allowed: Allowed) -> str:
@@ -55,7 +57,7 @@ def chosen(host: str, addresses: Sequence[str], allowed: Allowed) -> str:
         if allowed.has(host, address) or is_public(address):
             return text.partition("%")[0]
     shown = ", ".join(addresses[:3]) or "no address"
-    raise TargetRefusedError(f"{host} is {shown}, which is not public; see WHATSAPP_ALERT_WEBHOOK_ALLOW")
+    raise TargetRefusedError(f"{host} is {shown}, which is not public; see {allowed.setting}")
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -1,0 +1,233 @@
+"""Hands messages on, in order, and confirms them once everybody who wants them has them.
+
+Who wants a message is the app's handler, if there is an app, and every webhook for `message`. A webhook has
+it when its event is in the outbox, which is in the store as well; the handler when it returned. What nobody
+wants stays in the store. Which message is next is `runner.lanes`, the reading `runner.lane_loop`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+import trio
+
+from runner.consumer.call import call
+from runner.consumer.inbound import Inbound, inbound
+from runner.envelope import derived_id
+from runner.lane_loop import PAGE, Found, LaneLoop, Refill
+from runner.lanes import Lanes
+from runner.message import Session
+from runner.tally import DEAD, DONE, FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from random import Random
+
+    from runner.application import App
+    from runner.consumer.inbound import InboxRow
+    from runner.delivery.retry import Retry
+    from runner.lane_loop import Aside
+    from runner.lanes import Key
+    from runner.message import Message
+    from runner.session import State
+    from runner.tally import Tally
+
+log = structlog.get_logger()
+
+UNDECRYPTED_S: Final = (5.0, 600.0)
+"""Until what was not decrypted is looked at again: at first, and at the most."""
+MESSAGE: Final = "message"
+
+Event = tuple[str, str, str, str, bytes, int, list[str]]
+"""One for the outbox, as `_core.Store.post` takes it."""
+
+
+class Inbox(Protocol):
+    """What the consumer needs of `_core.Store`. All of it blocks."""
+
+    def take(self, after_seq: int, n: int) -> Sequence[InboxRow]: ...
+    def take_of_chat(self, session_id: str, chat: str, after_seq: int, n: int) -> Sequence[InboxRow]: ...
+    def post(self, events: list[Event], done: list[int]) -> int: ...
+    def bury(self, messages: list[tuple[int, int, str]]) -> int: ...
+
+
+class Outbox(Protocol):
+    """The webhooks, as the consumer sees them."""
+
+    def wanting(self, event: str, session_id: str) -> list[str]:
+        """Ids of the webhooks that this goes to."""
+
+    def body(
+        self, event: str, session_id: str, payload: dict[str, object], at_ms: int, event_id: str
+    ) -> bytes:
+        """The envelope."""
+
+    def posted(self, webhook_ids: Iterable[str]) -> None:
+        """Something new for these is in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings of the handlers."""
+
+    concurrency: int
+    timeout_s: float
+    retry: Retry
+
+
+@dataclass(slots=True)
+class Writes:
+    """What is to be written down."""
+
+    events: list[Event] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    dead: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.done or self.dead)
+
+    def __add__(self, later: Writes) -> Writes:
+        return Writes(self.events + later.events, self.done + later.done, self.dead + later.dead)
+
+
+class Consumer:
+    """All messages of one process. Use it from the Trio thread that runs `loop`."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        outbox: Outbox,
+        app: App | None,
+        limits: Limits,
+        *,
+        state: Callable[[str], State | None],
+        tell: Callable[[str, Message, str], None],
+        tally: Tally,
+        rng: Random,
+        lanes: Lanes[Inbound] | None = None,
+        aside: Aside = trio.to_thread.run_sync,
+    ) -> None:
+        """`state` is what a `Session` says of itself; `tell` shows a message (session, message, event id) to
+        whoever watches, once, and never waits."""
+        self._tally = tally
+        self.limits = limits
+        self._inbox, self._outbox = inbox, outbox
+        self._handler = app.handler if app is not None else None
+        self._state, self._tell, self._rng = state, tell, rng
+        self._lanes = lanes if lanes is not None else Lanes[Inbound]()
+        self._writes = Writes()
+        self._told_upto = 0
+        self._locked_wait_s = UNDECRYPTED_S[0]
+        self.loop: LaneLoop[Inbound, Writes] = LaneLoop(
+            self, self._lanes, lambda: self.limits.concurrency, "messages", aside=aside
+        )
+
+    # -- what the loop asks ----------------------------------------------------------------------------------
+
+    def take_writes(self) -> Writes | None:
+        writes, self._writes = self._writes, Writes()
+        return writes or None
+
+    def put_back(self, writes: Writes) -> None:
+        self._writes = writes + self._writes
+
+    def exchange(
+        self, writes: Writes | None, wanting: Sequence[tuple[Key, int]], after: int | None
+    ) -> Found[Inbound]:
+        """On a thread."""
+        if writes is not None and (writes.events or writes.done):
+            self._inbox.post(writes.events, writes.done)
+        if writes is not None and writes.dead:
+            self._inbox.bury(writes.dead)
+        most = self._lanes.per_lane
+        refills = []
+        for key, seq in wanting:
+            rows = self._inbox.take_of_chat(*key, seq, most)
+            upto = rows[-1].seq if rows else seq
+            refills.append(Refill(key, _readable(rows), upto, len(rows) < most))
+        if after is None:
+            return Found(refills)
+        rows = self._inbox.take(after, PAGE)
+        found = _readable(rows)
+        readable = {item.seq for item in found}
+        locked = [(row.seq, row.session_id) for row in rows if row.seq not in readable]
+        return Found(refills, found, rows[-1].seq if rows else None, locked)
+
+    def written(self, writes: Writes) -> Iterable[int]:
+        self._outbox.posted({webhook for event in writes.events for webhook in event[-1]})
+        return [*writes.done, *(seq for seq, _, _ in writes.dead)]
+
+    def scanned(self, found: Found[Inbound]) -> Sequence[Inbound]:
+        for item in found.page:
+            self._show(item)
+        self._note_locked(found)
+        return found.page if self._handler is not None else ()
+
+    def _show(self, item: Inbound) -> None:
+        """To the webhooks, and to whoever watches."""
+        message = item.message
+        event_id = event_id_of(item)
+        webhooks = self._outbox.wanting(MESSAGE, item.session_id)
+        if webhooks:
+            at_ms = message.received_unix_ms
+            body = self._outbox.body(MESSAGE, item.session_id, message.to_json(), at_ms, event_id)
+            self._writes.events.append(
+                (event_id, MESSAGE, item.session_id, message.chat, body, at_ms, webhooks)
+            )
+            if self._handler is None:
+                self._writes.done.append(item.seq)
+        if item.seq > self._told_upto:
+            self._told_upto = item.seq
+            self._tell(item.session_id, message, event_id)
+
+    def _note_locked(self, found: Found[Inbound]) -> None:
+        """Look later at what is wanted and not decrypted; ever more rarely while nothing else comes."""
+        if found.page:
+            self._locked_wait_s = UNDECRYPTED_S[0]
+        for seq, session_id in found.locked:
+            if self._handler is not None or self._outbox.wanting(MESSAGE, session_id):
+                self.loop.rescan_at(trio.current_time() + self._locked_wait_s, seq)
+                self._locked_wait_s = min(2 * self._locked_wait_s, UNDECRYPTED_S[1])
+                return
+
+    async def attempt(self, item: Inbound) -> None:
+        if self._handler is None:
+            return
+        attempts = self._lanes.attempts(item) + 1
+        session, message = Session(item.session_id, self._state), replace(item.message, attempt=attempts)
+        started = trio.current_time()
+        problem = await call(self._handler, session, message, self.limits.timeout_s)
+        seconds = trio.current_time() - started
+        if problem is None:
+            self._tally.handled(seconds, DONE)
+            self._writes.done.append(item.seq)
+            self._lanes.done(item)
+        elif self.limits.retry.is_over(attempts):
+            self._tally.handled(seconds, DEAD)
+            self._writes.dead.append((item.seq, attempts, problem))
+            self._lanes.done(item)
+            log.error("message given up", session=item.session_id, attempt=attempts, problem=problem)
+        else:
+            self._tally.handled(seconds, FAILED)
+            wait_s = self.limits.retry.wait_s(attempts, self._rng)
+            self._lanes.failed(item, attempts, trio.current_time() + wait_s)
+            log.warning(
+                "handler failed",
+                session=item.session_id,
+                attempt=attempts,
+                problem=problem,
+                delayMs=round(1000 * wait_s),
+            )
+
+
+def _readable(rows: Sequence[InboxRow]) -> list[Inbound]:
+    return [item for row in rows if (item := inbound(row)) is not None]
+
+
+def event_id_of(item: Inbound) -> str:
+    """The same whenever the message is read: what is posted again after a crash is recognised by it."""
+    message = item.message
+    names = (item.session_id, message.chat, message.sender, message.id)
+    return derived_id("evt", message.received_unix_ms, *names)
