@@ -24,6 +24,7 @@ Told = tuple[str, str, str | None]
 """(event, alert, about)."""
 KINDS = {
     "cpu_high": ("performance", "warning"),
+    "engine_lag": ("performance", "critical"),
     "event_loop_lag": ("performance", "warning"),
     "memory_high": ("performance", "warning"),
     "memory_limit": ("performance", "critical"),

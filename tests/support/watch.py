@@ -182,7 +182,7 @@ def exactly(w: Watched, *expected: tuple[str, str | None]) -> Iterator[None]:
     for name in before:
         wanted = performance if name == "performance.log" else list(expected)
         with contextlib.suppress(AssertionError):  # the comparison says more
-            wait_until(lambda: len(new(name)) >= 2 * len(wanted), 10.0)  # noqa: B023 - called here
+            wait_until(lambda: len(new(name)) >= 2 * len(wanted), 10.0 * w.slowness)  # noqa: B023 - called here
         assert_once_each(new(name), wanted, name)
 
 

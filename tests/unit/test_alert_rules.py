@@ -16,6 +16,7 @@ from runner.alerts.sessions import SESSION_RULES
 from runner.alerts.warnable import Severity
 from runner.config import Settings
 from runner.health import INCIDENTS
+from support.alerts import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
@@ -45,6 +46,14 @@ def test_every_alert_is_documented_with_meaning_first_look_and_action() -> None:
         entry = OPERATING.split(f"**`{slug}`**")[1].split("**`")[0]
         for words in (f"Meaning: {rule.meaning}", f"First look: {rule.first_look}", f"Action: {rule.action}"):
             assert words in entry, f"{slug}: {words}"
+
+
+def test_every_alert_can_be_tried_or_is_said_to_be_told_of_bugs_only() -> None:
+    drills = (ROOT / "docs" / "drills.md").read_text()
+    rows = [line.split(" | ") for line in drills.splitlines() if line.startswith("| `")]
+    assert sorted(row[0].removeprefix("| ").strip("`") for row in rows) == sorted(RULES)
+    proved = {row[0].removeprefix("| ").strip("`") for row in rows if row[-1][:1] in "✓◷"}
+    assert proved == set(KINDS), "the last column says which are looked for on every channel"
 
 
 def test_every_setting_that_is_named_exists() -> None:

@@ -9,7 +9,7 @@ export default {
     "conserte o que o motivo diz e rearme o disjuntor",
   ],
   certificate_trouble: [
-    "certificados do servidor foram recusados no último minuto",
+    "uma sessão não consegue entrar porque o certificado do servidor é recusado",
     "acerte o relógio; se ele está certo, algo no caminho abre o TLS: não contorne, use outro caminho",
   ],
   client_outdated: [
@@ -57,7 +57,7 @@ export default {
     "relate-o; a sessão volta sozinha",
   ],
   error_rate_high: [
-    "muitas discagens e pedidos falham (de todos em cinco minutos)",
+    "muitas discagens e pedidos falham (de todos em cinco minutos), e não de uma ou duas sessões",
     "siga esse motivo em docs/states.md; muitas vezes é um proxy ou poucas contas",
   ],
   event_loop_lag: [
