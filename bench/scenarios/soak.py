@@ -13,16 +13,22 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import trio
 
 from bench.scenarios.measure import RESULTS, commit, save
-from support import crashes, faults, troubles
+from support import crashes, fault_table, faults
 from support.inside import blocked, inside
 from support.pair import Pair, pair, simulated
+from support.signal_group import Group
+from support.signal_peers import Programs, missing
+from support.signal_replay import PAIRS, Conversation
+from support.troubles import SETTINGS
 
 Figures = dict[str, Any]
 UNLIMITED = {
@@ -130,12 +136,30 @@ def damage(directory: Path, n: int, *, quick: bool) -> Figures:
         }
 
 
+def end_to_end(directory: Path, n: int, *, quick: bool) -> Figures:
+    """Thousands of messages over a bad network, between our end-to-end core and foreign ones."""
+    lacking = [why for kind in ("baileys", "whatsmeow") if (why := missing(kind))]
+    assert not lacking, lacking
+    seeds, found = range(2 if quick else 5), {}
+    with Programs(directory) as programs:
+        for other, overlap in PAIRS:
+            for seed in seeds:
+                ours, theirs = programs.device("runner", lease=2**seed), programs.device(other)
+                tally = Conversation(Random(seed), ours, theirs, overlap).run(2 * n)
+                found[f"{other}_{overlap.name.lower()}_{seed}"] = asdict(tally)
+        for seed in seeds:
+            ours = [programs.device("runner", lease=2**seed) for _ in range(2)]
+            members = [*ours, *(programs.device(kind) for kind in ("baileys", "whatsmeow"))]
+            found[f"group_{seed}"] = asdict(Group(Random(seed), members, ours).run(n))
+    return found
+
+
 def alerts(directory: Path, n: int, *, quick: bool) -> Figures:
     """Each fault is told once on every channel, with the default timings: minutes instead of seconds."""
-    rows = troubles.table(slowly=True)[: 6 if quick else None]
+    rows = fault_table.table(slowly=True)[: 6 if quick else None]
     del n  # a share of the fleet is what counts
-    with troubles.fleets_of(directory, 4, 60, troubles.SETTINGS, 20.0) as fleets:
-        troubles.go_through(rows, fleets)
+    with fault_table.fleets_of(directory, 4, 60, SETTINGS, 20.0) as fleets:
+        fault_table.go_through(rows, fleets)
     return {"n": 60, "told_once": [name for name, _ in rows]}
 
 
@@ -147,6 +171,7 @@ PARTS: dict[str, Callable[..., Figures]] = {
     "slow_start": slow_start,
     "kills": kills,
     "damage": damage,
+    "end_to_end": end_to_end,
     "alerts": alerts,
 }
 

@@ -1,8 +1,8 @@
 """A group over a bad network: every member writes with a sender key of its own, and reads all others'.
 
-The network is kinder to two readers. Baileys gets messages in their order: the keys that it keeps of overtaken ones it
-cannot read back from its own files. And what is under way to Baileys or whatsmeow arrives before a key that is told again:
-they begin at its new place, and forget what was before. Ours needs neither.
+The network is kinder to two readers. Baileys gets messages in their order: the keys that it keeps of
+overtaken ones it cannot read back from its own files. And what is under way to Baileys or whatsmeow arrives
+before a key that is told again: they begin at its new place, and forget what was before. Ours needs neither.
 """
 
 from __future__ import annotations
@@ -130,7 +130,11 @@ class Group:
         elif chance < 0.93:
             if queue.read:
                 self._refuse(owner, reader, self.rng.choice(queue.read[-40:]))
-        elif chance < 0.96:
+        else:
+            self._disturb(owner, reader, chance)
+
+    def _disturb(self, owner: Device, reader: Device, chance: float) -> None:
+        if chance < 0.96:
             self._tell_again(owner, reader)
             self.tally.told_again += 1
         elif not self.ours:

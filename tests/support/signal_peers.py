@@ -1,6 +1,7 @@
 """Programs that hold devices and encrypt end to end: our crate, real Baileys, and whatsmeow's library.
 
-Each speaks JSON lines over stdin and stdout, one answer to each request. Requests have `op` and `device`; bytes are hex.
+Each speaks JSON lines over stdin and stdout, one answer to each request. Requests have `op` and `device`;
+bytes are hex.
 
     create {seed, lease}                     bundle {oneTime}          start {peer, bundle}
     encrypt {peer, plaintext} -> type bytes  decrypt {peer, type, bytes} -> plaintext
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, cast
@@ -80,11 +82,8 @@ def build(kind: str, directory: Path) -> list[str]:
         binary = directory / "peer"
         subprocess.run(["go", "build", "-o", str(binary), "."], cwd=WHATSMEOW, check=True)
         return [str(binary)]
-    subprocess.run(
-        ["cargo", "build", "--locked", "--quiet", "-p", "runner-signal", "--example", "peer"],
-        cwd=ROOT,
-        check=True,
-    )
+    # Without `-p`, so that what `cargo test` has built is used again.
+    subprocess.run(["cargo", "build", "--locked", "--quiet", "--example", "peer"], cwd=ROOT, check=True)
     return [str(ROOT / "target/debug/examples/peer")]
 
 
@@ -162,3 +161,33 @@ class Device:
     def crash(self) -> None:
         """kill -9 and a new start; only our own program can."""
         self.program.call("crash", self.name)
+
+
+class Programs:
+    """One process of each kind, started when first asked for and ended with the `with` block."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._running: dict[str, Program] = {}
+        self._devices = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def device(self, kind: str, lease: int = 1) -> Device:
+        """A new device, with a name that no other has."""
+        if kind not in self._running:
+            own = self._directory / kind
+            own.mkdir()
+            self._running[kind] = self._stack.enter_context(Program(build(kind, own), own))
+        self._devices += 1
+        name = str(15550000000 + self._devices)
+        device = Device(kind, self._running[kind], name, is_ordered=kind == "baileys")
+        device.create(self._devices, lease)
+        return device

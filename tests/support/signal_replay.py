@@ -1,11 +1,12 @@
-"""Conversations over a bad network: messages are lost, doubled, overtaken; both sides begin at once; one side crashes.
+"""Conversations over a bad network: messages lost, doubled, overtaken, both sides beginning at once, crashes.
 
-What must hold of each: a message that arrives is read, once, and comes out as it went in; whatever arrives again is
-refused and changes nothing.
+What must hold of each: a message that arrives is read, once, and comes out as it went in; whatever arrives
+again is refused and changes nothing.
 
-Neither Baileys nor whatsmeow can hold that where sessions overlap: a message of an older session that reaches them damages
-their newest one, until a retry receipt makes another, and whatsmeow may then read a message twice. Each against itself
-shows the same. With them a conversation is therefore `DRAINED`, with every rule kept, or `RETRIED`, as real clients recover.
+Neither Baileys nor whatsmeow can hold that where sessions overlap: a message of an older session that reaches
+them damages their newest one, until a retry receipt makes another, and whatsmeow may then read a message
+twice. Each against itself shows the same. With them a conversation is therefore `DRAINED`, with every rule
+kept, or `RETRIED`, as real clients recover.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from support.signal_peers import Device, Sent
 
 OVERTAKEN_TURNS: Final = 3
-"""A message is delivered at the latest when that many newer ratchet keys of its sender have come; all sides keep 5."""
+"""A message arrives at the latest when that many newer ratchet keys of its sender have come; 5 are kept."""
 
 IN_FLIGHT: Final = 40
 """Messages on their way in one direction; more are delivered first."""
@@ -34,6 +35,16 @@ class Overlap(enum.Enum):
     FREE = "any message may be under way, and all are read"
     DRAINED = "nothing is under way, and the new session is answered first"
     RETRIED = "any message may be under way; one that is not read is asked for again, in a new session"
+
+
+PAIRS: Final = [
+    ("runner", Overlap.FREE),
+    ("whatsmeow", Overlap.DRAINED),
+    ("whatsmeow", Overlap.RETRIED),
+    ("baileys", Overlap.DRAINED),
+    ("baileys", Overlap.RETRIED),
+]
+"""Whom ours talks to, and how."""
 
 
 @dataclass(slots=True)

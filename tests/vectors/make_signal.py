@@ -1,8 +1,8 @@
 """Write signal.json: what our core holds at some moments, and foreign messages that it must read from there.
 
-Run once, with Node.js, `npm ci` in tests/interop/baileys and Go: `.venv/bin/python tests/vectors/make_signal.py`. The messages are
-made by real Baileys and by whatsmeow's library, so the tests of `rust/signal` that replay them need neither. The keys are test
-keys. Foreign randomness is fresh on each run: the file changes as a whole.
+Run once, with Node.js, `npm ci` in tests/interop/baileys and Go: `python tests/vectors/make_signal.py`. The
+messages are made by real Baileys and by whatsmeow's library, so the tests of `rust/signal` that replay them
+need neither. The keys are test keys. Foreign randomness is fresh on each run: the file changes as a whole.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def answered(ours: Program, theirs: Program, kind: str) -> list[dict[str, Any]]:
     a.start(b, one_time=True)
     b.decrypt(a, a.encrypt(b, b"first"))
     answer = listed([b.encrypt(a, b"answer")])
-    return [
-        {"name": "the answer", "peer": b.name, "group": GROUP, "device": records(a), "messages": answer}
-    ]
+    return [{"name": "the answer", "peer": b.name, "group": GROUP, "device": records(a), "messages": answer}]
 
 
 def files(ours: Program, baileys: Program, directory: Path) -> dict[str, Any]:
@@ -118,7 +116,7 @@ def files(ours: Program, baileys: Program, directory: Path) -> dict[str, Any]:
         "ownSenderKey": named(own, "sender-key")[f"{GROUP}--{b.name}--1"].read_text(),
         "preKey": next(iter(named(own, "pre-key").values())).read_text(),
         "identityKey": named(own, "identity-key")[f"{a.name}.1"].read_text(),
-        "messages": listed([next_one, late, of_old_chain, old]) + [sent[2], sent[0], sent[3]],
+        "messages": [*listed([next_one, late, of_old_chain, old]), sent[2], sent[0], sent[3]],
     }
 
 

@@ -80,6 +80,7 @@ _REVISION: Final[Schema] = {
 }
 _SESSION: Final = {
     "id": TEXT,
+    "linked": {**FLAG, "description": "false as long as no phone has linked it"},
     "state": _STATE,
     "reason": TEXT_OR_NULL,
     "code": WHOLE_OR_NULL,
@@ -107,11 +108,7 @@ _SESSION: Final = {
     "proxy": {**TEXT_OR_NULL, "description": "scheme, host and port"},
 }
 _METRICS: Final = {
-    "id": TEXT,
-    "state": _STATE,
-    "connection": WHOLE,
-    "since": UNIX_MS,
-    "revision": _REVISION,
+    **{name: _SESSION[name] for name in ("id", "state", "connection", "since", "revision")},
     **_numbers(SESSION),
 }
 _RESPONSE_TIMES: Final = ("averageResponseTime", "responseTimeP50", "responseTimeP95", "responseTimeP99")
@@ -245,6 +242,24 @@ RECONNECTS: Final = gives(
     record({"id": TEXT, "connection": WHOLE, "state": _STATE}), 202, "on its way, as this connection"
 )
 CREATED: Final = gives(record({**_SESSION, "warnings": array(TEXT)}), 201, "taken over")
+_SHOWN: Final = {"expiresAt": UNIX_MS, "left": {**WHOLE, "description": "how many codes follow this one"}}
+QR_CODE: Final[dict[int | str, Schema]] = {
+    200: {
+        "description": "the code; for a picture X-Expires-At says until when (Unix ms)",
+        "content": {
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        record({"value": {**TEXT, "description": "what it says, for format=raw"}, **_SHOWN}),
+                        record({"mimetype": TEXT, "data": {**TEXT, "description": "base64"}, **_SHOWN}),
+                    ]
+                }
+            },
+        },
+    }
+}
+PAIRING_CODE: Final = gives(record({"code": TEXT, "expiresAt": UNIX_MS}))
 DELETED: Final = gives(record({"id": TEXT, "deleted": FLAG}))
 TIMELINE: Final = gives(
     record(

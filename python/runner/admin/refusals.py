@@ -16,6 +16,7 @@ from runner.errors import (
     AdminError,
     ImportRefusedError,
     MisuseError,
+    RateLimitedError,
     RefusedError,
     RunnerError,
     StoreFailedError,
@@ -84,7 +85,10 @@ def as_admin_error(error: RunnerError) -> AdminError:
     if isinstance(error, UnknownSessionError):
         status = 404
     elif isinstance(error, RefusedError):
-        status, reason = 409, error.reason
+        status, reason = (422 if error.reason == "phone_wrong" else 409), error.reason
+    elif isinstance(error, RateLimitedError):
+        headers = {"retry-after": str(error.retry_after_s)}
+        return AdminError(429, error.slug, str(error), error.remedy, headers=headers)
     elif isinstance(error, ImportRefusedError):
         status, reason = (409 if error.kind in _TAKEN else 422), error.kind
     elif isinstance(error, ImportSourceError):

@@ -76,6 +76,16 @@ impl Receiving {
         self.key.clone().map(|key| ChainKey { key, index: self.next })
     }
 
+    /// Whether this chain has passed `later`, or will come to it in a jump.
+    pub(crate) fn leads_to(&self, later: &ChainKey) -> bool {
+        let Some(steps) = later.index.checked_sub(self.next) else { return true };
+        steps <= MAX_JUMP
+            && self
+                .head()
+                .and_then(|head| head.advanced(steps))
+                .is_some_and(|here| here.key.is_same(&later.key))
+    }
+
     /// Looks for the seed of message `index`. `work` is how many steps may still be hashed for the message at hand,
     /// over all chains that are tried.
     pub(crate) fn find(&self, index: u32, work: &mut u32) -> Result<Found, NotFound> {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use runner_xeddsa::{KEY_LEN, RANDOM_LEN, SIGNATURE_LEN};
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{Random, wire::WireError};
@@ -97,6 +98,11 @@ impl Secret {
         let shared = Self(MontgomeryPoint(public.0).mul_clamped(self.0).to_bytes());
         // Folded rather than compared: no branch on the secret before the verdict.
         (shared.0.iter().fold(0, |seen, byte| seen | byte) != 0).then_some(shared)
+    }
+
+    /// Whether two secrets are the same, in constant time.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 
     /// The XEdDSA signature of `message`.

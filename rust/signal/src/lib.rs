@@ -8,7 +8,7 @@
 //! | --- | --- | --- | --- |
 //! | read a `pkmsg` | [`PreKeySignalMessage::parse`], [`session::decrypt_pre_key`] | session, the two pre-keys that it names | session; delete the used pre-key |
 //! | read a `msg` | [`SignalMessage::parse`], [`session::decrypt`] | session | session |
-//! | first contact | [`Bundle::verify`], [`session::start`] | session | session |
+//! | first contact | [`session::start`] | session | session |
 //! | write to a device | [`session::encrypt`], or [`session::lease`] once and [`session::Lease::encrypt`] often | session | session, **before** a message leaves |
 //! | learn a sender key | [`group::accept`] | sender key | sender key |
 //! | read a `skmsg` | [`SenderKeyMessage::parse`], [`group::decrypt`] | sender key | sender key |

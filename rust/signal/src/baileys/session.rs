@@ -1,9 +1,9 @@
 //! `session-USER.DEVICE.json`: sessions by their base keys, in base64 with the type byte.
 //!
-//! One that is not `closed` is in use; Baileys sends with that, and reads with all. Its chains count the last number that was
-//! used, from -1; ours the next. A receiving chain without its chain key is closed: Baileys closes one as soon as a newer
-//! comes, ours stay open, and both read what was skipped. Baileys turns the whole ratchet when a new key comes, we do the
-//! sending half when there is something to send, so it is done for the export.
+//! One that is not `closed` is in use; Baileys sends with that, and reads with all. Its chains count the last number
+//! that was used, from -1; ours the next. A receiving chain without its chain key is closed: Baileys closes one as soon
+//! as a newer comes, ours stay open, and both read what was skipped. Baileys turns the whole ratchet when a new key
+//! comes, we do the sending half when there is something to send, so it is done for the export.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;

@@ -1,7 +1,7 @@
 //! The sender keys of one device in one group, as their record holds them.
 
 use super::MAX_KEYS;
-use crate::chain::{MAX_JUMP, MAX_SKIPPED, Receiving};
+use crate::chain::{MAX_SKIPPED, Receiving};
 use crate::kdf::ChainKey;
 use crate::key::Secret;
 use crate::record::{self, Kind, Reader, Writer};
@@ -63,17 +63,18 @@ impl SenderKeys {
     /// Takes over what a device says of its sender key; `false` when that changes nothing.
     ///
     /// Senders announce one key again and again, at wherever they are: what we have of it stays, since it may still read
-    /// what is under way. Only when we are so far behind that we could not follow do we begin at the new place.
+    /// what is under way. We begin at the new place when we are too far behind to follow, and when our chain does not
+    /// lead there: then the sender has begun it anew.
     pub(crate) fn accept(&mut self, told: &SenderKeyDistribution<'_>) -> bool {
         let chain = ChainKey { key: Secret::new(*told.chain_key), index: told.iteration };
         if let Some(at) = self.keys.iter().position(|key| key.id == told.key_id) {
             let known = &mut self.keys[at];
             if known.signing_key == told.signing_key {
-                let ahead = told.iteration.saturating_sub(known.chain.next);
-                if ahead > MAX_JUMP {
+                let follows = known.chain.leads_to(&chain);
+                if !follows {
                     known.chain.restart(chain);
                 }
-                return ahead > MAX_JUMP;
+                return !follows;
             }
             self.keys.remove(at);
         }

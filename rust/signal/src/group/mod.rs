@@ -46,8 +46,9 @@ pub enum DecryptError {
     /// It is the sender's, and its content is not what its sender key opens: the sender's program is broken.
     #[error("the message is authentic and its content is not")]
     Padding,
-    /// It was decrypted before, or its key is too old to be kept. Nothing is missing: no retry is due.
-    #[error("message {iteration} of sender key {id} was decrypted before")]
+    /// It was decrypted before, or its key was not kept; as
+    /// [`session::DecryptError::Duplicate`](crate::session::DecryptError::Duplicate).
+    #[error("message {iteration} of sender key {id} was decrypted before, or its key is not kept any more")]
     Duplicate {
         /// Names the sender key.
         id: u32,

@@ -41,8 +41,9 @@ pub enum DecryptError {
     /// The peer sent something that is no message.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// It was decrypted before, or its key is too old to be kept. Nothing is missing: no retry is due.
-    #[error("message {counter} of its chain was decrypted before")]
+    /// It was decrypted before: nothing is missing, no retry is due. Or its key was not kept, after so many others had
+    /// come; whether it is missing then says the caller's own memory of message ids.
+    #[error("message {counter} of its chain was decrypted before, or its key is not kept any more")]
     Duplicate {
         /// Its number.
         counter: u32,

@@ -123,7 +123,7 @@ pub struct Summary {
     pub skipped: usize,
 }
 
-/// The current session, for the retry rules of docs/protocol.md, "Retry receipts".
+/// The current session, for whoever decides about retries and new sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CurrentSession {
     /// The peer's identity key.

@@ -120,6 +120,20 @@ fn being_told_again_helps_who_is_too_far_behind() {
 }
 
 #[test]
+fn a_sender_that_begins_its_chain_anew_under_the_same_key_is_followed() {
+    let mut pair = Pair::new();
+    let lost = pair.own.clone();
+    let first = pair.send(b"first");
+    pair.read(&first).unwrap();
+    // Another chain key at another place, as after a record that was lost.
+    let mut told = group::distribution(lost.as_bytes()).unwrap();
+    let at = told.windows(4).position(|part| part[..2] == [0x10, 0] && part[2..] == [0x1a, 32]).unwrap();
+    (told[at + 1], told[at + 4]) = (9, told[at + 4] ^ 1);
+    assert!(pair.accept(&told));
+    assert!(!pair.accept(&told), "nothing new");
+}
+
+#[test]
 fn five_keys_are_kept() {
     let mut pair = Pair::new();
     let mut late = vec![pair.send(b"0")];
