@@ -16,7 +16,7 @@ import tomllib
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from runner.config_kinds import (
     ROW,
@@ -37,8 +37,6 @@ from runner.config_kinds import (
     parse_tokens,
     parse_webhook_urls,
     size,
-    split_list,
-    split_tokens,
     text,
     written_size,
 )
@@ -586,32 +584,6 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.tls_ca and not Path(settings.tls_ca).expanduser().is_file():
         found.append(f"{PREFIX}TLS_CA names {settings.tls_ca}, which is not a file")
     return found
-
-
-_SECRET_PATH: Final = 16
-"""Shorter paths of webhooks are words such as `services`."""
-
-
-def secret_values(settings: Settings) -> list[str]:
-    """The values of the secret settings, in the pieces in which something could tell them."""
-    urls = [
-        settings.proxy,
-        *split_list(settings.alert_webhook_urls),
-        *split_list(settings.alert_apprise_urls),
-    ]
-    tokens = [entry.partition(":")[0] for entry in split_tokens(settings.admin_token)]
-    found = [settings.alert_webhook_secret, *tokens]
-    for url in urls:
-        found.append(url)
-        try:
-            parts = urlsplit(url)
-        except ValueError:  # apprise takes what is no URL
-            continue
-        password = parts.password or ""
-        found += [password, unquote(password), parts.query]
-        if len(path := parts.path.strip("/")) >= _SECRET_PATH:
-            found.append(path)
-    return [it for it in found if it]
 
 
 def _secrets(known: Mapping[str, tuple[Field[Any], Row]]) -> set[str]:

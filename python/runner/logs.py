@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 import msgspec
 import structlog
 
-from runner.config import secret_values
 from runner.errors import StartError
+from runner.own_secrets import own_secrets
 from runner.redact import Redactor
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class Logs:
     def apply(self, settings: Settings) -> None:
         """Take over what SIGHUP may change: level and rate. Reopens the log file."""
         self.limit.rate = settings.log_session_rate
-        self.redactor = Redactor(secret_values(settings))
+        self.redactor = Redactor(own_secrets(settings))
         level = logging.getLevelNamesMapping()[settings.log_level.upper()]
         structlog.configure(
             processors=[

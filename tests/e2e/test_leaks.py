@@ -47,7 +47,10 @@ def secrets_of(p: Pair) -> Secrets:
     found = Secrets()
     for directory in sorted(p.simulator.credentials.iterdir()):
         found.credentials(directory)
-    for name in ("TEXT", "NAME", "NUMBER", "GROUP", "APPEAL", "PASSWORD", "QUERY"):
+    for name in (
+        *("TEXT", "NAME", "NUMBER", "GROUP", "APPEAL", "PASSWORD", "QUERY"),
+        *("HOOK_SECRET", "HOOK_PATH", "HOOK_HEADER"),
+    ):
         found.word(name.lower(), getattr(mishaps, name))
     found.word("password, decoded", urllib.parse.unquote(mishaps.PASSWORD))
     for name, text in (("token", TOKEN), ("read token", READING), ("guessed token", GUESS)):
@@ -128,6 +131,7 @@ def settings_of(port: int, log_format: str) -> dict[str, str]:
         "WHATSAPP_METRICS_SESSIONS": "all",
         "WHATSAPP_ALERT_PATIENCE": "0.01",
         "WHATSAPP_ALERT_WEBHOOK_ALLOW": "127.0.0.1",
+        "WHATSAPP_WEBHOOK_ALLOW": "127.0.0.1",
         "WHATSAPP_CONNECT_RATE": "1000",
         "WHATSAPP_HANDSHAKE_TIMEOUT": "1500",
         "WHATSAPP_LOGIN_TIMEOUT": "1500",
@@ -210,6 +214,8 @@ def test_nothing_that_comes_out_holds_a_secret(
             p.runner.wait_ready(N)
             told = Told(secrets_of(p))
             listener = Listener(port, "*", READING)
+            for method, path, body in mishaps.webhooks():
+                p.runner.request(method, path, body)
             mishaps.everything_goes_wrong(p)
             for method, path, body in mishaps.requests(p):
                 _, answer = p.runner.request(method, path, body, timeout_s=60.0)
@@ -242,6 +248,8 @@ def test_nothing_that_comes_out_holds_a_secret(
             "websocket": b"session.status",
             "/api/logs?tail=100000": b"alert webhook failed",
             "/metrics": b'session="sim-00001"',
+            "/api/webhooks": b'"id":',
+            "/api/dead-letters": b'"id":',
         }
     )
 
@@ -253,7 +261,7 @@ def read_everything(p: Pair, port: int, told: Told) -> None:
     for session_id in p.ids():
         paths += [f"/api/sessions/{session_id}{rest}" for rest in ("", "/timeline", "/metrics")]
     for path in paths:
-        told.add(path, read_over_tcp(port, path))
+        told.add(path, read_over_tcp(port, f"{path}?seconds=0" if path == "/api/events" else path))
 
 
 def run_commands(p: Pair, directory: Path, told: Told) -> None:

@@ -35,6 +35,10 @@ BODIES = {
     "/api/sessions/{session_id}": b'{"proxy":"http://127.0.0.1:9"}',
     "/api/alerts/silences": b'{"alert":"*"}',
     "/api/alerts/{alert_id}/ack": b'{"by":"intruder"}',
+    "/api/webhooks": b'{"url":"http://127.0.0.1:9/intruder"}',
+    "/api/webhooks/{webhook_id}": b'{"url":"http://127.0.0.1:9/intruder"}',
+    "/api/dead-letters/drop": b'{"all":true}',
+    "/api/dead-letters/redrive": b'{"all":true}',
 }
 FREE = re.compile(r"(?:GET|HEAD) (?:/|/static/[0-9a-f]{16}/[\w./-]+)|POST /log(?:in|out)")
 """All that is answered without a token: the page, its files, the sign-in, and the end of one that is not."""
@@ -55,6 +59,8 @@ class Known:
         self.alert_id: str = wait_until(self._alert, 20.0, "an alert")
         _, silence = p.runner.request("POST", "/api/alerts/silences", {"alert": "disk_full"})
         self.silence_id: str = silence["id"]
+        _, hook = p.runner.request("POST", "/api/webhooks", {"url": "http://127.0.0.1:9/hook"})
+        self.webhook_id: str = hook["id"]
 
     def _alert(self) -> str | None:
         active = self.p.runner.request("GET", "/api/alerts")[1]["active"]
@@ -62,7 +68,12 @@ class Known:
 
     def path(self, template: str) -> str:
         """A route with what there is put in."""
-        return template.format(session_id="sim-00001", alert_id=self.alert_id, silence_id=self.silence_id)
+        return template.format(
+            session_id="sim-00001",
+            alert_id=self.alert_id,
+            silence_id=self.silence_id,
+            webhook_id=self.webhook_id,
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything that a caller can change."""
@@ -70,17 +81,19 @@ class Known:
         kept = ("id", "state", "connection", "since", "breaker", "proxy")
         alerts = read("GET", "/api/alerts")[1]
         process = read("GET", "/health")[1]["process"]
+        hooks = read("GET", "/api/webhooks")[1]["webhooks"]
         return {
             "sessions": [{key: row[key] for key in kept} for row in self.p.runner.sessions()],
             "alert": [it["acknowledgedAt"] for it in alerts["active"] if it["id"] == self.alert_id],
             "silences": alerts["silences"],
+            "webhooks": [{key: it[key] for key in ("id", "url", "events")} for it in hooks],
             "process": (process["pid"], process["startedAt"]),
             "settings": read("GET", "/api/system")[1]["settings"],
         }
 
     def marks(self) -> list[bytes]:
         """What no answer to a stranger may hold: ids, the version, anything of the state."""
-        ids = [*self.p.ids(), self.alert_id, self.silence_id]
+        ids = [*self.p.ids(), self.alert_id, self.silence_id, self.webhook_id]
         return [it.encode() for it in (*ids, *self.p.users.values(), "connectionUptime", "runner_sessions")]
 
     def ask(self, calls: list[Call]) -> dict[str, bytes]:
@@ -113,6 +126,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         "WHATSAPP_ADMIN_TOKEN": TOKEN,
         "WHATSAPP_ALERT_PATIENCE": "0.01",
         "WHATSAPP_MEMORY_THRESHOLD": "0.0001",
+        "WHATSAPP_WEBHOOK_ALLOW": "127.0.0.1",
     }
     with pair(tmp_path_factory.mktemp("stranger"), 3, settings) as p:
         yield Known(p, port)

@@ -26,6 +26,7 @@ GROUP = "15559876543-1612345678"
 APPEAL = "appeal-3f9c51d07b"
 PASSWORD = "pl4nted%40pass-w0rd"
 QUERY = "hunter2-in-a-query"
+HOOK_SECRET, HOOK_PATH, HOOK_HEADER = "s3cret-of-a-hook-added", "s3cret-path-of-it", "s3cret-header-of-it"
 
 
 def stanzas() -> list[dict[str, Any]]:
@@ -214,6 +215,22 @@ def requests(p: Pair) -> Iterator[tuple[str, str, object]]:
     for first in range(0, len(wishes), 200):
         yield "POST", "/api/sessions/batch", {"sessions": wishes[first : first + 200]}
     yield "POST", "/api/sessions", {"id": "y", "files": {"creds.json": files["creds.json"][:-40]}}
+
+
+def webhooks() -> Iterator[tuple[str, str, object]]:
+    """Webhooks with something secret in every part, to where nobody listens; and some that cannot be used."""
+    rest = {"secret": HOOK_SECRET, "headers": {"Authorization": HOOK_HEADER}, "events": ["*"]}
+    once = {"retries": {"attempts": 1}}
+    for address in (
+        f"http://127.0.0.1:9/{HOOK_PATH}?key={QUERY}",
+        f"http://user:{PASSWORD}@127.0.0.1:9/{HOOK_PATH}",
+        f"http://user:{PASSWORD}@169.254.169.254/{HOOK_PATH}",
+        f"http://user:{PASSWORD}@[::1/{HOOK_PATH}",
+        f"ftp://user:{PASSWORD}@host/{HOOK_PATH}",
+    ):
+        yield "POST", "/api/webhooks", {"url": address, **rest, **once}
+    yield "POST", "/api/webhooks", {"url": "http://127.0.0.1:9/", "headers": {"A": f"{HOOK_HEADER}\r\nB: c"}}
+    yield "POST", "/api/webhooks", {"url": "http://127.0.0.1:9/", "secret": [HOOK_SECRET]}
 
 
 def misplaced(p: Pair) -> Iterator[tuple[str, str, object]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runner.config import Settings, secret_values
+from runner import config
+from runner.config import Settings
+from runner.own_secrets import own_secrets
 from runner.redact import Redactor, redact_text
 
 
@@ -93,15 +95,30 @@ def test_what_an_operator_set_as_a_secret_is_known_by_its_value() -> None:
         alert_webhook_urls="https://hooks.example/services/T0/B1/x2, https://other.example/?key=abc-def-ghi",
         alert_webhook_secret="s3cret-of-the-hook",
         alert_apprise_urls="tgram://123456:ABCdef/chat",
+        webhook_headers="Authorization: Basic aGk6aGk=\nX-Other: value-of-other",
     )
-    told = Redactor(secret_values(settings))
+    told = Redactor(own_secrets(settings))
     said = (
         "Bearer a-token-of-the-operator, another-token-of-his; pass%2Fword-1 pass/word-1; "
-        "POST /services/T0/B1/x2 and ?key=abc-def-ghi with s3cret-of-the-hook to tgram://123456:ABCdef/chat"
+        "POST /services/T0/B1/x2 and ?key=abc-def-ghi with s3cret-of-the-hook to tgram://123456:ABCdef/chat; "
+        "Authorization: Basic aGk6aGk=, value-of-other"
     )
-    assert told.text(said) == ("Bearer ***, ***; *** ***; POST /*** and ?*** with *** to ***")
+    assert told.text(said) == (
+        "Bearer ***, ***; *** ***; POST /*** and ?*** with *** to ***; Authorization: ***, ***"
+    )
     event = {"error": "a-token-of-the-operator", "nested": [{"x": "s3cret-of-the-hook"}]}
     assert told(None, "info", event) == {"error": "***", "nested": [{"x": "***"}]}
+
+
+@pytest.mark.pain(25)
+def test_every_secret_setting_is_known_by_its_value() -> None:
+    names = {entry.name: row.kind for entry, row in config.rows().values() if row.secret}
+    assert {"admin_token", "proxy", "webhook_headers"} <= names.keys()
+    marks = {"URL": "http://x/{}", "URLs": "http://x/{}", "headers": "X-Key: {}"}
+    for name, kind in names.items():
+        secret = f"the-secret-of-{name}"
+        settings = Settings(**{name: marks.get(kind, "{}").format(secret)})  # type: ignore[arg-type]
+        assert secret not in Redactor(own_secrets(settings)).text(f"it is {secret}, they say"), name
 
 
 def test_a_short_secret_does_not_mask_every_word() -> None:
