@@ -4,7 +4,9 @@
 
 `counters`: `ib` is the simplest stanza and asks for no answer; `receipt` is answered with an ack, as the
 protocol demands, and counts when the simulator has the last ack. `consumer`: a `<message>` is committed,
-acknowledged, taken from the store by Python and confirmed with `done`; it counts when `done` has returned.
+answered, taken from the store by Python and confirmed with `done`; it counts when `done` has returned.
+`message` is a newsletter's, which nobody encrypts; `encrypted` is a contact's text, decrypted with its
+session's records.
 
 The simulator pushes as fast as the sockets take it (`--rate`: so many a second) and shares the cores with
 what is measured. So each row has the wall rate, the rate for each CPU second of the I/O thread and of the
@@ -35,6 +37,8 @@ WARM_UP = 5_000
 PATIENCE_S = 120.0
 BUSY = 0.85
 """A thread that runs for this share of the time is at its limit, on cores that others use too."""
+SAID_AT_ONCE = 10
+"""Texts to each session in one order; the simulator encrypts all of them before it goes on."""
 FRAMES_PER_MESSAGE = {"ib": (1, 16), "receipt": (1,)}
 
 
@@ -162,8 +166,15 @@ class Consumer:
                 self.confirmed += len(messages)
 
 
-async def to_consumer(it: Bare, n: int, rate: float) -> dict[str, Any]:
-    """`n` messages over all sessions, committed, taken and confirmed."""
+async def say(it: Bare, each: int) -> None:
+    """Contacts write `each` encrypted texts to every session."""
+    for done in range(0, each, SAID_AT_ONCE):
+        order = partial(it.control.post, "/say", {"all": True}, n=min(SAID_AT_ONCE, each - done))
+        await trio.to_thread.run_sync(order)
+
+
+async def to_consumer(it: Bare, n: int, template: str, rate: float) -> dict[str, Any]:
+    """`n` messages over all sessions, committed, taken, confirmed; `encrypted` ones are decrypted first."""
     each = max(1, n // len(it.users))
     n = each * len(it.users)
     consumer = Consumer(it)
@@ -175,14 +186,17 @@ async def to_consumer(it: Bare, n: int, rate: float) -> dict[str, Any]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(consumer.run)
         async with using(it) as used, trio.open_nursery() as pushing:
-            pushing.start_soon(push, it, each, "ciphertext", 1, rate)
+            if template == "encrypted":
+                pushing.start_soon(say, it, each)
+            else:
+                pushing.start_soon(push, it, each, template, 1, rate)
             await until(confirmed, 0.005)
         nursery.cancel_scope.cancel()
     after = it.store.health()
     commits = after.commits_total - before.commits_total
     return {
         "kind": "consumer",
-        "template": "ciphertext",
+        "template": template,
         "coalesce": 1,
         **figures(n, used),
         "commits": commits,
@@ -200,7 +214,7 @@ async def cells(sessions: int, total: int, messages: int, rate: float) -> list[d
             for template, widths in FRAMES_PER_MESSAGE.items()
             for coalesce in widths
         ]
-        rows.append(await to_consumer(it, messages, rate))
+        rows += [await to_consumer(it, messages, template, rate) for template in ("message", "encrypted")]
     return [{"sessions": sessions, **row} for row in rows]
 
 

@@ -22,12 +22,13 @@ from typing import Any
 import trio
 
 from bench.scenarios.measure import RESULTS, commit, save
-from support import crashes, faults, troubles
+from support import crashes, fault_table, faults
 from support.inside import blocked, inside
 from support.pair import Pair, pair, simulated
 from support.signal_group import Group
 from support.signal_peers import Programs, missing
 from support.signal_replay import PAIRS, Conversation
+from support.troubles import SETTINGS
 
 Figures = dict[str, Any]
 UNLIMITED = {
@@ -155,10 +156,10 @@ def end_to_end(directory: Path, n: int, *, quick: bool) -> Figures:
 
 def alerts(directory: Path, n: int, *, quick: bool) -> Figures:
     """Each fault is told once on every channel, with the default timings: minutes instead of seconds."""
-    rows = troubles.table(slowly=True)[: 6 if quick else None]
+    rows = fault_table.table(slowly=True)[: 6 if quick else None]
     del n  # a share of the fleet is what counts
-    with troubles.fleets_of(directory, 4, 60, troubles.SETTINGS, 20.0) as fleets:
-        troubles.go_through(rows, fleets)
+    with fault_table.fleets_of(directory, 4, 60, SETTINGS, 20.0) as fleets:
+        fault_table.go_through(rows, fleets)
     return {"n": 60, "told_once": [name for name, _ in rows]}
 
 

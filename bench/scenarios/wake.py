@@ -141,7 +141,7 @@ class Prober:
         for place in range(n):
             session_id = self._tapped[place % len(self._tapped)]
             self._messages = trio.Event()
-            ordered_ns = await self._order("/push", session_id, n=1, template="ciphertext")
+            ordered_ns = await self._order("/push", session_id, n=1, template="message")
             with trio.fail_after(PATIENCE_S):
                 await self._messages.wait()
             rows = await trio.to_thread.run_sync(self._it.store.take, last, 10)

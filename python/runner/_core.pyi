@@ -46,7 +46,11 @@ class StoredSession:
 
 @final
 class InboxMessage:
-    """One inbound `<message>` as it was committed, not yet confirmed by `done`."""
+    """One inbound `<message>` as it was committed, not yet confirmed by `done`.
+
+    It has a `content`, or a `failure` that says why not. A message that could not be read is given once;
+    when its sender has sent it again and it was read, it is given anew, with a higher `seq`.
+    """
 
     @property
     def seq(self) -> int: ...
@@ -60,9 +64,113 @@ class InboxMessage:
     def message_id(self) -> str: ...
     @property
     def stanza(self) -> bytes:
-        """The whole stanza, flag byte in front; `runner.wire.decode_node` reads it."""
+        """The stanza, flag byte in front; `runner.wire.decode_node` reads it.
+
+        Its `<enc>` are empty when there is a `content`, else they hold their ciphertexts.
+        """
+    @property
+    def content(self) -> bytes | None:
+        """The serialized `Message` (a protobuf), decrypted and without padding; `MessageView` reads it."""
+    @property
+    def kind(self) -> str | None:
+        """What the content is, a kind of `MessageView`; None without content."""
+    @property
+    def failure(self) -> str | None:
+        """Why there is no content; None when there is.
+
+        no_session, bad_mac, unknown_pre_key, unknown_signed_pre_key, too_far_ahead, no_sender_key,
+        bad_signature, malformed, record: the sender is asked again. bad_padding, unsupported, unavailable,
+        empty: it is not. With content and failure both None an earlier version kept it; it is decrypted at
+        the session's next login.
+        """
     @property
     def received_unix_ms(self) -> int: ...
+
+@final
+class MessageView:
+    """What is in a message, its wrappers taken off (ephemeral, view once, edited, of an own other device).
+
+    kinds: text, image, video, audio, document, sticker, contact, contacts, location, live_location,
+    reaction, edit, revoke, poll, poll_vote, choice (a button or a row of a list), group_invite, protocol
+    (between devices: key shares, history), key_distribution, unknown (read the bytes).
+    """
+
+    def __new__(cls, content: bytes) -> MessageView:
+        """Errors: ValueError when it is no protobuf, or has more than 8 wrappers; the peer's fault."""
+    @property
+    def kind(self) -> str: ...
+    @property
+    def text(self) -> str | None:
+        """Its words: the text, the caption, the emoji of a reaction (empty: taken back), the question of a
+        poll, the id of a choice, the name of a contact or place; the new words of an edit."""
+    @property
+    def media(self) -> MessageMedia | None: ...
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Latitude and longitude in degrees."""
+    @property
+    def target(self) -> MessageKey | None:
+        """The message that a reaction, an edit, a revoke or a vote is about."""
+    @property
+    def quoted(self) -> MessageKey | None:
+        """The message that it answers."""
+    @property
+    def mentions(self) -> list[str]:
+        """JIDs."""
+    @property
+    def is_view_once(self) -> bool: ...
+    @property
+    def is_forwarded(self) -> bool: ...
+    @property
+    def destination(self) -> str | None:
+        """The chat that an own other device sent it to, in that device's words."""
+
+@final
+class MessageMedia:
+    """Where an attached file lies, and how it is opened. The file itself is not fetched."""
+
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def direct_path(self) -> str | None: ...
+    @property
+    def mime_type(self) -> str | None: ...
+    @property
+    def file_name(self) -> str | None: ...
+    @property
+    def file_bytes(self) -> int | None:
+        """Once it is opened."""
+    @property
+    def key(self) -> bytes | None:
+        """32 bytes; secret."""
+    @property
+    def sha256(self) -> bytes | None: ...
+    @property
+    def encrypted_sha256(self) -> bytes | None: ...
+    @property
+    def duration_s(self) -> int | None: ...
+    @property
+    def width(self) -> int | None:
+        """Pixels."""
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def is_voice_note(self) -> bool: ...
+
+@final
+class MessageKey:
+    """Names another message."""
+
+    @property
+    def chat(self) -> str | None: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def participant(self) -> str | None:
+        """Its author."""
+    @property
+    def is_from_me(self) -> bool:
+        """Whoever names it has written it too."""
 
 @final
 class Delivery:
@@ -230,6 +338,14 @@ class Store:
     def put_meta(self, key: str, value: str) -> None:
         """Queue a fleet-wide durable value; never blocks."""
     def meta(self) -> dict[str, str]: ...
+    def create(self, session_id: str) -> None:
+        """A new session without a device: a phone is to link one. Blocking. Errors: StoreError (exists)."""
+    def set_aside(self, session_id: str) -> None:
+        """Move the unlinked (archived) device of a session to the archive tables, so that a phone can link
+        another; a session without a device stays as it is. Blocking.
+
+        Errors: StoreError (unknown_session; exists: the device is not known to be unlinked).
+        """
     def import_device(
         self, session_id: str, device: DeviceRecord, keys: list[tuple[str, str, bytes]]
     ) -> None:
@@ -247,7 +363,7 @@ class Store:
         Errors: StoreError (disk_full, io, closed): the transaction failed, and none was taken.
         """
     def signal_keys(self, session_id: str) -> list[tuple[str, str, bytes]]:
-        """All Signal keys of a session as they were imported. Blocking."""
+        """The Signal keys of a session that are as they were imported: used by nobody since. Blocking."""
     def archive(self, session_id: str, reason: str) -> None:
         """Mark the credentials as logged out; they are kept. Blocking."""
     def unarchive(self, session_id: str) -> None:
@@ -317,13 +433,17 @@ class Event:
     detail, expire_s;
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
-    (clock_offset_s, at each login), `resume_failed` (Noise IK failed; rest it for this endpoint), `path` (a
-    dial that
-    reached `authenticating`). The engine's own: `messages` (the inbox has new rows; one stands for all that
-    wait),
-    `store` (healthy, detail), `stopped` (shutdown finished; the last event).
-    All but `clock_offset` and `path` always fit; of these `outbox_capacity` may wait, the rest is dropped and
-    counted. Of each probe of a connection only the newest verdict waits.
+    (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
+    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path`
+    (a dial that
+    reached `authenticating`). On a connection that links a new device: `qr` (qr, ttl_s, qr_left: a QR code to
+    scan, in place of the one before), `pairing_code` (pairing_code, ttl_s: to be typed into the phone),
+    `no_pairing_code` (reason: `too_many`, `refused`, with the server's number as code, or `spent`), `linked`
+    (the device is durable; it logs in on the next connection, or on this one where `pair` found it in the
+    store). The engine's own: `messages` (the inbox has new rows; one stands for all that wait), `store`
+    (healthy, detail), `stopped` (shutdown finished; the last event).
+    All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the
+    rest is dropped and counted. Of each probe of a connection only the newest verdict waits.
     """
 
     @property
@@ -353,6 +473,18 @@ class Event:
         """`xx`, `ik` or `xxfallback`, for `online`."""
     @property
     def duration_s(self) -> float | None: ...
+    @property
+    def qr(self) -> str | None:
+        """What the QR code says. Whoever has it can link this session with a phone: show it, never log it."""
+    @property
+    def qr_left(self) -> int | None:
+        """How many codes follow this one."""
+    @property
+    def pairing_code(self) -> str | None:
+        """`XXXX-XXXX`; as secret as `qr`."""
+    @property
+    def ttl_s(self) -> float | None:
+        """How long `qr` or `pairing_code` is good."""
     @property
     def clock_offset_s(self) -> float | None:
         """The server's clock minus ours; positive when ours is behind."""
@@ -388,7 +520,10 @@ class SessionCounters:
     def stanzas_malformed(self) -> int: ...
     @property
     def messages_received(self) -> int:
-        """Inbound messages committed and answered."""
+        """Inbound messages read, committed and answered: decrypted, or never encrypted (newsletters)."""
+    @property
+    def messages_undecrypted(self) -> int:
+        """Inbound messages committed and answered without content: `InboxMessage.failure` says why."""
     @property
     def messages_undecodable(self) -> int:
         """Inbound messages that did not decode and were refused; those up to 1 MiB are dead letters first."""
@@ -453,7 +588,8 @@ class CounterColumns:
     def session_id(self, row: int) -> str | None: ...
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
-        bytes_sent, stanzas_malformed, messages_received, pings_sent, pongs_received, requests_sent,
+        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, pings_sent,
+        pongs_received, requests_sent,
         requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:
@@ -597,8 +733,10 @@ class Engine:
         version: tuple[int, int, int],
         proxy: str | None = None,
         resume: bool = False,
+        pair: bool = False,
     ) -> None:
-        """Dial. `resume` allows Noise IK when a valid server key is cached. Never blocks.
+        """Dial. `resume` allows Noise IK when a valid server key is cached; `pair` lets a phone link a device
+        when the session has none (else that ends as `device_missing`). Never blocks.
 
         Errors: ValueError (empty session id, proxy URL: `http://`, `socks5://` or `socks5h://`, with optional
         `user:password@`); RuntimeError when the session already has an open connection (our bug);
@@ -612,6 +750,11 @@ class Engine:
         EngineClosedError.
 
         Before the connection is up it closes as `stopped`: nothing was unlinked.
+        """
+    def link_by_code(self, session_id: str, connection: int, phone: int) -> None:
+        """Offer a pairing code to the phone with this number (digits with the country code), on a connection
+        that links a new device; the event `pairing_code` or `no_pairing_code` follows. Before the first QR
+        code it waits for the server; before the connection is up it is lost. Errors: EngineClosedError.
         """
     def send(self, session_id: str, connection: int, node: bytes) -> None:
         """Queue one encoded node (flag byte in front). A connection that is not there (any more) is left

@@ -48,7 +48,7 @@ from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
 from runner.tally import Tally
 from runner.tracebacks import redact_tracebacks
-from runner.tune.start import freeze, raise_own_limits
+from runner.tune.start import collect_old, freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
 
@@ -69,7 +69,9 @@ CLOSE_TIMEOUT_S: Final = 4.0
 """For closing all connections and, again, for the last commit."""
 HARD_STOP_S: Final = 9.5
 """From the first signal until the process ends, whatever still hangs; what handlers may take comes on top."""
-_HOW_TO_FILL: Final = "python -m runner import DIR --id NAME; to try it: python -m runner run --simulator 25"
+_HOW_TO_FILL: Final = (
+    "python -m runner pair NAME, or import DIR --id NAME; to try it: python -m runner run --simulator 25"
+)
 ADMIN_END_S: Final = 2.0
 """For the last answers of the admin API to reach their callers."""
 HOUSEKEEPING_S: Final = 10.0
@@ -127,7 +129,7 @@ def _run(
     mail_to = notifiers(split_list(settings.alert_apprise_urls))
     store_dir, adjust = settings.data_path, _as_it_is
     if simulated is not None:
-        store_dir = settings.data_path / "simulator"
+        store_dir = settings.data_path / embedded.DIRECTORY
         server = stack.enter_context(embedded.simulator(simulated, store_dir))
         adjust = partial(embedded.settings_for, server)
         settings = adjust(settings)
@@ -411,6 +413,7 @@ class Process:
         while True:
             await trio.sleep(HOUSEKEEPING_S)
             self._logs.report_suppressed()
+            collect_old(is_calm=self._supervisor.waiting == 0)
 
     # Signals
 

@@ -233,6 +233,7 @@ TOTALS: Final = (
     "bytes_sent",
     "stanzas_malformed",
     "messages_received",
+    "messages_undecrypted",
     "pings_sent",
     "pongs_received",
     "requests_sent",

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 OWN_PROCESS_ABOVE: Final = 5000
 """More sessions than this get a process of their own, so that its work is not measured as the runner's."""
+CHATTER_PER_MINUTE: Final = 6
+"""Messages that contacts write to the sessions by themselves, so that there is something to see."""
+DIRECTORY: Final = "simulator"
+"""Below the data directory: the store and the credentials of a run with its own simulator."""
+_CONTROL_FILE: Final = "control.url"
 _RATE_PER_S: Final = 1000.0
 _CONCURRENCY: Final = 200
 
@@ -42,14 +47,32 @@ def simulator(sessions: int, directory: Path) -> Iterator[Server]:
 
     Errors: LeaseHeldError when another runner uses it: emptying it would pull the store from under that one.
     """
+    from runner.sim import SimulatorControl
+
     lock = SocketLock(directory)
     try:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700, parents=True)
         with (_own_process if sessions > OWN_PROCESS_ABOVE else _in_process)(sessions, directory) as server:
+            SimulatorControl(server.control).post("/chatter", perMinute=CHATTER_PER_MINUTE)
+            (directory / _CONTROL_FILE).write_text(server.control, encoding="ascii")
             yield server
     finally:
         lock.close()
+
+
+def control_url(data_dir: Path) -> str:
+    """The control port of the simulator that `run --simulator` started with this data directory.
+
+    Errors: StartError when there is none.
+    """
+    try:
+        return (data_dir / DIRECTORY / _CONTROL_FILE).read_text(encoding="ascii")
+    except OSError as error:
+        raise StartError(
+            f"no simulator was started with {data_dir}",
+            "start one (python -m runner run --simulator 25), or name its control port with --control",
+        ) from error
 
 
 @contextmanager
@@ -126,11 +149,15 @@ def where_to_look(sessions: int, settings: Settings, control: str) -> str:
             f"  curl -X POST {at}/force-reconnection/sim-00001",
             f"  curl -X POST {at}/reset-circuit-breaker/sim-00001",
         ]
+    hello = '{"all": true, "text": "hello {n}", "n": 10}'
     lines += [
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",
         "  python -m runner status",
         "  python -m runner sessions",
+        f"  curl {control}/say -d '{hello}'    # a contact writes to everybody, encrypted",
+        "  python -m runner pair shop-1        # and `python -m runner sim scan shop-1` plays the phone",
         f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
+        "  python -m runner alerts",
         "",
         "Ctrl-C ends it.",
         "",

@@ -64,6 +64,14 @@ class EngineEvent(Protocol):
     def handshake(self) -> str | None: ...
     @property
     def duration_s(self) -> float | None: ...
+    @property
+    def qr(self) -> str | None: ...
+    @property
+    def qr_left(self) -> int | None: ...
+    @property
+    def pairing_code(self) -> str | None: ...
+    @property
+    def ttl_s(self) -> float | None: ...
 
 
 class EngineStats(Protocol):
@@ -94,7 +102,9 @@ class Engine(Protocol):
         version: tuple[int, int, int],
         proxy: str | None = None,
         resume: bool = False,
+        pair: bool = False,
     ) -> None: ...
+    def link_by_code(self, session_id: str, connection: int, phone: int) -> None: ...
     def close(self, session_id: str, connection: int, reason: str) -> None: ...
     def logout(self, session_id: str, connection: int) -> None: ...
     def forget(self, session_id: str) -> None: ...
@@ -109,6 +119,8 @@ class StoredSession(Protocol):
 
     @property
     def session_id(self) -> str: ...
+    @property
+    def jid(self) -> str | None: ...
     @property
     def policy(self) -> str | None: ...
     @property
@@ -133,11 +145,23 @@ class Store(Protocol):
     def put_policy(self, session_id: str, policy: str) -> None: ...
     def put_meta(self, key: str, value: str) -> None: ...
     def meta(self) -> dict[str, str]: ...
+    def create(self, session_id: str) -> None: ...
+    def set_aside(self, session_id: str) -> None: ...
     def archive(self, session_id: str, reason: str) -> None: ...
     def unarchive(self, session_id: str) -> None: ...
     def delete(self, session_id: str) -> None: ...
     def health(self) -> StoreHealth: ...
     def flush(self, timeout_s: float) -> bool: ...
+
+
+def view_of(content: bytes) -> _core.MessageView | None:
+    """What is in the content of a message; None when it cannot be read: the sender's fault."""
+    from runner import _core
+
+    try:
+        return _core.MessageView(content)
+    except ValueError:
+        return None
 
 
 def open_store(path: Path, keep_done_s: float, keep_undelivered_s: float = 30 * 86_400.0) -> _core.Store:
@@ -198,6 +222,39 @@ def delete_device(store: Store, session_id: str) -> None:
         store.delete(session_id)
     except _core.StoreError as error:
         raise StoreFailedError(f"session {session_id!r} stays: {error.args[-1]}") from error
+
+
+def create_session(store: Store, session_id: str) -> None:
+    """A new session without a device, for a phone to link. Blocking.
+
+    Raises:
+        ImportRefusedError: the id is taken.
+        StoreFailedError: the store could not; nothing was changed.
+    """
+    from runner import _core
+
+    try:
+        store.create(session_id)
+    except _core.StoreError as error:
+        slug, message = error.args[0], str(error.args[-1])
+        if slug == "exists":
+            raise _refused(slug, message) from error
+        raise StoreFailedError(f"session {session_id!r} was not made: {message}") from error
+
+
+def set_device_aside(store: Store, session_id: str, why: str) -> None:
+    """Move the unlinked device of a session to the archive, so that a phone can link another. Blocking.
+
+    Raises:
+        StoreFailedError: the store could not; nothing was changed.
+    """
+    from runner import _core
+
+    try:
+        store.archive(session_id, why)  # it may not have been written yet
+        store.set_aside(session_id)
+    except _core.StoreError as error:
+        raise StoreFailedError(f"the old device of {session_id!r} stays: {error.args[-1]}") from error
 
 
 @contextmanager

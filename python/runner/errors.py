@@ -104,6 +104,17 @@ class RefusedError(RunnerError):
         self.remedy = remedy
 
 
+class RateLimitedError(RunnerError):
+    """A request that may come again, later. Nothing was done. Becomes a 429 with `Retry-After`."""
+
+    slug = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(1, round(retry_after_s))
+        self.remedy = f"try again in {self.retry_after_s} s"
+
+
 class ImportRefusedError(RunnerError):
     """Credentials that cannot be taken over: damaged, incomplete, or the id is taken. Nothing was changed."""
 

@@ -82,8 +82,8 @@ def _per_session() -> list[Definition]:
             "messagesProcessed",
             "messages",
             _EVER,
-            "inbound messages committed to the store and answered; until decryption exists, all there is to "
-            "process",
+            "inbound messages decrypted (or never encrypted: newsletters), committed to the store and "
+            "answered",
         ),
         row("messagesPerMinute", "messages/min", "60 s", "the gain of messagesProcessed"),
         row(
@@ -217,7 +217,7 @@ def _fleet() -> list[Definition]:
             section=FLEET,
             fold=mean,
         ),
-        rate("messagesPerMinute", "inbound messages committed and answered"),
+        rate("messagesPerMinute", "inbound messages decrypted, committed and answered"),
         rate("reconnectsPerMinute", "logins after a session's first"),
         rate("dialsPerMinute", "dials that came to their end, either way"),
         rate("closesPerMinute", "connections that ended"),
@@ -255,7 +255,10 @@ def _fleet() -> list[Definition]:
         ),
         total("closes_total", "ended connections by reason", "reason", panel="Dials and closes"),
         total("reconnects_total", "logins after a session's first", panel="Reconnects"),
-        total("messages_received_total", "inbound messages committed and answered", panel="Messages"),
+        total(
+            "messages_received_total", "inbound messages decrypted, committed and answered", panel="Messages"
+        ),
+        total("messages_undecrypted_total", "inbound messages kept without content", panel="Errors"),
         total("pings_sent_total", "keep-alive pings sent, second ones included"),
         total("pongs_received_total", "pings that were answered"),
         total("frames_received_total", "frames received"),

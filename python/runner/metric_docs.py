@@ -112,7 +112,7 @@ def _memory() -> list[str]:
     return [
         "## What it costs",
         "",
-        "A session costs 133 bytes for the latest reading and 376 for the windows: columns, not objects",
+        "A session costs 133 bytes for the latest reading and 396 for the windows: columns, not objects",
         "(`runner.windows`). Percentiles of a session come from its 24 buckets, of which five minutes are",
         "kept to the minute in 16 bits each; when one bucket had more than 65,535 answers within the window",
         "they do not add up and the percentiles are null. They are linear within a bucket, as PromQL's",

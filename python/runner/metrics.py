@@ -39,8 +39,12 @@ FRESH_S: Final = 1.0
 DEAD: Final = "pong_deadline"
 UNRETURNED_RATIO: Final = 2 / 3
 """Of the window of drops, 40 s of a minute: an outage whose dials hang for 20 s is known as one by then."""
-WANTED_CLOSES: Final = frozenset({"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request"})
-"""Reasons that somebody here asked for."""
+WANTED_CLOSES: Final = frozenset(
+    {"stopped", "forced", "rebuilt", "shutdown", "logged_out_by_request", "pairing_expired"}
+)
+"""Reasons that somebody here asked for, or where somebody here did not come."""
+_AGREED: Final = ("stream_restart_required", "closing")
+"""How the connection ends on which a phone linked a device: reason and phase."""
 
 
 class Sources(Protocol):
@@ -130,7 +134,7 @@ class Metrics:
     def _count_close(self, event: EngineEvent) -> None:
         reason = event.reason or "unknown"
         self.closes[reason] += 1
-        if reason in WANTED_CLOSES:
+        if reason in WANTED_CLOSES or (reason, event.phase) == _AGREED:
             return
         self._lost[event.session_id] = self._lost.get(event.session_id, 0) + 1
         if event.phase not in {"online", "closing"}:
@@ -299,10 +303,10 @@ class Metrics:
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
 
     def failing(self) -> int:
-        """Sessions whose dials failed, and requests that did, within the same 5 min."""
-        past, now = self._fleet.oldest(), self._point(self._table.now.at)
-        requests = 0.0 if past is None else now.failed_requests - past.failed_requests
-        return self.undialled.within(RATE_WINDOW_S, self._clock()) + round(requests)
+        """Sessions whose dials or requests failed within the same 5 min."""
+        undialled = self.undialled.within(RATE_WINDOW_S, self._clock())
+        rows = self._table.rows
+        return len({rows.get(session_id, session_id) for session_id in undialled} | self._sessions.failing())
 
     def dropped_within(self, window_s: float) -> tuple[int, int]:
         """Sessions that lost an open connection, and those of them that were found dead.
@@ -312,7 +316,10 @@ class Metrics:
         """
         now = self._clock()
         until = max(self._login_at, now - UNRETURNED_RATIO * window_s)
-        return self.dropped.within(window_s, now, until), self.found_dead.within(window_s, now, until)
+        return (
+            len(self.dropped.within(window_s, now, until)),
+            len(self.found_dead.within(window_s, now, until)),
+        )
 
     def _rates(self, now: Point) -> dict[str, float | None]:
         """Gains of the last minute. The first minute is a count and no guess."""

@@ -148,6 +148,7 @@ def _fleet(metrics: Metrics) -> list[str]:
 
 _COUNTED: Final = (
     "messages_received",
+    "messages_undecrypted",
     "pings_sent",
     "pongs_received",
     "frames_received",

@@ -135,7 +135,8 @@ class Deadlines:
 
     connecting_s: float = 110.0
     """For a bug: the engine's own deadlines of dial, handshake and login (20 + 20 + 60 s) come first."""
-    pairing_s: float = 180.0
+    pairing_s: float = 200.0
+    """From the last thing shown; for a bug: QR and pairing codes have shorter lives of their own."""
     degraded_s: float = 120.0
     queued_s: float = 60.0
     """How long a due session may wait without a reason (rate, path, version) before health calls it stuck."""
@@ -190,6 +191,8 @@ class SessionView:
     """Phase of the open connection, or None when there is none."""
     proxy: str | None
     """Scheme, host and port; user and password never."""
+    linked: bool = True
+    """False until a phone has linked a device."""
     revision: int = 0
     """Number of this session's last change; the changes of all sessions are counted together, from the start
     of the process on. Of two views of one session the one with the greater number is the newer."""
@@ -224,4 +227,5 @@ class SessionView:
             "flap60m": self.flap_60m,
             "phase": self.phase,
             "proxy": self.proxy,
+            "linked": self.linked,
         }

@@ -25,6 +25,7 @@ class WatchedEngine:
         self.open = engine.open
         self.close = engine.close
         self.logout = engine.logout
+        self.link_by_code = engine.link_by_code
         self.forget = engine.forget
         self.shutdown = engine.shutdown
 

@@ -1,9 +1,9 @@
 """What was counted within the last minutes: of each session by columns of the past, of the fleet by points.
 
-Memory of a session: 8 bytes for each of the 7 readings of the messages' minute, 64 for each of the 5 readings
-of the response times' five minutes (one a minute; 24 buckets of 16 bits, a count, a sum): 376 bytes. Bucket
-counts go modulo 65,536, which a difference over five minutes survives unless a single session has had more
-than 65,535 answers of one bucket; the count says so, and its percentiles are null then.
+Memory of a session: 8 bytes for each of the 7 readings of the messages' minute, 68 for each of the 5 readings
+of the requests' five minutes (one a minute; 24 buckets of 16 bits, a count, a sum, failures): 396 bytes.
+Bucket counts go modulo 65,536, which a difference over five minutes survives unless a single session has had
+more than 65,535 answers of one bucket; the count says so, and its percentiles are null then.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class _Responses(NamedTuple):
     counts: memoryview
     sums_us: memoryview
     buckets: memoryview
+    failed: memoryview
 
 
 class SessionWindows:
@@ -56,7 +57,13 @@ class SessionWindows:
         self._messages.append((reading.at, reading.messages_received))
         if not self._responses or reading.at - self._responses[-1].at > RESPONSES_STEP_S - SAMPLE_S / 2:
             self._responses.append(
-                _Responses(reading.at, reading.responses, reading.response_sums_us, reading.response_buckets)
+                _Responses(
+                    reading.at,
+                    reading.responses,
+                    reading.response_sums_us,
+                    reading.response_buckets,
+                    reading.requests_failed,
+                )
             )
 
     def messages_per_minute(self, row: int) -> float | None:
@@ -93,6 +100,17 @@ class SessionWindows:
         ]
         return response_times(answered, (sum_us - past.sums_us[row]) / 1e6, counts, self._bounds_s)
 
+    def failing(self) -> set[int]:
+        """Rows of the sessions of which a request failed within the last five minutes."""
+        if not self._responses:
+            return set()
+        past = self._responses[0]
+        return {
+            row
+            for row, failed in enumerate(self._table.now.requests_failed)
+            if failed and failed > (past.failed[row] if self._is_owners(row, past.at, past.failed) else 0)
+        }
+
     def _is_owners(self, row: int, at: float, column: memoryview) -> bool:
         """Whether what the column says was counted by the session that has the row now."""
         return row < len(column) and at >= self._table.begun_at[row]
@@ -113,10 +131,10 @@ class RecentSessions:
         """The session was removed."""
         self._at.pop(session_id, None)
 
-    def within(self, window_s: float, now: float, until: float = inf) -> int:
-        """How many it happened to within the window, and not after `until`; looks at no more than those."""
-        recent = takewhile(lambda at: now - at < window_s, reversed(self._at.values()))
-        return sum(at <= until for at in recent)
+    def within(self, window_s: float, now: float, until: float = inf) -> list[str]:
+        """Those that it happened to within the window, and not after `until`; looks at no more than these."""
+        recent = takewhile(lambda it: now - it[1] < window_s, reversed(self._at.items()))
+        return [session_id for session_id, at in recent if at <= until]
 
 
 class Point(NamedTuple):

@@ -16,9 +16,10 @@ import pytest
 
 from support import sabotage
 from support.alerts import file_told
+from support.fault_table import fleets_of, go_through, table
 from support.pair import FAST_PINGS, running, simulated, store_path
 from support.processes import wait_until
-from support.troubles import SETTINGS, fleets_of, go_through, table
+from support.troubles import SETTINGS
 from support.watch import IMPATIENT, post, side_by_side, watched
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 FLEETS = 3
-"""Most of the time is waiting."""
+"""Faults of one fleet hide one another, and most of the time is waiting."""
 N = 60
 """Ten in trouble at once are less than a fifth."""
 SWIFT = (

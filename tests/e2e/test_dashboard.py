@@ -6,6 +6,7 @@ Whatever the browser complains about (an exception, a violated policy, a missing
 from __future__ import annotations
 
 import re
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import pytest
 
 from runner.admin.guesses import Guesses
 from runner.session import BreakerView, State
+from runner.sim import SimulatorControl
 from runner.supervisor.feed import StatusEvent
 from support.alerts import Receiver as AlertReceiver
 from support.browser import a_page
@@ -27,6 +29,30 @@ if TYPE_CHECKING:
     from playwright.sync_api import APIResponse, Browser, Page, Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(90)]
+EN = {
+    "add": "Add a session",
+    "name": "Name",
+    "confirm": "Add and show the code",
+    "title": "Link a phone",
+    "left": r"good for \d",
+    "phone": "Phone number with the country code",
+    "code": "Show a code",
+}
+PT = {
+    "add": "Adicionar sessão",
+    "name": "Nome",
+    "confirm": "Adicionar e mostrar o código",
+    "title": "Conectar um telefone",
+    "left": r"válido por \d",
+    "phone": "Número de telefone com o código do país",
+    "code": "Mostrar um código",
+}
+
+
+def a_free_port() -> int:
+    """For a runner that a browser talks to."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def see(page: Page, selector: str, text: str | re.Pattern[str] | None = None) -> None:
@@ -340,10 +366,7 @@ def test_a_token_that_may_only_read_finds_its_actions_off(browser: Browser) -> N
 
 def test_a_runner_that_goes_away_is_told_and_comes_back(browser: Browser, tmp_path: Path) -> None:
     """A real runner with its simulator, restarted under an open page."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = a_free_port()
     settings = {"WHATSAPP_ADMIN_PORT": str(port)}
     with SimulatorProcess(tmp_path, sessions=3) as server:
         runner = RunnerProcess(tmp_path / "a", server, settings)
@@ -513,3 +536,39 @@ def test_text_can_be_read_in_both_themes(browser: Browser, small: Dashboard, sch
             page.goto(small.url + path)
             see(page, "main h1, main h2")
             assert page.evaluate(CONTRAST) == [], path
+
+
+@pytest.mark.parametrize(("locale", "words"), [("en-GB", EN), ("pt-BR", PT)])
+def test_a_session_is_added_and_a_phone_linked(
+    browser: Browser, tmp_path: Path, locale: str, words: dict[str, str]
+) -> None:
+    port = a_free_port()
+    settings = {"WHATSAPP_ADMIN_PORT": str(port)}
+    with (
+        SimulatorProcess(tmp_path, sessions=0) as simulator,
+        RunnerProcess(tmp_path, simulator, settings) as runner,
+    ):
+        runner.wait_api()
+        control = SimulatorControl(simulator.control)
+        with a_page(browser, f"http://127.0.0.1:{port}/#/sessions", locale=locale) as page:
+            page.get_by_role("button", name=words["add"]).click()
+            page.get_by_role("textbox", name=words["name"], exact=True).fill("not a name")
+            page.get_by_role("button", name=words["confirm"]).click()
+            assert page.locator("dialog:invalid, dialog :invalid").count(), "a name that cannot be one"
+            page.get_by_role("textbox", name=words["name"], exact=True).fill("loja-1")
+            page.get_by_role("button", name=words["confirm"]).click()
+            see(page, "h1", "loja-1")
+            see(page, "#link-title", words["title"])
+            see(page, ".qr img")
+            see(page, ".link [role=status]", re.compile(words["left"]))
+            assert page.locator(".qr img").evaluate("it => it.decode().then(() => it.naturalWidth)") > 200
+            # A code to type in, for a phone without a camera; then the QR code all the same.
+            page.get_by_role("textbox", name=words["phone"]).fill("+55 11 91234-5678")
+            page.get_by_role("button", name=words["code"]).click()
+            see(page, ".link output", re.compile(r"^[1-9A-Z]{4}-[1-9A-Z]{4}$"))
+            _, shown = runner.request("GET", "/api/loja-1/auth/qr?format=raw")
+            control.post("/pair", qr=shown["value"], phone="5511912345678")
+            see(page, ".state-now .pill", "online")
+            page.locator("#link-title").wait_for(state="hidden")
+        assert "5511912345678" not in runner.output()
+        assert runner.stop() == 0

@@ -413,6 +413,40 @@ async def test_a_bug_of_ours_is_a_500_that_tells_nothing(
     assert (await client.get("/api/sessions")).status_code == 200
 
 
+async def test_a_bug_is_written_down_although_its_caller_leaves_with_the_answer(
+    backend: Backend, fleet: FakeFleet
+) -> None:
+    """The server ends what it does for a caller who is gone: also the way of the error to the log."""
+    fleet.broken = True
+    app = application(backend, Access(parse(TOKEN), own_uid=OWN_UID))
+    answered: list[int] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b""}
+
+    with structlog.testing.capture_logs() as written, trio.CancelScope() as caller:
+
+        async def send(message: dict[str, Any]) -> None:
+            answered.extend([message["status"]] if "status" in message else [])
+            if message["type"] == "http.response.body":
+                caller.cancel()
+            await trio.lowlevel.checkpoint()
+
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": "/api/sessions",
+            "raw_path": b"/api/sessions",
+            "query_string": b"",
+            "headers": [],
+            PEER: Peer("unix", OWN_UID),
+        }
+        await app(scope, receive, send)  # type: ignore[arg-type]
+    assert answered == [500]
+    assert caller.cancelled_caught
+    assert [line["event"] for line in written] == ["admin request failed"]
+
+
 async def test_a_scope_that_is_missing_is_named(backend: Backend) -> None:
     access = Access(parse("reading-token-xx:read"), own_uid=OWN_UID)
     async with a_client(backend, Peer("tcp"), access) as client:

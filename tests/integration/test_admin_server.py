@@ -199,6 +199,8 @@ async def test_a_caller_who_leaves_in_the_middle_of_his_body_is_no_error(
         with trio.fail_after(10):
             await recorder.heard.wait()
         assert (await ask(await running.over_tcp(), "GET /health"))[0] == 200
+        assert isinstance(running.backend.numbers, FakeNumbers)
+        assert running.backend.numbers.failed == 0
     assert recorder.told == ["admin caller left"]
 
 

@@ -29,3 +29,13 @@ def test_baileys_logs_in_stays_and_sees_each_fault_as_its_code(tls: bool, tmp_pa
         run = subprocess.run(command, cwd=BAILEYS, capture_output=True, text=True, timeout=170, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "0 failed" in run.stdout
+
+
+@pytest.mark.pain(13)
+def test_baileys_links_itself_by_qr_code_and_by_pairing_code(tmp_path: Path) -> None:
+    with Simulator(sessions=0, directory=tmp_path) as simulator:
+        info = json.dumps(simulator.client.info())
+        command = ["node", "sim_pair.mjs", info]
+        run = subprocess.run(command, cwd=BAILEYS, capture_output=True, text=True, timeout=170, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "0 failed" in run.stdout

@@ -191,3 +191,26 @@ def test_five_hundred_sessions(tmp_path: Path) -> None:
         stats = both.control.stats()
         assert stats["protocolErrors"] == 0
         assert stats["connections"] == 500
+
+
+@pytest.mark.pain(18)
+def test_a_new_session_is_linked_by_a_server_that_we_did_not_write(tmp_path: Path) -> None:
+    with ReferenceServer(tmp_path) as server, RunnerProcess(tmp_path, server) as runner:
+        control = Control(server.control)
+        runner.wait_api()
+        assert runner.request("POST", "/api/sessions", {"id": "shop"})[0] == 201
+        status, shown = runner.request("GET", "/api/shop/auth/qr?format=raw", timeout_s=40.0)
+        assert status == 200
+        # Its word on signatures (`skeyOk`, `ok`) says little: Baileys' Curve.verify notices wrong forms only.
+        (registered,) = events_of(control, "registration")
+        assert registered["skeyOk"]
+        jid, lid = "15550001111:7@s.whatsapp.net", "915550001111:7@lid"
+        control.post("/pair", qr=shown["value"], jid=jid, lid=lid)
+        assert runner.wait_state("shop", "online")["linked"]
+        (paired,) = events_of(control, "paired")
+        assert (paired["ok"], paired["jid"], paired["keyIndex"]) == (True, jid, "1")
+        (login,) = events_of(control, "login")
+        assert login["user"] == "15550001111"
+        assert control.get("/stats")["protocolErrors"] == 0
+        assert "15550001111" not in runner.output()
+        assert runner.stop() == 0

@@ -25,6 +25,7 @@ class Counted:
     bytes_received: int = 0
     bytes_sent: int = 0
     stanzas_malformed: int = 0
+    messages_undecrypted: int = 0
     messages_received: int = 0
     pings_sent: int = 0
     pongs_received: int = 0

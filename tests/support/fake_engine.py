@@ -42,6 +42,10 @@ class FakeEvent:
     healthy: bool | None = None
     handshake: str | None = None
     duration_s: float | None = None
+    qr: str | None = None
+    qr_left: int | None = None
+    pairing_code: str | None = None
+    ttl_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +82,10 @@ class FakeServer:
     closes_after_s: float | None = None
     """Closes every connection that long after its login."""
     resume_fails: bool = False
+    refs: int = 6
+    """QR codes that an unlinked session shows: a minute for the first, 20 s for each of the others."""
+    code_answer: tuple[str, int | None] | None = None
+    """Why there is no pairing code; None: there is one."""
     logout_answer: int | None = None
     """Anything but None: logouts are not confirmed, and this is the code that came instead."""
 
@@ -102,6 +110,7 @@ class Opened:
     version: tuple[int, int, int]
     proxy: str | None
     resume: bool
+    pair: bool = False
 
 
 class FakeEngine:
@@ -121,6 +130,9 @@ class FakeEngine:
         self.counting = FakeCounting()
         self.counters = CounterTable(self.columns, clock)
         self.is_down = False
+        self.unlinked: set[str] = set()
+        """Sessions whose open connection links a device."""
+        self.codes_asked: list[tuple[str, int, int]] = []
         self.is_full = False
         """Events wait undrained: every dial is refused."""
         self._connections: dict[str, _Connection] = {}
@@ -150,6 +162,7 @@ class FakeEngine:
         version: tuple[int, int, int],
         proxy: str | None = None,
         resume: bool = False,
+        pair: bool = False,
     ) -> None:
         if proxy is not None and "://" not in proxy:
             raise ValueError("proxy is not a URL")
@@ -158,7 +171,10 @@ class FakeEngine:
         if self.is_full:
             raise engine_full_error()("the queue is full")
         now = self.clock()
-        self.opens.append(Opened(now, session_id, connection, version, proxy, resume))
+        self.opens.append(Opened(now, session_id, connection, version, proxy, resume, pair))
+        self.unlinked.discard(session_id)
+        if pair:
+            self.unlinked.add(session_id)
         self._connections[session_id] = _Connection(connection, "dialling", now, version=version)
         server = self.server
         if server.swallows or session_id in server.swallowed:
@@ -179,6 +195,33 @@ class FakeEngine:
             return self.close(session_id, connection, "logged_out_by_request")
         self.closes.append((self.clock(), session_id, connection, "logged_out_by_request"))
         return self._later(self.close_s, lambda: self._unconfirmed(session_id, connection))
+
+    def link_by_code(self, session_id: str, connection: int, phone: int) -> None:
+        self.codes_asked.append((session_id, connection, phone))
+        answer = self.server.code_answer
+        if answer is not None:
+            event = FakeEvent("no_pairing_code", session_id, connection, reason=answer[0], code=answer[1])
+        else:
+            event = FakeEvent("pairing_code", session_id, connection, pairing_code="ABCD-EFGH", ttl_s=180.0)
+        self._later(0.1, lambda: self._emit(event))
+
+    def _show_qr(self, session_id: str, number: int, shown: int) -> None:
+        if self._live(session_id, number) is None:
+            return
+        if shown == self.server.refs:
+            self._end(session_id, number, "pairing_expired", "authenticating")
+            return
+        ttl_s, left = (20.0 if shown else 60.0), self.server.refs - shown - 1
+        qr = f"https://wa.me/#{session_id}-{number}-{shown}"
+        self._emit(FakeEvent("qr", session_id, number, qr=qr, ttl_s=ttl_s, qr_left=left))
+        self._later(ttl_s, lambda: self._show_qr(session_id, number, shown + 1))
+
+    def scan(self, session_id: str, reason: str = "stream_restart_required", *, linked: bool = True) -> None:
+        """A phone links the session; or, without `linked`, its connection just ends."""
+        number = self._connections[session_id].number
+        if linked:
+            self._emit(FakeEvent("linked", session_id, number))
+        self._end(session_id, number, reason, "closing")
 
     def _unconfirmed(self, session_id: str, connection: int) -> None:
         current = self._live(session_id, connection)
@@ -319,6 +362,9 @@ class FakeEngine:
             reason, code, expire_s = failure
             self._end(session_id, number, reason, "authenticating", code, expire_s=expire_s)
             return
+        if session_id in self.unlinked:
+            self._show_qr(session_id, number, 0)
+            return
         self.logins += 1
         connection.phase, connection.online_at = "online", self.clock()
         self._emit(FakeEvent("phase", session_id, number, phase="online"))
@@ -346,6 +392,7 @@ class FakeEngine:
 class FakeStored:
     session_id: str
     policy: str | None = None
+    jid: str | None = "15550001111:3@s.whatsapp.net"
     archived: bool = False
     quarantined: str | None = None
 
@@ -366,15 +413,31 @@ class FakeStore:
         """Virtual time jumps while the thread that archives still runs: wait for this instead."""
         self.has_unarchived = threading.Event()
         self.quarantined: set[str] = set()
+        self.unlinked: set[str] = set()
         self.metas: dict[str, str] = {}
         self.writes = 0
         self.fake_health = FakeStoreHealth()
 
     def sessions(self) -> list[FakeStored]:
         return [
-            FakeStored(it, policy, it in self.archived, "damaged" if it in self.quarantined else None)
+            FakeStored(
+                it,
+                policy,
+                None if it in self.unlinked else "15550001111:3@s.whatsapp.net",
+                it in self.archived,
+                "damaged" if it in self.quarantined else None,
+            )
             for it, policy in self.policies.items()
         ]
+
+    def create(self, session_id: str) -> None:
+        self.policies[session_id] = None
+        self.unlinked.add(session_id)
+
+    def set_aside(self, session_id: str) -> None:
+        assert session_id in self.archived
+        del self.archived[session_id]
+        self.unlinked.add(session_id)
 
     def put_policy(self, session_id: str, policy: str) -> None:
         self.writes += 1
@@ -387,7 +450,8 @@ class FakeStore:
         return dict(self.metas)
 
     def archive(self, session_id: str, reason: str) -> None:
-        self.archived[session_id] = reason
+        if session_id not in self.unlinked:  # else there is no device to mark
+            self.archived[session_id] = reason
         self.has_archived.set()
 
     def unarchive(self, session_id: str) -> None:

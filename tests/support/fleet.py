@@ -18,6 +18,7 @@ from runner.delivery.retry import Retry
 from runner.errors import (
     AdminError,
     ImportRefusedError,
+    RateLimitedError,
     RefusedError,
     RunnerError,
     UnknownSessionError,
@@ -25,6 +26,7 @@ from runner.errors import (
 from runner.logs import LogBuffer
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
+from runner.supervisor.phones import Shown
 from runner.supervisor.row import redact_proxy
 from runner.tally import Tally
 from runner.tune.subject import look
@@ -151,6 +153,35 @@ class FakeFleet:
         return self.feed.subscribe(self.capacity)
 
 
+class FakePhones:
+    """Codes for the session `new`; everything else is linked."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
+
+    def _unlinked(self, session_id: str) -> None:
+        view = self._fleet.view(session_id)
+        if view is None:
+            raise UnknownSessionError(session_id)
+        if view.linked:
+            raise RefusedError("linked", f"session {session_id!r} is linked", "log it out first")
+
+    async def pair(self, session_id: str) -> None:
+        self._unlinked(session_id)
+        self._fleet.change(session_id, state=State.PAIRING)
+
+    async def qr(self, session_id: str) -> Shown:
+        self._unlinked(session_id)
+        return Shown("https://wa.me/settings/linked_devices#2@ref,a,b,c,1", 1_700_000_060_000, 5)
+
+    async def code(self, session_id: str, phone: int) -> Shown:
+        self._unlinked(session_id)
+        self._fleet.called.append(("code", session_id, phone))
+        if self._fleet.called.count(("code", session_id, phone)) > 1:
+            raise RateLimitedError("a code was made 3 s ago", 27.0)
+        return Shown("ABCD-EFGH", 1_700_000_180_000)
+
+
 class FakeNumbers:
     """Metrics that never move."""
 
@@ -256,22 +287,24 @@ class FakeAlerts:
         return {"id": silence_id}
 
 
+def _create_one(fleet: FakeFleet, wish: NewSession) -> Created | RunnerError:
+    if wish.id in fleet.views:
+        return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
+    if not wish.imports:
+        fleet.views[wish.id] = replace(a_view(wish.id, State.CONNECTING), linked=False)
+        return Created(wish.id)
+    if (wish.files or {}).get("creds.json") == "of desk-1":
+        return ImportRefusedError("same_device", "this device is here already", "delete that session first")
+    if "creds.json" not in (wish.files or {}):
+        return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
+    fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
+    fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
+    return Created(wish.id, ("stop the old program first",))
+
+
 def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def create(wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
-        return [create_one(wish) for wish in wishes]
-
-    def create_one(wish: NewSession) -> Created | RunnerError:
-        if wish.id in fleet.views:
-            return ImportRefusedError("exists", f"{wish.id} is taken", "choose another --id")
-        if wish.files.get("creds.json") == "of desk-1":
-            return ImportRefusedError(
-                "same_device", "this device is here already", "delete that session first"
-            )
-        if "creds.json" not in wish.files:
-            return CredentialsMissingError(Path(wish.id) / "creds.json", "is missing")
-        fleet.views[wish.id] = a_view(wish.id, State.CONNECTING)
-        fleet.change(wish.id, proxy=redact_proxy(wish.proxy))
-        return Created(wish.id, ("stop the old program first",))
+        return [_create_one(fleet, wish) for wish in wishes]
 
     store = fleet.store
     webhooks = Webhooks(
@@ -311,6 +344,7 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
 
     return Backend(
         sessions=fleet,
+        phones=FakePhones(fleet),
         numbers=FakeNumbers(),
         health=lambda: HealthReport(
             live=True, ready=healthy, checks=(Check("store", healthy),), process=process()

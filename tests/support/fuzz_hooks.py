@@ -31,6 +31,8 @@ CONTROL = SimulatorControl(os.environ["FUZZ_CONTROL"])
 DEVICES = sorted(Path(os.environ["FUZZ_CREDENTIALS"]).iterdir())
 KEPT = [it.name for it in DEVICES[: len(DEVICES) // 2]]
 """Sessions that every valid call may be about; the other devices are for imports."""
+UNLINKED = "no-phone-yet"
+LINKING = ("/pair", "/auth/qr", "/auth/request-code")
 ONLINE_S = 5.0
 TARGET = "http://127.0.0.1:9/hook"
 """Where nobody listens."""
@@ -72,6 +74,12 @@ def a_session(*, online: bool) -> str:
         ask("POST", f"/api/sessions/{session_id}/start")
         _wait_online(session_id)
     return session_id
+
+
+def an_unlinked_session() -> str:
+    """One that no phone has linked."""
+    ask("POST", "/api/sessions", {"id": UNLINKED, "start": False})
+    return UNLINKED
 
 
 def _wait_online(session_id: str) -> None:
@@ -121,7 +129,11 @@ def an_import(body: dict[str, Any]) -> dict[str, Any]:
 
 
 EXISTING: dict[str, Callable[[Case], str | None]] = {
-    "session_id": lambda case: a_session(online=case.path.endswith("/logout")),
+    "session_id": lambda case: (
+        an_unlinked_session()
+        if case.path.endswith(LINKING)
+        else a_session(online=case.path.endswith("/logout"))
+    ),
     "alert_id": lambda _case: an_alert(),
     "silence_id": lambda _case: a_silence(),
     "webhook_id": lambda _case: a_webhook(),

@@ -24,9 +24,19 @@ async def inline(work: Callable[[], T]) -> T:
 Event = tuple[str, str, str, str, bytes, int, list[str]]
 
 
+def conversation(text: str) -> bytes:
+    """WhatsApp's protobuf `Message` with nothing but a text (field 1)."""
+    data = text.encode()
+    length, size = bytearray(), len(data)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return b"\x0a" + bytes(length) + bytes([size]) + data
+
+
 @dataclass(frozen=True, slots=True)
 class FakeRow:
-    """What `_core.InboxMessage` will have once messages are decrypted."""
+    """What is used of `_core.InboxMessage`."""
 
     seq: int
     session_id: str
@@ -35,8 +45,6 @@ class FakeRow:
     message_id: str
     received_unix_ms: int
     content: bytes | None
-    kind: str = "text"
-    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +100,12 @@ class FakeStore:
             sender or chat,
             f"ID{self._seq}",
             1_700_000_000_000 + self._seq,
-            None if text is None else text.encode(),
-            text=text,
+            None if text is None else conversation(text),
         )
         return self._seq
 
     def decrypt(self, seq: int, text: str) -> None:
-        self.waiting[seq] = replace(self.waiting[seq], content=text.encode(), text=text)
+        self.waiting[seq] = replace(self.waiting[seq], content=conversation(text))
 
     def _check(self) -> None:
         if self.is_broken:

@@ -246,6 +246,20 @@ class RunnerProcess(Process):
             return []
         return list(rows["sessions"] if isinstance(rows, dict) else rows)
 
+    def wait_api(self, timeout_s: float = 30.0) -> None:
+        """Until the admin API answers."""
+
+        def answers() -> bool:
+            if self.child.poll() is not None:
+                said = f"the runner ended with {self.child.returncode}: {self.output()[-3000:]}"
+                raise AssertionError(said)
+            try:
+                return self.request("GET", "/health/live")[0] == 200
+            except OSError:
+                return False
+
+        wait_until(answers, timeout_s, "the admin API")
+
     def wait_online(self, n: int, timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """Until exactly `n` sessions or more are online; all rows."""
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from support import faults
 from support.crashes import Refusing
-from support.pair import running, simulated
 from support.processes import wait_until
-from support.watch import INDIFFERENT, Fault, all_at_once, exactly, post, watched
+from support.watch import INDIFFERENT, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from support.watch import Watched
 
@@ -314,11 +308,14 @@ def _one(w: Watched) -> str | None:
     return w.p.ids()[20]
 
 
-OF_THE_FLEET = (
-    Trouble("unlinked together", "fleet_logout", many_are_unlinked),
+PASSING = (
     Trouble("dropped", "connection_drops", all_are_dropped),
-    Trouble("streams ended by an error", "connection_drops", all_streams_end),
     Trouble("silent connections", "dead_sockets", three_fall_silent),
+    Trouble("streams ended by an error", "connection_drops", all_streams_end),
+)
+"""These are over by themselves, and hidden while something that was there before explains them."""
+LASTING = (
+    Trouble("unlinked together", "fleet_logout", many_are_unlinked),
     Trouble("nobody listens", "path_outage", refused("unlisten"), _path),
     Trouble("reset at accept", "path_outage", refused("reset"), _path),
     Trouble("HTTP 503", "path_outage", refused("503"), _path),
@@ -330,78 +327,9 @@ OF_THE_FLEET = (
     Trouble("store refuses", "store_stalled", store_refuses),
     Trouble("client too old", "client_outdated", client_is_too_old),
 )
-
-
 TAKES_LONG = (
     # Some dials have to time out: while they hang, an impatient runner tells their sessions.
     Trouble("dials hang", "path_outage", refused("hang"), _path),
     # The engine's lag is that of the last minute.
     Trouble("stopped for seconds", "engine_lag", process_is_stopped),
 )
-
-
-def befall(w: Watched, trouble: Trouble) -> None:
-    """It happens, it is over, all are back, and this is told of it."""
-    with exactly(w, (trouble.alert, trouble.about(w))):
-        trouble.happen(w)
-        w.p.runner.wait_ready(w.p.n, 30.0 * w.slowness)
-    forgive(w, *w.p.ids())
-
-
-# -- all of it -----------------------------------------------------------------------------------------------
-
-Row = tuple[str, "Callable[[Watched], None]"]
-
-
-def table(*, slowly: bool = False) -> list[Row]:
-    """What can go wrong, and the proof of what is told of it. The longest first."""
-    troubles = [*OF_THE_FLEET, *(TAKES_LONG if slowly else ())]
-    first, *others = [(it.name, partial(befall, trouble=it)) for it in troubles]
-    return [first, ("of single sessions", _sessions), ("mends itself", _nothing), *others]
-
-
-@contextmanager
-def fleets_of(
-    directory: Path, number: int, n: int, settings: dict[str, str], slowness: float = 1.0
-) -> Iterator[list[Watched]]:
-    """So many runners of `n` sessions, each heard on its own; none may have had an exception in the end."""
-    with ExitStack() as stack:
-        made: list[Watched] = []
-        for folder in (directory / f"fleet{place}" for place in range(number)):
-            letters = stack.enter_context(post())
-            simulator = stack.enter_context(simulated(folder, n))
-            p = stack.enter_context(running(folder, simulator, n, settings | letters.settings()))
-            p.runner.wait_ready(n, 30.0 * slowness)
-            made.append(stack.enter_context(watched(p, letters, folder, slowness)))
-        yield made
-        for w in made:
-            assert "Traceback" not in w.p.runner.output()
-
-
-def _sessions(w: Watched) -> None:
-    all_at_once(w, of_one_session(w))
-
-
-def _nothing(w: Watched) -> None:
-    with exactly(w):
-        for session_id, it in zip(w.p.ids(), NOTHING_TO_TELL, strict=False):
-            do_nothing_to_tell(w, it, session_id)
-
-
-def go_through(rows: Sequence[Row], fleets: Sequence[Watched]) -> None:
-    """Each fleet takes the next row when it is well again: faults of a fleet would hide one another."""
-    waiting = deque(rows)
-
-    def work(w: Watched) -> None:
-        while waiting:
-            name, row = waiting.popleft()
-            try:
-                row(w)
-            except BaseException as error:
-                error.add_note(f"while this was wrong: {name}")
-                waiting.clear()
-                raise
-
-    with ThreadPoolExecutor(len(fleets)) as pool:
-        for done in [pool.submit(work, w) for w in fleets]:
-            done.result()

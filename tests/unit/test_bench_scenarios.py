@@ -77,6 +77,18 @@ def test_idle_cpu_is_told_for_each_ping() -> None:
     assert told["runner-io"]["sleeps_per_ping"] == 2.0
 
 
+def test_the_overhead_of_monitoring_is_the_difference_of_medians() -> None:
+    key = "trio_thread_cpu_of_one_core"
+    rows = [
+        {"monitoring": is_on, key: cpu, "process_cpu_of_one_core": 2 * cpu}
+        for is_on, cpu in ((True, 0.5), (False, 0.1), (True, 0.7), (False, 0.2), (True, 0.6), (False, 0.3))
+    ]
+    told = idle_memory.overhead(rows)
+    assert (told[key]["on"]["median"], told[key]["off"]["median"]) == (0.6, 0.2)
+    assert told[key]["difference"] == pytest.approx(0.4)
+    assert told["process_cpu_of_one_core"]["difference"] == pytest.approx(0.8)
+
+
 def test_idle_cpu_without_a_ping_is_no_error() -> None:
     told = idle_memory.per_thread({"main": ThreadUse(0.5, 1, 0)}, 50.0, 0)
     assert told["main"]["cpu_us_per_ping"] == 0.0

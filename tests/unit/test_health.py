@@ -10,6 +10,7 @@ import trio.testing
 
 from runner.health import (
     DEAF_PROBES,
+    ROWS_A_STEP,
     Action,
     Finding,
     FleetFacts,
@@ -290,3 +291,41 @@ async def test_the_loop_looks_at_its_interval_and_measures_its_own_lag(
     assert [it.kind for it in (*world.machine.incidents.open(), *world.machine.incidents.closed())] == [
         "event_loop_lag"
     ]
+
+
+async def test_a_look_at_many_sessions_gives_others_their_turn_and_finds_the_same() -> None:
+    world = World(FakeStore(*names(5 * ROWS_A_STEP)))
+    world.run(60)
+    for session_id in names(5 * ROWS_A_STEP)[:: ROWS_A_STEP + 1]:
+        world.engine.probe(session_id, "iq_unanswered", healthy=False)
+    world.run(0)
+    health, turns = health_of(world), 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await health._look_in_turns()
+        nursery.cancel_scope.cancel()
+    assert turns >= 3  # of the four between five steps: who begins is chance
+    assert (health.report.deaf, health.report.open, health.rebuilt_total) == (5, 5 * ROWS_A_STEP, 5)
+
+
+def test_a_session_that_is_well_again_before_the_look_ends_is_not_rebuilt() -> None:
+    world = World(FakeStore(*names(2 * ROWS_A_STEP)))
+    world.run(60)
+    world.engine.probe("s0000", "iq_unanswered", healthy=False)
+    world.run(0)
+    health = health_of(world)
+    looking = health._looking()
+    next(looking)  # heard
+    world.engine.probe("s0000", "iq_unanswered", healthy=True)
+    world.run(0)
+    for _ in looking:
+        pass
+    assert health.report.deaf == 1
+    assert (health.rebuilt_total, world.view("s0000").connection) == (0, 1)

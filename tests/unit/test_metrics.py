@@ -91,6 +91,15 @@ def test_percentiles_of_a_session_that_answers_too_often_to_tell_are_null(bench:
     assert bench.metrics.session("a")["responseTimeP50"] == 5.0, "a difference survives the turn"
 
 
+def test_a_phone_that_links_a_device_or_does_not_come_is_no_error(bench: Bench) -> None:
+    bench.event("closed", "a", reason="pairing_expired", phase="authenticating")
+    bench.event("closed", "a", reason="stream_restart_required", phase="closing")
+    assert bench.metrics.session("a")["errorCount"] == 0
+    bench.event("closed", "a", reason="stream_restart_required", phase="online")
+    bench.event("closed", "a", reason="pairing_invalid", phase="authenticating")
+    assert bench.metrics.session("a")["errorCount"] == 2
+
+
 def test_errors_are_lost_connections_failed_requests_and_what_does_not_parse(bench: Bench) -> None:
     bench.event("closed", reason="pong_deadline", phase="online")
     bench.event("closed", reason="tcp_refused", phase="dialling")
@@ -313,10 +322,16 @@ def test_a_drop_counts_once_somebody_came_back_or_no_outage_can_be_its_beginning
     assert bench.metrics.dropped_within(60.0) == (2, 0)
 
 
-def test_failed_requests_are_no_sessions_and_count_each(bench: Bench) -> None:
+def test_a_session_whose_requests_fail_is_one_session_that_fails(bench: Bench) -> None:
     bench.samples()
-    bench.facts.add("a", requests_failed=3)
+    bench.facts.add("a", requests_failed=5)
+    bench.facts.add("b", requests_sent=5)
+    bench.facts.add("c", requests_failed=1)
     bench.samples()
+    assert bench.metrics.failing() == 2
+    bench.event("closed", "a", reason="login_timeout", phase="authenticating")
+    bench.event("closed", "d", reason="login_timeout", phase="authenticating")
     assert bench.metrics.failing() == 3
-    bench.samples(30)
+    bench.now += 301
+    bench.samples(31)
     assert bench.metrics.failing() == 0

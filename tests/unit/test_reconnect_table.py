@@ -53,7 +53,7 @@ AT_ONCE: Final = {
 PARK: Final = {
     "failure_locked", "failure_banned", "failure_bad_user_agent", "stream_forbidden", "stream_conflict",
     "stream_conflict_other", "stream_replaced", "stream_replaced_code", "stream_logged_out",
-    "multidevice_mismatch", "device_missing", "device_quarantined",
+    "multidevice_mismatch", "device_missing", "device_quarantined", "pairing_expired", "pairing_invalid",
 }  # fmt: skip
 CONFIRM: Final = {"failure_logged_out", "stream_unauthorized", "stream_device_removed"}
 LIMITED: Final = {"failure_rate_limited", "stream_rate_limited"}

@@ -135,6 +135,7 @@ def test_a_webhook_of_a_session_gets_nothing_of_others_or_of_none() -> None:
     assert webhook.wants("session.status", "desk")
     assert not webhook.wants("session.status", "shop")
     assert not webhook.wants("alert.firing", None)
+    assert not webhook.wants("session.qr", "desk")
 
 
 def test_those_of_the_settings_have_all_that_the_settings_say() -> None:

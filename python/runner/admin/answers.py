@@ -74,14 +74,20 @@ def _numbers(section: str, prefix: str = "") -> Schema:
 
 _STATE: Final[Schema] = {"type": "string", "enum": [state.value for state in State]}
 _COUNTS: Final = {"total": WHOLE, "matched": WHOLE, "next": {**WHOLE_OR_NULL, "description": "next offset"}}
+_REVISION: Final[Schema] = {
+    **WHOLE,
+    "description": "number of the last change; of two views the one with the greater number is the newer",
+}
 _SESSION: Final = {
     "id": TEXT,
+    "linked": {**FLAG, "description": "false as long as no phone has linked it"},
     "state": _STATE,
     "reason": TEXT_OR_NULL,
     "code": WHOLE_OR_NULL,
     "detail": {**TEXT_OR_NULL, "description": "the words of the server; null for who may only read"},
     "connection": WHOLE,
     "since": UNIX_MS,
+    "revision": _REVISION,
     "attempt": WHOLE,
     "nextRetryAt": UNIX_MS_OR_NULL,
     "lastDataReceivedAt": UNIX_MS_OR_NULL,
@@ -101,10 +107,14 @@ _SESSION: Final = {
     "phase": TEXT_OR_NULL,
     "proxy": {**TEXT_OR_NULL, "description": "scheme, host and port"},
 }
-_METRICS: Final = {"id": TEXT, "state": _STATE, **_numbers(SESSION)}
+_METRICS: Final = {
+    **{name: _SESSION[name] for name in ("id", "state", "connection", "since", "revision")},
+    **_numbers(SESSION),
+}
 _RESPONSE_TIMES: Final = ("averageResponseTime", "responseTimeP50", "responseTimeP95", "responseTimeP99")
 _FLEET: Final = {
     "states": by_name(WHOLE),
+    "revision": _REVISION,
     "waitingForDial": WHOLE,
     "incidents": array(
         record(
@@ -221,7 +231,7 @@ COMPONENTS: Final[dict[str, Schema]] = {
     "Version": record(_VERSION),
 }
 
-SESSIONS: Final = gives(record({"sessions": array(ref("Session")), **_COUNTS}))
+SESSIONS: Final = gives(record({"revision": _REVISION, "sessions": array(ref("Session")), **_COUNTS}))
 RECONNECTION_STATUS: Final = gives(record({**_FLEET, "sessions": array(ref("Session")), **_COUNTS}))
 PERFORMANCE: Final = gives(
     record({"system": ref("SystemMetrics"), **_DETAILS, "sessions": array(ref("SessionMetrics")), **_COUNTS})
@@ -232,6 +242,24 @@ RECONNECTS: Final = gives(
     record({"id": TEXT, "connection": WHOLE, "state": _STATE}), 202, "on its way, as this connection"
 )
 CREATED: Final = gives(record({**_SESSION, "warnings": array(TEXT)}), 201, "taken over")
+_SHOWN: Final = {"expiresAt": UNIX_MS, "left": {**WHOLE, "description": "how many codes follow this one"}}
+QR_CODE: Final[dict[int | str, Schema]] = {
+    200: {
+        "description": "the code; for a picture X-Expires-At says until when (Unix ms)",
+        "content": {
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        record({"value": {**TEXT, "description": "what it says, for format=raw"}, **_SHOWN}),
+                        record({"mimetype": TEXT, "data": {**TEXT, "description": "base64"}, **_SHOWN}),
+                    ]
+                }
+            },
+        },
+    }
+}
+PAIRING_CODE: Final = gives(record({"code": TEXT, "expiresAt": UNIX_MS}))
 DELETED: Final = gives(record({"id": TEXT, "deleted": FLAG}))
 TIMELINE: Final = gives(
     record(

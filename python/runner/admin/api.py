@@ -19,6 +19,7 @@ from runner.admin import answers, events
 from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
+from runner.admin.linking import add_linking
 from runner.admin.lists import MOST_UNIX_MS, Json, Page, Streamed, listing, page_of, whole, words
 from runner.admin.outgoing import add_outgoing
 from runner.admin.refusals import add_errors, as_admin_error
@@ -122,6 +123,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_brief(app, backend)
     _add_sessions(app, backend)
     _add_commands(app, backend)
+    add_linking(app, backend)
     _add_metrics(app, backend)
     _add_system(app, backend)
     add_alerts(app, backend)
@@ -252,7 +254,7 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
             413: says("too large"),
             422: says("damaged credentials, or a body of another form"),
         },
-        summary="take over a session from Baileys credentials",
+        summary="a new session to link with a phone, or one from Baileys credentials",
         openapi_extra=a_body(NEW_SESSION),
     )
     async def create(request: Request) -> Json:

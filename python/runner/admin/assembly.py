@@ -15,8 +15,9 @@ from runner.admin.doctor import Doctor
 from runner.admin.guard import Access, host_names
 from runner.admin.server import AdminServer
 from runner.config_kinds import is_loopback
+from runner.engine import create_session
 from runner.errors import RunnerError
-from runner.intake import Intake, uploaded
+from runner.intake import Intake, checked_id, uploaded
 from runner.logs import logger
 from runner.proxy import checked_proxy
 from runner.tune.subject import look
@@ -74,6 +75,7 @@ class Admin:
         version = build()
         backend = Backend(
             sessions=_Sessions(supervisor, metrics, now.event_queue),
+            phones=supervisor.phones,
             numbers=metrics,
             health=health,
             create=self._create,
@@ -115,7 +117,7 @@ class Admin:
         return look(self._settings(), sessions, in_store, os.getpid()).to_json()
 
     async def _create(self, wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
-        told = await trio.to_thread.run_sync(self._take_over, wishes)
+        told = await trio.to_thread.run_sync(self._take_in, wishes)
         outcomes = []
         with trio.CancelScope(shield=True):  # what is in the store is to run, even if the caller left
             for wish, outcome in zip(wishes, told, strict=True):
@@ -123,26 +125,43 @@ class Admin:
                 await trio.lowlevel.checkpoint()
         return outcomes
 
-    def _take_over(self, wishes: Sequence[NewSession]) -> list[tuple[str, ...] | RunnerError]:
-        return Intake(self._store).take_over_each([(wish.id, partial(_device, wish)) for wish in wishes])
+    def _take_in(self, wishes: Sequence[NewSession]) -> list[tuple[str, ...] | RunnerError]:
+        """Into the store: devices in one transaction, sessions without one each by itself."""
+        devices = [(wish.id, partial(_device, wish)) for wish in wishes if wish.imports]
+        taken = iter(Intake(self._store).take_over_each(devices))
+        return [next(taken) if wish.imports else self._make(wish) for wish in wishes]
+
+    def _make(self, wish: NewSession) -> tuple[str, ...] | RunnerError:
+        try:
+            if wish.proxy is not None:
+                checked_proxy(wish.proxy)
+            create_session(self._store, checked_id(wish.id))
+        except RunnerError as error:
+            return error
+        return ()
 
     def _admit(self, wish: NewSession, taken: tuple[str, ...] | RunnerError) -> Created | RunnerError:
         if isinstance(taken, RunnerError):
             return taken
         try:
-            self._supervisor.add(wish.id, None if wish.proxy is None else checked_proxy(wish.proxy))
+            proxy = None if wish.proxy is None else checked_proxy(wish.proxy)
+            self._supervisor.add(wish.id, proxy, linked=wish.imports)
         except RunnerError as error:
             return error
         if not wish.start:
             self._supervisor.stop(wish.id)
-        logger().info("session imported", session=wish.id, warnings=len(taken))
+        elif not wish.imports:
+            self._supervisor.start(wish.id)
+        done = "session imported" if wish.imports else "session created"
+        logger().info(done, session=wish.id, warnings=len(taken))
         return Created(wish.id, taken)
 
 
 def _device(wish: NewSession) -> BaileysDevice:
     if wish.proxy is not None:
         checked_proxy(wish.proxy)  # before anything is in the store
-    return uploaded(wish.id, {name: text.encode() for name, text in wish.files.items()} | wish.binary)
+    files = {name: text.encode() for name, text in (wish.files or {}).items()}
+    return uploaded(wish.id, files | wish.binary)
 
 
 class _Sessions:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from runner.logs import LogBuffer
     from runner.session import SessionView
     from runner.supervisor.feed import StatusEvent
+    from runner.supervisor.phones import Shown
     from runner.supervisor.timeline import Entry
     from runner.webhooks.hook import NewWebhook
 
 
 BATCH_SESSIONS: Final = 200
 """Most sessions of one `POST /api/sessions/batch`: what one transaction takes."""
+PHONE_CHARS: Final = 40
+"""How long a phone number may be, with all that people write between its digits."""
 
 
 class Sessions(Protocol):
@@ -41,6 +44,14 @@ class Sessions(Protocol):
     async def remove(self, session_id: str) -> None: ...
     async def logout(self, session_id: str) -> None: ...
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]: ...
+
+
+class Phones(Protocol):
+    """What a person with a phone may ask. Errors: those of `runner.errors`."""
+
+    async def pair(self, session_id: str) -> None: ...
+    async def qr(self, session_id: str) -> Shown: ...
+    async def code(self, session_id: str, phone: int) -> Shown: ...
 
 
 class Numbers(Protocol):
@@ -150,14 +161,20 @@ class HealthReport(msgspec.Struct, frozen=True):
 
 
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /api/sessions`: a Baileys directory, file name to content."""
+    """The body of `POST /api/sessions`: a Baileys directory, file name to content; or no files at all."""
 
     id: str
-    files: dict[str, str]
+    files: dict[str, str] | None = None
+    """None: a new session, for a phone to link."""
     binary: dict[str, bytes] = {}
     """Files that are not UTF-8 (damaged ones are kept, too); base64 in the JSON."""
     start: bool = True
     proxy: str | None = None
+
+    @property
+    def imports(self) -> bool:
+        """Whether it brings a device."""
+        return self.files is not None or bool(self.binary)
 
 
 class NewSessions(msgspec.Struct, forbid_unknown_fields=True):
@@ -173,9 +190,15 @@ class ChangedSession(msgspec.Struct, forbid_unknown_fields=True):
     """None: the one of `WHATSAPP_PROXY`, if any."""
 
 
+class PairingPhone(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """The body of `POST /api/{session}/auth/request-code`."""
+
+    phone_number: Annotated[str, msgspec.Meta(max_length=PHONE_CHARS)]
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What an import made."""
+    """What an import, or the making of an empty session, made."""
 
     session_id: str
     warnings: tuple[str, ...] = ()
@@ -186,6 +209,7 @@ class Backend:
     """Everything that the handlers may call."""
 
     sessions: Sessions
+    phones: Phones
     numbers: Numbers
     health: Callable[[], HealthReport]
     create: Callable[[Sequence[NewSession]], Awaitable[list[Created | RunnerError]]]

@@ -54,6 +54,7 @@ class Session(TypedDict):
     detail: str | None
     connection: int
     since: int
+    revision: int
     attempt: int
     nextRetryAt: int | None
     lastDataReceivedAt: int | None
@@ -65,6 +66,7 @@ class Session(TypedDict):
     flap60m: int
     phase: str | None
     proxy: str | None
+    linked: bool
 
 
 class Reconnect(TypedDict):
@@ -157,7 +159,7 @@ class Client:
         return cast("Session", self.post(path, {"penalty": "true"} if penalty else {}))
 
     def command(self, session_id: str, verb: str) -> Session:
-        """`start`, `stop`, `restart` or `logout`."""
+        """`start`, `stop`, `restart`, `pair` or `logout`."""
         return cast("Session", self.post(f"/api/sessions/{quote(session_id, safe='')}/{verb}"))
 
     def set_proxy(self, session_id: str, proxy: str | None) -> Session:
@@ -171,6 +173,27 @@ class Client:
     def delete(self, session_id: str) -> None:
         """Remove a session; its credentials move to the archive."""
         self.request("DELETE", f"/api/sessions/{quote(session_id, safe='')}")
+
+    def create_empty(self, session_id: str, *, proxy: str | None = None) -> Session:
+        """A new session that shows QR codes, for a phone to link."""
+        body = {"id": session_id, "proxy": proxy}
+        return cast("Session", self.request("POST", "/api/sessions", body=body))
+
+    def qr(self, session_id: str) -> dict[str, Any]:
+        """The QR code to scan now: `value`, `expiresAt` (Unix ms), `left`. Waits half a minute for the first.
+
+        Errors: AdminError 409 when none is shown, with the reason.
+        """
+        path = f"/api/{quote(session_id, safe='')}/auth/qr"
+        return cast("dict[str, Any]", self.get(path, {"format": "raw"}))
+
+    def pairing_code(self, session_id: str, phone: str) -> dict[str, Any]:
+        """A code to type into the phone with this number: `code`, `expiresAt` (Unix ms).
+
+        Errors: AdminError 409 with the reason, 422 for what is no number, 429 when one was made just now.
+        """
+        path = f"/api/{quote(session_id, safe='')}/auth/request-code"
+        return cast("dict[str, Any]", self.request("POST", path, body={"phoneNumber": phone}))
 
     def create(
         self, session_id: str, files: Mapping[str, bytes], *, start: bool = True, proxy: str | None = None

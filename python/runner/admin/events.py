@@ -42,6 +42,7 @@ _STOP_POLL_S: Final = 0.5
 EVENTS_A_STEP: Final = 16
 """Events that one receiver gets before others have their turn: about a millisecond of work."""
 GOING_AWAY: Final = 1001
+_FOR_OPERATORS: Final = frozenset({"qr"})
 _PAUSED: Final = {
     "reason": "WHATSAPP_PERFORMANCE_MONITORING is false",
     "remedy": "set it to true and send SIGHUP",
@@ -100,6 +101,13 @@ async def _end_with_receiver(socket: WebSocket, scope: trio.CancelScope) -> None
         scope.cancel()
 
 
+def payload_of(change: StatusEvent, *, with_detail: bool) -> dict[str, object]:
+    """What one receiver is told of a change. A QR code links a phone: it is not for those who only read."""
+    hidden = frozenset() if with_detail else _FOR_OPERATORS
+    view = change.view.to_json(with_detail=with_detail) if change.view else {}
+    return {**view, **{name: value for name, value in change.data.items() if name not in hidden}}
+
+
 async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, version: str) -> None:
     with_detail = sees_detail(socket.scope)
     with backend.sessions.subscribe() as changes:
@@ -123,8 +131,7 @@ def _told(change: StatusEvent, wanted: Wanted, version: str, *, with_detail: boo
     session = change.session_id or None
     if not wanted.has(change.name, session) or (change.name == MESSAGE and not with_detail):
         return
-    view = change.view.to_json(with_detail=with_detail) if change.view else {}
-    payload = {**view, **change.data}
+    payload = payload_of(change, with_detail=with_detail)
     yield envelope(change.name, session, payload, version, change.at_unix_ms, change.event_id)
 
 

@@ -49,6 +49,8 @@ SCOPES: Final = "runner.scopes"
 
 SIGNED_IN: Final = "runner.signed_in"
 """Key of the scopes that a browser's cookie stands for, put there by the dashboard; absent without one."""
+_WRITTEN_DOWN: Final = "runner.written_down"
+"""Key of whether the log knows already that this request failed."""
 
 SMALL_BODY: Final = 64 * 1024
 """Largest body of any call but an import."""
@@ -233,10 +235,8 @@ class Guard:
             await refuse(scope, send, error)
         except ClientDisconnect:  # in the middle of its body: nobody is left to answer
             logger().debug("admin caller left", path=scope["path"])
-        except Exception:  # the admin request handler: one bad request must not end the runner
-            logger().exception(
-                "admin request failed", path=scope["path"], method=scope.get("method", "WEBSOCKET")
-            )
+        except Exception as error:  # the admin request handler: one bad request must not end the runner
+            write_down(scope, error)
             if not answer.is_started:
                 await refuse(
                     scope, send, AdminError(500, "internal_error", "the runner failed here; its log says why")
@@ -259,6 +259,14 @@ class Guard:
         if not length.isdigit() or int(length) > limit:
             raise AdminError(413, "body_too_large", f"the body is larger than {limit} bytes")
         return limit
+
+
+def write_down(scope: Scope, error: Exception) -> None:
+    """Log that a request ended in a bug of ours; once, whoever notices it first."""
+    if not scope.setdefault(_WRITTEN_DOWN, False):
+        scope[_WRITTEN_DOWN] = True
+        method = scope.get("method", "WEBSOCKET")
+        logger().error("admin request failed", path=scope["path"], method=method, exc_info=error)
 
 
 def headers_of(scope: Scope) -> dict[str, str]:

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
-from runner.admin.guard import error_body
+from runner.admin.guard import error_body, write_down
 from runner.admin.lists import Json
 from runner.baileys_errors import ImportSourceError
 from runner.errors import (
     AdminError,
     ImportRefusedError,
     MisuseError,
+    RateLimitedError,
     RefusedError,
     RunnerError,
     StoreFailedError,
@@ -50,9 +52,11 @@ def add_errors(app: FastAPI, backend: Backend) -> None:
         return Json(error_body(known), known.status, headers)
 
     @app.exception_handler(Exception)
-    async def bug(_request: Request, _error: Exception) -> Json:
-        # Starlette raises it again afterwards; the guard writes it down.
-        backend.numbers.handler_failed()
+    async def bug(request: Request, error: Exception) -> Json:
+        if not isinstance(error, ClientDisconnect):  # he left in the middle of his body: no bug of ours
+            backend.numbers.handler_failed()
+            # Starlette raises it again after the answer; who has left by then would take it along.
+            write_down(request.scope, error)
         return Json(
             error_body(AdminError(500, "internal_error", "the runner failed here; its log says why")), 500
         )
@@ -81,7 +85,10 @@ def as_admin_error(error: RunnerError) -> AdminError:
     if isinstance(error, UnknownSessionError):
         status = 404
     elif isinstance(error, RefusedError):
-        status, reason = 409, error.reason
+        status, reason = (422 if error.reason == "phone_wrong" else 409), error.reason
+    elif isinstance(error, RateLimitedError):
+        headers = {"retry-after": str(error.retry_after_s)}
+        return AdminError(429, error.slug, str(error), error.remedy, headers=headers)
     elif isinstance(error, ImportRefusedError):
         status, reason = (409 if error.kind in _TAKEN else 422), error.kind
     elif isinstance(error, ImportSourceError):

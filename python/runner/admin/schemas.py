@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from runner.admin.backend import BATCH_SESSIONS
+from runner.admin.backend import BATCH_SESSIONS, PHONE_CHARS
 from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHOLE
 from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
 from runner.metric_definitions import HISTORY
 from runner.session import State
+from runner.supervisor.phones import PHONE_NUMBER
 
 Responses = dict[int | str, dict[str, Any]]
 """What an operation may answer, by status."""
@@ -96,7 +97,7 @@ HISTORY_QUERY: Final[dict[str, Any]] = {
 _BASE64: Final = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 NEW_SESSION: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["id", "files"],
+    "required": ["id"],
     "additionalProperties": False,
     "properties": {
         "id": {
@@ -105,9 +106,10 @@ NEW_SESSION: Final[dict[str, Any]] = {
             "description": "how the session will be called",
         },
         "files": {
-            "type": "object",
+            "type": ["object", "null"],
             "additionalProperties": {"type": "string"},
-            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file",
+            "description": "a Baileys useMultiFileAuthState directory: file name to the text of the file; "
+            "without it a new session, for a phone to link: with start it shows QR codes at once",
         },
         "binary": {
             "type": "object",
@@ -162,6 +164,20 @@ OUTCOMES: Final[dict[str, Any]] = {
                     }
                 },
             }
+        }
+    },
+}
+
+PAIRING_PHONE: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["phoneNumber"],
+    "additionalProperties": False,
+    "properties": {
+        "phoneNumber": {
+            "type": "string",
+            "pattern": f"^{PHONE_NUMBER}$",
+            "maxLength": PHONE_CHARS,
+            "description": "with the country code, as people write it: +55 11 91234-5678",
         }
     },
 }

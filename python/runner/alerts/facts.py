@@ -53,7 +53,7 @@ class Facts:
     cpu_scope: str = "host"
     error_rate: float | None = None
     failing: int = 0
-    """Sessions whose dials failed, and requests that did, within the five minutes of the rate."""
+    """Sessions whose dials or requests failed within the five minutes of the rate."""
     disk_ratio: float | None = None
     disk_path: str = ""
     fds: int = 0

@@ -55,6 +55,7 @@ class Readings:
         memory = metrics.machine.memory()
         cpu, cpu_scope = metrics.cpu()
         responses, responses_s = metrics.responses()
+        error_rate = metrics.error_rate()
         dropped, found_dead = metrics.dropped_within(MINUTE_S * self._patience)
         stats = machine.engine.stats()
         return Facts(
@@ -62,8 +63,8 @@ class Readings:
             memory_scope=memory.scope,
             cpu_ratio=cpu,
             cpu_scope=cpu_scope,
-            error_rate=metrics.error_rate(),
-            failing=metrics.failing(),
+            error_rate=error_rate,
+            failing=metrics.failing() if error_rate else 0,
             disk_ratio=self._disk_ratio,
             disk_path=str(self._data_path),
             fds=metrics.machine.open_fds(),

@@ -8,6 +8,7 @@ from runner.health import DEAF_PROBES
 from runner.reconnect.breaker import BreakerState
 from runner.reconnect.table import Verdict, rule_for
 from runner.session import State
+from runner.supervisor.linking import AT_REST
 
 if TYPE_CHECKING:
     from runner.supervisor.machine import Machine
@@ -43,6 +44,8 @@ def condition_of(row: Row, machine: Machine) -> Condition | None:
     why = row.reason or "no reason known"
     if row.is_removed or row.reason == "logged_out_by_request":
         return None
+    if not row.is_linked and (row.state is not State.PARKED or row.reason in AT_REST):
+        return None  # nobody is there with a phone, or somebody is looking at the codes
     match row.state:
         case State.STOPPED | State.PAIRING:
             return None

@@ -15,8 +15,10 @@ from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
 from runner.cli.monitoring import monitor
 from runner.cli.options import as_json, ends_well, settings, show_json
+from runner.cli.pairing import pair
 from runner.cli.restarting import restart
 from runner.cli.service import service
+from runner.cli.simulating import sim
 from runner.cli.top import top
 from runner.cli.tune import tune
 from runner.errors import ConfigError
@@ -78,36 +80,6 @@ def run(app: str | None = None, simulated: int | None = None) -> None:
     from runner.app import main
 
     raise SystemExit(main(os.environ, simulated, app))
-
-
-@cli.command()
-@click.option(
-    "--port", default=0, show_default=True, help="Port of the WhatsApp Web endpoint; 0 takes a free one."
-)
-@click.option("--control-port", default=0, show_default=True, help="Port of the control API.")
-@click.option(
-    "--sessions", "sessions", default=0, show_default=True, help="How many devices with credentials to make."
-)
-@click.option("--tls", is_flag=True, help="Serve wss:// with a test CA of its own.")
-@click.option(
-    "--directory", type=click.Path(file_okay=False), help="Where credentials and CA go; default: a new one."
-)
-@click.option("--parent", type=int, hidden=True, help="End when the process with this id does.")
-@ends_well
-def sim(
-    *, port: int, control_port: int, sessions: int, tls: bool, directory: str | None, parent: int | None
-) -> None:
-    """A WhatsApp Web server on loopback, for tests, demos and load. Prints one JSON line when it listens.
-
-    \b
-    Example:
-      python -m runner sim --port 7001 --control-port 7002 --sessions 100 --tls
-    """
-    from runner import sim as simulator
-
-    simulator.serve(
-        port=port, control_port=control_port, sessions=sessions, tls=tls, directory=directory, parent=parent
-    )
 
 
 @cli.command()
@@ -202,5 +174,17 @@ def docs(*, readme: bool) -> None:
     sys.stdout.write(settings_docs.readme_table() + "\n" if readme else settings_docs.document())
 
 
-for _command in (*fleet.COMMANDS, *outgoing.COMMANDS, top, alerts, restart, monitor, service, import_, tune):
+for _command in (
+    *fleet.COMMANDS,
+    *outgoing.COMMANDS,
+    top,
+    alerts,
+    pair,
+    restart,
+    monitor,
+    service,
+    import_,
+    tune,
+    sim,
+):
     cli.add_command(_command)

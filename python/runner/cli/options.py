@@ -32,11 +32,11 @@ def settings() -> Settings:
     return config.load(os.environ)
 
 
-def connect() -> Client:
-    """A client of the runner that these settings mean."""
+def connect(timeout_s: float = 10.0) -> Client:
+    """A client of the runner that these settings mean; `timeout_s` is for one answer."""
     from runner.admin.client import Client
 
-    return Client(settings().socket_path)
+    return Client(settings().socket_path, timeout_s)
 
 
 def show_json(value: object) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from runner.engine import view_of
 from runner.message import Media, Message, Reaction
 
 if TYPE_CHECKING:
+    from runner import _core
     from runner.lanes import Key
 
 
 class InboxRow(Protocol):
-    """The part of `_core.InboxMessage` that is always there."""
+    """The part of `_core.InboxMessage` that is used here."""
 
     @property
     def seq(self) -> int: ...
@@ -26,6 +28,8 @@ class InboxRow(Protocol):
     def message_id(self) -> str: ...
     @property
     def received_unix_ms(self) -> int: ...
+    @property
+    def content(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +52,35 @@ class Inbound:
 
 
 def inbound(row: InboxRow) -> Inbound | None:
-    """The message in a row; None while it is not decrypted: then it stays where it is."""
-    content: bytes | None = getattr(row, "content", None)
-    if content is None:
+    """The message in a row; None while it has no content: then it stays where it is.
+
+    Content that cannot be read is handed on as it is, of kind `unknown`.
+    """
+    if row.content is None:
         return None
-    media, reaction = getattr(row, "media", None), getattr(row, "reaction", None)
+    view = view_of(row.content)
     message = Message(
         id=row.message_id,
         chat=row.chat,
         sender=row.sender,
         received_unix_ms=row.received_unix_ms,
-        kind=getattr(row, "kind", "unknown"),
-        text=getattr(row, "text", None),
-        media=media and Media(*media),
-        reaction=reaction and Reaction(*reaction),
-        target_id=getattr(row, "target_id", None),
-        content=content,
+        kind=view.kind if view else "unknown",
+        text=view.text if view else None,
+        media=_media(view.media) if view else None,
+        reaction=_reaction(view) if view else None,
+        target_id=view.target.id if view and view.target else None,
+        content=row.content,
     )
     return Inbound(row.seq, row.session_id, message)
+
+
+def _media(media: _core.MessageMedia | None) -> Media | None:
+    if media is None:
+        return None
+    return Media(media.mime_type or "application/octet-stream", media.file_bytes, media.file_name)
+
+
+def _reaction(view: _core.MessageView) -> Reaction | None:
+    if view.kind != "reaction" or view.target is None:
+        return None
+    return Reaction(view.text or "", view.target.id or "")

@@ -167,7 +167,9 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         "fd_exhausted": _us(
             _V.WAIT_FOR_FD, "the process is at its limit; others are still served", counts=False
         ),
-        "device_missing": _us(_V.PARK, "nothing to log in with: import or pair", counts=False),
+        "device_missing": _us(
+            _V.PARK, "nothing to log in with: import it, or delete it and pair", counts=False
+        ),
         "device_quarantined": _us(
             _V.PARK, "credentials that cannot be read are set aside, never replaced", counts=False
         ),
@@ -179,6 +181,12 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         "upgrade_timeout": _path("no answer to the upgrade"),
         "handshake_timeout": _path("no answer to the handshake"),
         "login_timeout": _session(_V.BACKOFF, "the server neither accepts nor refuses this login"),
+        "pairing_expired": _operator(
+            _V.PARK, "nobody linked a phone in time; ask again when somebody is there"
+        ),
+        "pairing_invalid": _session(
+            _V.PARK, "not the phone that scanned: a wrong or hostile server, and no reason to try by itself"
+        ),
         "handshake_failed": _path("the peer is not who it should be"),
         "certificate_invalid": _path("the peer is not who it should be"),
         "certificate_expired": _path("an old certificate, or our clock is wrong"),

@@ -11,6 +11,7 @@ from runner.reconnect.history import History
 from runner.reconnect.limiter import Priority
 from runner.reconnect.table import Verdict, rule_for
 from runner.session import OPEN_STATES, State, Trigger
+from runner.supervisor import linking
 from runner.supervisor.row import Closing
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from runner.supervisor.row import Row
 
 
-def admit(machine: Machine, session_id: str, proxy: str | None) -> None:
+def admit(machine: Machine, session_id: str, proxy: str | None, *, linked: bool = True) -> None:
     """A new row, or a known one with new credentials: what was held against the old ones is forgotten."""
     known = machine.rows.get(session_id)
     row = machine.new_row(session_id, proxy)
@@ -26,6 +27,7 @@ def admit(machine: Machine, session_id: str, proxy: str | None) -> None:
         row.connection = known.shown_connection
         row.proxy = proxy or known.proxy
         machine.join_path(row)
+    row.is_linked = linked
     machine.resume_row(row)
 
 
@@ -46,6 +48,8 @@ def stop(machine: Machine, row: Row) -> None:
 
 def force(machine: Machine, row: Row) -> int:
     """A new connection from whatever state; returns its number. Asking again before it is dialled is free."""
+    if not row.is_linked:
+        linking.begin(machine, row)
     row.desired, row.hold = True, None
     if row.reserved is not None and row.state is State.BACKOFF:
         return row.reserved

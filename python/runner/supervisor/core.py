@@ -19,9 +19,10 @@ from runner.engine import delete_device, pump
 from runner.errors import EngineFailedError, RefusedError
 from runner.reconnect.table import refuses_force
 from runner.session import SessionView, State
-from runner.supervisor import commands
+from runner.supervisor import commands, linking
 from runner.supervisor.dialling import CLOSE_STUCK
 from runner.supervisor.machine import Machine
+from runner.supervisor.phones import Phones
 from runner.supervisor.row import Standing, redact_proxy
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Supervisor:
         self.machine = Machine(
             engine, store, policy, options, rng=rng or Random(), clock=clock, wall=wall
         )  # jitter is no secret
+        self.phones = Phones(self.machine, self.wake)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -139,8 +141,10 @@ class Supervisor:
 
     # -- commands --------------------------------------------------------------------------------------------
 
-    def add(self, session_id: str, proxy: str | None = None) -> None:
+    def add(self, session_id: str, proxy: str | None = None, *, linked: bool = True) -> None:
         """A session came into the store: run it. For one that is known, its credentials are new.
+
+        One that is not `linked` waits, parked, until somebody is there with a phone.
 
         Raises:
             RefusedError: a session of that name is running, or still being removed.
@@ -155,7 +159,7 @@ class Supervisor:
             raise RefusedError(
                 "exists", f"session {session_id!r} is still closing", "try again in a few seconds"
             )
-        commands.admit(machine, session_id, proxy)
+        commands.admit(machine, session_id, proxy, linked=linked)
         self.wake()
 
     async def remove(self, session_id: str) -> None:
@@ -174,8 +178,15 @@ class Supervisor:
         commands.forget(self.machine, row)
 
     def start(self, session_id: str) -> None:
-        """Run a stopped session; what held it before (a ban, a parking) holds it still. Idempotent."""
+        """Run a stopped session; what held it before (a ban, a parking) holds it still. Idempotent.
+
+        One that no phone has linked shows codes for a while.
+        """
         row = self.machine.row(session_id)
+        if not row.is_linked:
+            linking.begin(self.machine, row)
+            self.wake()
+            return
         if row.state is not State.STOPPED:
             return
         row.desired = True

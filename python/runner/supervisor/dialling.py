@@ -12,6 +12,7 @@ from runner.reconnect.decide import Ending
 from runner.reconnect.history import Hold
 from runner.reconnect.limiter import Priority
 from runner.session import OPEN_STATES, State, Trigger, step
+from runner.supervisor import linking
 from runner.supervisor.deadlines import Kind
 from runner.supervisor.ledger import Ledger
 from runner.supervisor.row import Closing, Row
@@ -54,6 +55,10 @@ class Dialling(Ledger):
             else:
                 self.deadlines.set(row.session_id, Kind.STATE, now + lasts_s)
             self.account_for_fd(row)
+            if row.linking is not None:
+                row.linking.notify()
+                if row.state not in linking.UNDER_WAY:
+                    row.linking = None  # nobody is there any more, or it is done
         if is_news:
             self.timeline.note(row, at_unix_ms)
             self.publish("session.status", row)
@@ -132,6 +137,9 @@ class Dialling(Ledger):
         """A row in `backoff` wants a connection now."""
         now = self._clock()
         session_id = row.session_id
+        if not linking.may_dial(row, now):
+            self.park(row, linking.EXPIRED)
+            return
         if row.history.confirming and priority is not Priority.FORCED:
             until = self.logouts.until
             if until is not None and not self.logouts.may_confirm(session_id, now):
@@ -173,7 +181,14 @@ class Dialling(Ledger):
         self.move(row, Trigger.DIAL, row.reason)
         proxy = row.proxy or self.options.proxy
         try:
-            self.engine.open(session_id, number, version=row.version, proxy=proxy, resume=row.resumed)
+            self.engine.open(
+                session_id,
+                number,
+                version=row.version,
+                proxy=proxy,
+                resume=row.resumed,
+                pair=not row.is_linked,
+            )
         except ValueError as error:
             row.live, row.phase = False, None
             self.dials.ended(session_id, "stopped", None, now)

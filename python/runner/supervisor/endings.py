@@ -24,6 +24,7 @@ from runner.reconnect.limiter import Priority
 from runner.reconnect.table import Fault, Verdict, is_path_failure, rule_for
 from runner.reconnect.version import format_version
 from runner.session import State
+from runner.supervisor import linking
 from runner.supervisor.deadlines import Kind
 from runner.supervisor.dialling import CLOSE_STUCK, Dialling
 
@@ -50,6 +51,7 @@ def _delay_of(decision: Decision, now: float) -> dict[str, int]:
 LOGOUT: Final = "logged_out_by_request"
 LOGOUT_UNCONFIRMED: Final = "logout_unconfirmed"
 UNLINKED: Final = 401
+RESTART: Final = "stream_restart_required"
 
 
 class Endings(Dialling):
@@ -111,6 +113,11 @@ class Endings(Dialling):
         was_online: bool,
     ) -> None:
         """What the row does next: as the policy judges, or as was wished when the close was asked for."""
+        if row.has_just_linked:
+            row.has_just_linked = False
+            if closing is None and ending.reason == RESTART:
+                self.wait(row, now, None)  # as agreed: the device logs in on a connection of its own
+                return
         if closing is None or closing.ending is not None or rule_for(ending.reason).refuses_force:
             row.code, row.detail = code, event.detail if event is not None else None
             self._judge(row, ending, now, online=was_online)
@@ -191,7 +198,7 @@ class Endings(Dialling):
         self._apply(row, decision, ending.reason, now)
 
     def _apply(self, row: Row, decision: Decision, reason: str, now: float) -> None:
-        match decision:
+        match linking.bounded(row, decision, reason, now):
             case RetryNow():
                 self.wait(row, now, reason)
             case RetryAfter(delay_s):
@@ -209,7 +216,7 @@ class Endings(Dialling):
 
     def _remember_hold(self, row: Row, reason: str, decision: Decision) -> None:
         """A stopped session learns of a ban or a parking from its last connection: for the next start."""
-        match decision:
+        match linking.bounded(row, decision, reason, self._clock()):
             case Suspend(until):
                 row.hold, row.reason = Hold("suspended", until), reason
             case Park(why):

@@ -18,8 +18,8 @@ class StatusEvent:
     """One thing that happened to a session or, with an empty id, to the fleet."""
 
     name: str
-    """`session.status`, `session.reconnecting`, `session.reconnected`, `session.reconnect_loop`,
-    `session.breaker`, `incident.opened`, `incident.closed`, `alert.*`, `message`."""
+    """`session.status`, `session.qr`, `session.reconnecting`, `session.reconnected`,
+    `session.reconnect_loop`, `session.breaker`, `incident.*`, `alert.*`, `message`."""
     session_id: str
     at_unix_ms: int
     view: SessionView | None = None

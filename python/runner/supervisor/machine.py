@@ -26,6 +26,7 @@ from runner.reconnect.history import Hold, from_json
 from runner.reconnect.incidents import DISK_FULL, DISK_FULL_TEXT
 from runner.reconnect.version import GateState
 from runner.session import State, Trigger
+from runner.supervisor import linking
 from runner.supervisor.deadlines import Kind
 from runner.supervisor.dialling import CLOSE_STUCK, STUCK_CLOSE
 from runner.supervisor.faults import Faults
@@ -33,7 +34,8 @@ from runner.supervisor.row import Closing
 
 if TYPE_CHECKING:
     from runner.counters import Reading
-    from runner.engine import EngineEvent
+    from runner.engine import EngineEvent, StoredSession
+    from runner.reconnect.history import Durable
     from runner.reconnect.policy import Policy
     from runner.supervisor.row import Row
 
@@ -45,6 +47,17 @@ DEADLINES_PER_TURN: Final = 512
 """One that is set anew for a time that has come must not keep the rest of the turn from happening."""
 NEWS_TURNS: Final = 100
 """Turns for which deadlines wait until all news is in."""
+
+
+def _true_now(durable: Durable, stored: StoredSession) -> Durable:
+    """What was remembered of a session, corrected by what the store knows of its device."""
+    if stored.quarantined is not None:
+        return replace(durable, hold=Hold("parked", None), reason="device_quarantined")
+    if stored.archived and durable.hold is None:
+        return replace(durable, hold=Hold("logged_out", None), reason="failure_logged_out")
+    if stored.jid is not None and durable.reason in linking.AT_REST:
+        return replace(durable, hold=None, reason=None)  # linked by a process that could not say so any more
+    return durable
 
 
 class Machine(Faults):
@@ -74,18 +87,14 @@ class Machine(Faults):
             durable, problem = from_json(stored.policy, now, unix_ms, self.policy)
             if problem is not None:
                 log.error("policy state damaged", session=stored.session_id, problem=problem)
-            if stored.quarantined is not None:
-                durable = replace(durable, hold=Hold("parked", None), reason="device_quarantined")
-            elif stored.archived and durable.hold is None:
-                durable = replace(durable, hold=Hold("logged_out", None), reason="failure_logged_out")
-            found.append((stored.session_id, durable, stored.archived))
+            found.append((stored, _true_now(durable, stored)))
         found.sort(key=lambda entry: -entry[1].last_active_unix_ms)
-        for session_id, durable, stored_archived in found:
-            row = self.new_row(session_id, durable.proxy)
+        for stored, durable in found:
+            row = self.new_row(stored.session_id, durable.proxy)
             row.desired, row.hold, row.history = durable.desired, durable.hold, durable.history
             row.reason, row.code, row.detail = durable.reason, durable.code, durable.detail
             row.connection, row.last_active_unix_ms = durable.connection, durable.last_active_unix_ms
-            row.is_archived = stored_archived
+            row.is_archived, row.is_linked = stored.archived, stored.jid is not None
             if durable.desired or (durable.hold is not None and durable.hold.state == "logged_out"):
                 self.resume_row(row)  # unlinked is a fact, whatever the operator wishes
         log.info("sessions loaded", sessions=len(found), fd_waiting=len(self.fd_waiting))
@@ -99,6 +108,9 @@ class Machine(Faults):
     def resume_row(self, row: Row) -> None:
         """Bring a stopped row to where its hold says, or into the queue."""
         hold, now = row.hold, self._clock()
+        if not row.is_linked:
+            linking.rest(self, row)
+            return
         match hold:
             case Hold("logged_out"):
                 self.move(row, Trigger.LOG_OUT, row.reason)
@@ -255,7 +267,7 @@ class Machine(Faults):
             return
         if row.state is State.PAIRING:
             self.close_live(row, Closing("stopped", now))
-            self.park(row, "pairing_expired")
+            self.park(row, linking.EXPIRED)
             return
         reason = "dial_timeout" if row.phase in (None, "dialling", "securing") else "login_timeout"
         self.give_up(row, Ending(reason, row.phase), now)
@@ -291,6 +303,10 @@ class Machine(Faults):
                 self._on_online(row, event, now)
             case "probe":
                 self._on_probe(row, event, now)
+            case "qr" | "pairing_code" | "no_pairing_code":
+                self._on_pairing(row, event, now)
+            case "linked":
+                linking.linked(self, row)
             case "closed":
                 self.gone(row, event.reason or "failure_unknown", event.code, event.phase, event, now)
             case _:
@@ -317,6 +333,7 @@ class Machine(Faults):
         row.last_active_unix_ms = self.unix_ms()
         row.code = row.detail = None
         row.retry_at = row.hold = None
+        row.has_just_linked = False
         if row.is_archived:  # an operator's override was right: the device is linked
             self.archive_due.append(session_id)
         self.end_incident("stuck_close", session_id)
@@ -335,6 +352,12 @@ class Machine(Faults):
                 handshake=event.handshake,
             )
             self.publish("session.reconnected", row, after=before)
+
+    def _on_pairing(self, row: Row, event: EngineEvent, now: float) -> None:
+        if event.kind == "qr" and self.dials.logged_in(row.session_id, now):  # the server took the version
+            self.end_incident("client_outdated", "")
+            self.release_outdated(now)
+        linking.show(self, row, event)
 
     def _on_probe(self, row: Row, event: EngineEvent, now: float) -> None:
         if event.probe is not None:
@@ -370,6 +393,8 @@ class Machine(Faults):
 
     def overdue_s(self, row: Row, now: float) -> float:
         """How long ago something should have happened to the row and nothing did; 0 when all is in order."""
+        if row.state is State.PAIRING:
+            return 0.0  # a person is slow; there is a deadline for it
         if row.live and row.closing is None and row.online_at is None and row.dialled_at is not None:
             return max(0.0, now - row.dialled_at - self.options.deadlines.connecting_s)
         if row.state not in (State.BACKOFF, State.SUSPENDED) or row.live or row.retry_at is None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runner.reconnect.decide import Ending
     from runner.reconnect.path import PathKey
     from runner.reconnect.version import Version
+    from runner.supervisor.linking import Linking
 
 
 CLOCK_STEP_MS: Final = 2000
@@ -85,6 +86,12 @@ class Row:
     """Probes that fail, and since when. None most of the time: ten thousand empty dicts are not free."""
     is_dropped: bool = False
     """It was online before and is on its way back: the next login is a reconnect."""
+    is_linked: bool = True
+    """The store has a device for it. Until then it dials only while somebody is there with a phone."""
+    has_just_linked: bool = False
+    """A phone linked the device on the open connection: the next one logs in."""
+    linking: Linking | None = None
+    """What there is to scan or to type in, while somebody is there."""
     is_archived: bool = False
     """The store has its credentials marked as those of an unlinked device."""
     is_removed: bool = False
@@ -191,6 +198,7 @@ def show(row: Row, now: float, unix_ms: int, ages: Ages | None, next_retry_at: f
         flap_60m=row.history.flap_count(now, 3600.0),
         phase=row.phase,
         proxy=redact_proxy(row.proxy),
+        linked=row.is_linked,
         revision=row.revision,
     )
 

@@ -95,7 +95,12 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
         return urlsplit(self.url).hostname or ""
 
     def wants(self, event: str, session_id: str | None) -> bool:
-        """Whether this event goes here; a session's webhook gets nothing that is of none."""
+        """Whether this event goes here; a session's webhook gets nothing that is of none.
+
+        What is not in `EVENTS` goes nowhere: `session.qr` has a code that links a phone.
+        """
+        if event not in EVENTS:
+            return False
         if self.session is not None and self.session != session_id:
             return False
         return any(is_meant(pattern, event) for pattern in self.events)

@@ -38,7 +38,7 @@ impl Engine {
         self.0.drain(max_events).into_iter().map(Event::from).collect()
     }
 
-    #[pyo3(signature = (session_id, connection, *, version, proxy = None, resume = false))]
+    #[pyo3(signature = (session_id, connection, *, version, proxy = None, resume = false, pair = false))]
     fn open(
         &self,
         session_id: &str,
@@ -46,6 +46,7 @@ impl Engine {
         version: (u32, u32, u32),
         proxy: Option<&str>,
         resume: bool,
+        pair: bool,
     ) -> PyResult<()> {
         if session_id.is_empty() {
             return Err(PyValueError::new_err("session_id: must not be empty"));
@@ -56,7 +57,7 @@ impl Engine {
             None => None,
         };
         let version = [version.0, version.1, version.2];
-        self.0.open(OpenRequest { session_id, connection, version, proxy, resume }).map_err(refused)
+        self.0.open(OpenRequest { session_id, connection, version, proxy, resume, pair }).map_err(refused)
     }
 
     fn close(&self, session_id: &str, connection: u64, reason: &str) -> PyResult<()> {
@@ -69,6 +70,10 @@ impl Engine {
 
     fn logout(&self, session_id: &str, connection: u64) -> PyResult<()> {
         self.0.logout(session_id, connection).map_err(refused)
+    }
+
+    fn link_by_code(&self, session_id: &str, connection: u64, phone: u64) -> PyResult<()> {
+        self.0.link_by_code(session_id, connection, phone).map_err(refused)
     }
 
     fn send(&self, session_id: &str, connection: u64, node: Vec<u8>) -> PyResult<()> {

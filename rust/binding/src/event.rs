@@ -1,6 +1,7 @@
 //! An event as Python sees it: one flat class, `None` where a field has no meaning for the kind.
 
 use pyo3::prelude::*;
+use runner_client::NoCode;
 use runner_engine::EventKind;
 use runner_proto::close_reason::Closed;
 
@@ -52,12 +53,20 @@ impl Event {
 
     #[getter]
     fn reason(&self) -> Option<&'static str> {
-        self.closed().map(|closed| closed.reason.slug())
+        match &self.0.kind {
+            EventKind::Closed(closed) => Some(closed.reason.slug()),
+            EventKind::NoPairingCode(why) => Some(why.slug()),
+            _ => None,
+        }
     }
 
     #[getter]
     fn code(&self) -> Option<u32> {
-        self.closed()?.code
+        match &self.0.kind {
+            EventKind::Closed(closed) => closed.code,
+            EventKind::NoPairingCode(NoCode::Refused(code)) => *code,
+            _ => None,
+        }
     }
 
     #[getter]
@@ -66,6 +75,30 @@ impl Event {
             EventKind::Closed(closed) => Some(&closed.detail),
             EventKind::Probe { detail, .. } => Some(detail),
             EventKind::Store { detail, .. } => Some(detail),
+            EventKind::IdentityChanged { jid } => Some(jid),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn qr(&self) -> Option<&str> {
+        if let EventKind::Qr { text, .. } = &self.0.kind { Some(&text.0) } else { None }
+    }
+
+    #[getter]
+    fn qr_left(&self) -> Option<usize> {
+        if let EventKind::Qr { left, .. } = self.0.kind { Some(left) } else { None }
+    }
+
+    #[getter]
+    fn pairing_code(&self) -> Option<&str> {
+        if let EventKind::PairingCode { text, .. } = &self.0.kind { Some(&text.0) } else { None }
+    }
+
+    #[getter]
+    fn ttl_s(&self) -> Option<f64> {
+        match self.0.kind {
+            EventKind::Qr { ttl, .. } | EventKind::PairingCode { ttl, .. } => Some(ttl.as_secs_f64()),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod config;
 mod engine;
 mod event;
 mod facts;
+mod message;
 mod noise;
 mod outbox;
 mod sim;
@@ -24,6 +25,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     facts::register(m)?;
     engine::register(m)?;
     sim::register(m)?;
+    message::register(m)?;
     store::register(m)?;
     outbox::register(m)?;
     noise::register(m)?;

@@ -79,6 +79,11 @@ impl SessionCounters {
     }
 
     #[getter]
+    fn messages_undecrypted(&self) -> u64 {
+        self.row.totals.messages_undecrypted
+    }
+
+    #[getter]
     fn messages_undecodable(&self) -> u64 {
         self.row.totals.messages_undecodable
     }

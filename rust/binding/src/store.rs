@@ -94,6 +94,21 @@ impl InboxMessage {
     }
 
     #[getter]
+    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.content.as_ref().map(|content| PyBytes::new(py, content))
+    }
+
+    #[getter]
+    fn kind(&self) -> Option<&'static str> {
+        self.0.content.as_deref().map(crate::message::kind_of)
+    }
+
+    #[getter]
+    fn failure(&self) -> Option<&str> {
+        self.0.failure.as_deref()
+    }
+
+    #[getter]
     fn received_unix_ms(&self) -> u64 {
         self.0.received_unix_ms
     }
@@ -383,6 +398,14 @@ impl Store {
     ) -> PyResult<Vec<(String, String, Bound<'py, PyBytes>)>> {
         let keys = py.detach(|| self.store.signal_keys(session_id)).map_err(raise)?;
         Ok(keys.into_iter().map(|k| (k.kind, k.id, PyBytes::new(py, k.value.expose()))).collect())
+    }
+
+    fn create(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        py.detach(|| self.store.create(session_id)).map_err(raise)
+    }
+
+    fn set_aside(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        py.detach(|| self.store.set_aside(session_id)).map_err(raise)
     }
 
     fn archive(&self, py: Python<'_>, session_id: &str, reason: &str) -> PyResult<()> {

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use divan::{Bencher, black_box, counter::ItemsCount};
-use runner_client::Effect;
+use runner_client::{Committed, Effect};
 use runner_proto::node::Node;
 use support::{World, jid, message, peer};
 
@@ -39,7 +39,7 @@ fn receive(bencher: Bencher<'_, '_>, stanza: impl Fn(&str) -> Node) {
             // What asks to be committed is answered, as if the store had done it.
             for effect in std::mem::take(&mut world.effects) {
                 if let Effect::Commit { token, .. } = effect {
-                    world.call(|client, cx| client.on_committed(token, Ok(()), cx));
+                    world.call(|client, cx| client.on_committed(token, Ok(Committed::default()), cx));
                 }
             }
         });

@@ -1,25 +1,39 @@
 //! The client of one connection: the driver's grammar, and the business of an account on top of the session.
 
 mod account;
+mod linking;
 mod verdicts;
 
 use std::{sync::Arc, time::Duration};
 
-use account::{Ask, commit};
+pub(crate) use account::Ask;
+use account::commit;
 use runner_proto::{
     cert::VerifiedChain,
     close_reason::{CloseReason, Closed},
     counters::Counters,
     jid::{Jid, Server},
     noise::{Pattern, Transport},
+    payload::login_payload,
     phase::Phase,
     session::{self, Identity, Io, Request, Secured, Session},
     time::Instant,
 };
 
+use runner_signal::{Identity as SignalIdentity, KeyPair as SignalKeyPair, SignedPreKey};
+
 use crate::{
-    Command, CommitFailed, Config, Cx, DeviceState, Effect, Event, Probe, TransportEnd, Write,
-    backlog::Backlog, health::Health, inbox::Inbox, sends::Sends, stanza,
+    Command, CommitFailed, Committed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe,
+    TransportEnd, Write,
+    backlog::Backlog,
+    health::Health,
+    inbox::{Answer, Arrival, Inbox, Settled},
+    new_device::NewDevice,
+    pairing::Pairing,
+    pre_keys::PreKeys,
+    receive::{OwnKeys, Receiver},
+    sends::Sends,
+    stanza,
 };
 
 /// One connection of one device, from "the transport is up" to its close reason.
@@ -30,15 +44,22 @@ use crate::{
 #[derive(Debug)]
 pub struct Client {
     config: Arc<Config>,
-    session: Session,
+    pub(crate) session: Session,
     device: Device,
+    pub(crate) keys: OwnKeys,
+    /// Others are told that we are online.
+    pub(crate) is_shown_online: bool,
+    /// The attempt to link a new device, on a connection that does nothing else; then `device` is nobody's.
+    pairing: Option<Box<Pairing>>,
     opened_at: Instant,
     /// How the channel was made; and the server's certificates, until the login proves them worth keeping.
     pattern: Pattern,
     chain: Option<Box<VerifiedChain>>,
     health: Health,
     backlog: Backlog,
-    inbox: Inbox,
+    pub(crate) receiver: Receiver,
+    pub(crate) inbox: Inbox,
+    pub(crate) pre_keys: PreKeys,
     sends: Sends,
     /// When the passive probe asks next.
     probe_at: Option<Instant>,
@@ -50,11 +71,14 @@ pub struct Client {
 }
 
 /// Whose connection it is, as far as it is needed after the login.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Device {
     username: u64,
     number: u32,
+    /// Until the login says it again.
     lid: Option<Box<str>>,
+    /// The user part of the own LID.
+    lid_user: Option<u64>,
     push_name: Option<Box<str>>,
 }
 
@@ -70,26 +94,79 @@ impl Client {
             push_name,
             routing_info,
             server_key,
+            keys,
+            has_ciphertexts,
             version,
             counters,
         } = device;
         let own = Device {
             username,
             number: device,
+            lid_user: lid.as_deref().and_then(lid_user),
             lid: lid.map(String::into_boxed_str),
-            push_name: push_name.clone().map(String::into_boxed_str),
+            push_name: push_name.as_deref().map(Box::from),
         };
-        let identity = Identity { noise, username, device, push_name, routing_info, server_key, version };
+        let mut receiver = Receiver::default();
+        if has_ciphertexts {
+            receiver.begin_with_past();
+        }
+        let identity = Identity {
+            noise,
+            payload: login_payload(username, device, version, push_name.as_deref()),
+            registers: false,
+            routing_info,
+            server_key,
+        };
+        Self { receiver, ..Self::begin(config, identity, own, own_keys(keys), counters, now) }
+    }
+
+    /// A client that links a new device with a phone, and whose transport has just come up.
+    ///
+    /// It shows QR codes ([`Event::Qr`]) until the device is linked or nobody is there any more; it never gets online.
+    /// The linked device logs in on the next connection.
+    #[must_use]
+    pub fn linking(
+        config: Arc<Config>,
+        device: NewDevice,
+        version: [u32; 3],
+        counters: Counters,
+        now: Instant,
+    ) -> Self {
+        let identity = Identity {
+            noise: device.noise().clone(),
+            payload: device.payload(version),
+            registers: true,
+            routing_info: None,
+            server_key: None,
+        };
+        let keys = own_keys(device.keys());
+        let pairing = Some(Box::new(Pairing::new(device, now)));
+        Self { pairing, ..Self::begin(config, identity, Device::default(), keys, counters, now) }
+    }
+
+    fn begin(
+        config: Arc<Config>,
+        identity: Identity,
+        device: Device,
+        keys: OwnKeys,
+        counters: Counters,
+        now: Instant,
+    ) -> Self {
         Self {
             session: Session::new(Arc::clone(&config.session), identity, counters, now),
             config,
-            device: own,
+            device,
+            keys,
+            is_shown_online: false,
+            pairing: None,
             opened_at: now,
             pattern: Pattern::Xx,
             chain: None,
             health: Health::default(),
             backlog: Backlog::default(),
+            receiver: Receiver::default(),
             inbox: Inbox::default(),
+            pre_keys: PreKeys::default(),
             sends: Sends::default(),
             probe_at: None,
             unanswered_asks: 0,
@@ -127,14 +204,28 @@ impl Client {
                     self.pattern = pattern;
                     self.chain = chain.map(Box::new);
                 }
-                session::Event::Success(success) => self.on_success(success, &mut io, effects),
-                session::Event::Message(message) => self.on_message(message, &io, effects),
+                session::Event::Success(success) => {
+                    self.on_success(success, &mut io, effects);
+                    // What an earlier version left waits for no message.
+                    self.open_messages(cx);
+                }
+                session::Event::Pairing(iq) => self.on_pairing(iq, &mut io, effects),
+                // Nobody's yet: what is not answered comes again to whom it is for.
+                session::Event::Message(_) | session::Event::Undecodable { .. } if self.pairing.is_some() => {
+                }
+                session::Event::Message(message) => {
+                    self.queue_message(message, &io);
+                    self.open_messages(cx);
+                }
                 session::Event::Undecodable { head, plain } => {
                     self.on_undecodable(head, plain, &mut io, effects);
                 }
                 session::Event::Stanza(stanza) => self.on_stanza(stanza, &mut io, effects),
-                session::Event::Response { pending, is_error, .. } => {
-                    self.on_response(pending, is_error, &mut io, effects);
+                session::Event::Response { pending, iq, is_error } if self.pairing.is_some() => {
+                    self.on_link_answer(pending, Some(iq), is_error, &io, effects);
+                }
+                session::Event::Response { pending, iq, is_error } => {
+                    self.on_response(pending, iq, is_error, &mut io, effects);
                 }
             }
             self.tell_phase(cx.effects);
@@ -163,6 +254,7 @@ impl Client {
             self.on_expired(pending, cx);
         }
         self.check_store(cx);
+        self.check_pairing(cx);
         if self.is_judging() {
             self.check_probe(cx);
             self.check_backlog(cx);
@@ -179,8 +271,11 @@ impl Client {
             return None;
         }
         let config = &self.config;
-        let always =
-            [self.session.poll_timeout(), self.stalled_since.map(|since| since + config.store_stall)];
+        let always = [
+            self.session.poll_timeout(),
+            self.stalled_since.map(|since| since + config.store_stall),
+            self.pairing.as_ref().and_then(|pairing| pairing.poll_timeout()),
+        ];
         let judging = self.is_judging().then(|| {
             [
                 self.probe_at,
@@ -195,8 +290,9 @@ impl Client {
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
     /// closes the connection all the same. Nor is a send that fits no frame: it is counted.
     pub fn handle_command(&mut self, command: Command, cx: &mut Cx<'_>) {
-        let io = &mut io(cx);
+        let io = &mut Io { now: cx.now, unix_ms: cx.unix_ms, out: &mut *cx.out, entropy: &mut *cx.entropy };
         match command {
+            Command::LinkByCode { phone } => self.begin_code(phone, io, cx.effects),
             Command::Close(reason) => self.session.close(reason, io),
             Command::Logout if self.session.phase() == Phase::Online => {
                 let own = self.own_jid();
@@ -229,27 +325,41 @@ impl Client {
     }
 
     /// The commit with this token is durable, or did not happen.
-    pub fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, cx: &mut Cx<'_>) {
-        let settled = self.inbox.settle(token, outcome);
-        let Some(answer) = settled else {
-            self.count_unanswered();
-            if outcome == Err(CommitFailed::UnknownSession) {
-                self.session.close_with(
-                    Closed::new(CloseReason::DeviceMissing, self.session.phase())
-                        .with_detail("the session was deleted under its connection"),
-                    &mut io(cx),
-                );
-                self.tell(cx);
-            }
+    pub fn on_committed(&mut self, token: u64, outcome: Result<Committed, CommitFailed>, cx: &mut Cx<'_>) {
+        if self.session.closed().is_some() {
             return;
-        };
-        self.session.send_encoded(&mut io(cx), &answer.stanza);
-        let counters = self.session.counters_mut();
-        counters.messages_received += u64::from(!answer.refuses);
-        counters.messages_undecodable += u64::from(answer.refuses);
-        counters.answers_sent += 1;
+        }
+        if self.pairing.is_some() {
+            self.on_device_committed(outcome.map(|_| ()), cx);
+            return self.tell(cx);
+        }
+        if self.on_pre_keys_committed(token, outcome.is_ok(), cx) {
+            return self.tell(cx);
+        }
+        match (self.inbox.settle(token, outcome.is_ok()), outcome) {
+            (Some(Settled::Durable { answer, owed }), Ok(committed)) => match answer {
+                Answer::Send { stanzas, counted } => self.send_answer(&stanzas, counted, owed, cx),
+                Answer::Failed { message, failure } => {
+                    self.answer_failed(&message, failure, owed, committed, cx);
+                }
+            },
+            (_, Err(CommitFailed::UnknownSession)) => self.session.close_with(
+                Closed::new(CloseReason::DeviceMissing, self.session.phase())
+                    .with_detail("the session was deleted under its connection"),
+                &mut io(cx),
+            ),
+            // What was opened with its outcome was opened with records that do not exist.
+            (Some(Settled::Lost), _) => {
+                self.receiver.forget_records();
+                self.open_messages(cx);
+            }
+            _ => {}
+        }
+        if self.receiver.is_empty() && self.inbox.is_empty() {
+            self.receiver.records.clear();
+        }
         self.count_unanswered();
-        if self.inbox.unanswered() == 0 {
+        if self.unanswered() == 0 {
             self.health.set(Probe::StanzaUnanswered, true, "every stanza is answered", cx.effects);
         }
         self.tell(cx);
@@ -282,6 +392,7 @@ impl Client {
             self.backlog.postpone(paused);
             self.sends.postpone(paused);
             self.inbox.postpone(paused, cx.now);
+            self.receiver.postpone(paused, cx.now);
         }
     }
 
@@ -309,14 +420,30 @@ impl Client {
         self.session.closed()
     }
 
-    fn count_unanswered(&mut self) {
-        let (unanswered, oldest) = (self.inbox.unanswered(), self.inbox.oldest());
+    /// Messages of the server that still wait for their answer.
+    fn unanswered(&self) -> u32 {
+        self.inbox.unanswered().saturating_add(self.receiver.unanswered())
+    }
+
+    /// When those came of which one waits longest.
+    fn oldest_unanswered(&self) -> impl Iterator<Item = Arrival> {
+        self.inbox.oldest().chain(self.receiver.oldest())
+    }
+
+    pub(crate) fn count_unanswered(&mut self) {
+        let (unanswered, oldest) = (self.unanswered(), self.oldest_unanswered().map(Arrival::since).min());
         let counters = self.session.counters_mut();
         counters.unanswered = unanswered;
         counters.oldest_unanswered = oldest;
     }
 
-    fn own_jid(&self) -> Jid {
+    /// Whether this is an address of our own account.
+    pub(crate) fn is_own(&self, jid: &Jid) -> bool {
+        let by_lid = self.device.lid_user.map(|user| Jid::new(user.to_string(), Server::Lid));
+        jid.is_same_user(&self.own_jid()) || by_lid.is_some_and(|lid| jid.is_same_user(&lid))
+    }
+
+    pub(crate) fn own_jid(&self) -> Jid {
         let number = u16::try_from(self.device.number).unwrap_or(0);
         Jid::device(self.device.username.to_string(), number, Server::Pn)
     }
@@ -330,7 +457,7 @@ impl Client {
     }
 
     /// What the session has become since the last call.
-    fn tell(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn tell(&mut self, cx: &mut Cx<'_>) {
         self.tell_phase(cx.effects);
         let Some(closed) = self.session.closed() else { return };
         if std::mem::replace(&mut self.closed_told, true) {
@@ -338,6 +465,8 @@ impl Client {
         }
         let closed = closed.clone();
         self.inbox = Inbox::default();
+        self.receiver = Receiver::default();
+        self.pre_keys = PreKeys::default();
         self.sends = Sends::default();
         if closed.reason == CloseReason::ResumeFailed {
             commit(vec![Write::ForgetServerChain], cx.effects);
@@ -350,6 +479,24 @@ impl Client {
 /// How long a logout waits for its confirmation before the connection is closed.
 pub const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn io<'a>(cx: &'a mut Cx<'_>) -> Io<'a> {
+/// The number that the user part of a LID is.
+pub(crate) fn lid_user(lid: &str) -> Option<u64> {
+    lid.parse::<Jid>().ok()?.user.parse().ok()
+}
+
+fn own_keys(keys: DeviceKeys) -> OwnKeys {
+    let pair = SignalKeyPair::from_secret;
+    OwnKeys {
+        identity: SignalIdentity::new(pair(keys.identity_secret), keys.registration_id),
+        signed_pre_key: SignedPreKey {
+            id: keys.signed_pre_key_id,
+            pair: pair(keys.signed_pre_key_secret),
+            signature: keys.signed_pre_key_signature,
+        },
+        account: keys.account.map(Vec::into_boxed_slice),
+    }
+}
+
+pub(crate) fn io<'a>(cx: &'a mut Cx<'_>) -> Io<'a> {
     Io { now: cx.now, unix_ms: cx.unix_ms, out: &mut *cx.out, entropy: &mut *cx.entropy }
 }

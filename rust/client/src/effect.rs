@@ -1,15 +1,21 @@
 //! What goes in and out of a client as data: commands, effects, events.
 
+use std::time::Duration;
+
+use crate::record::{RecordBytes, RecordKey};
 use runner_proto::{
     cert::{CachedServerKey, VerifiedChain},
     close_reason::{CloseReason, Closed},
     counters::Counters,
     entropy::Entropy,
+    jid::Jid,
     noise::{KeyPair, Pattern},
     phase::Phase,
     session::Buffers,
     time::Instant,
 };
+
+use crate::secret::{ForEyes, Secret};
 
 /// What a client needs of the world for the length of one call.
 pub struct Cx<'a> {
@@ -37,14 +43,37 @@ pub enum Effect {
         /// In order.
         writes: Vec<Write>,
     },
+    /// Read these records, as they are after all earlier commits of this client; then call `on_loaded`.
+    Load {
+        /// Counts up from 1 within one connection.
+        token: u32,
+        /// At least one; the answer has their order.
+        keys: Vec<RecordKey>,
+    },
+    /// Read the oldest messages that an earlier version kept undecrypted; then call `on_ciphertexts`. One at a time.
+    LoadCiphertexts {
+        /// From behind this place in the inbox on.
+        after_seq: u64,
+        /// At most so many.
+        limit: usize,
+    },
     /// Tell whoever decides.
     Event(Event),
+}
+
+/// What a message comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It was read: a serialized `Message`.
+    Plain(Vec<u8>),
+    /// It was not: the slug of a [`Failure`](crate::Failure).
+    Failed(&'static str),
 }
 
 /// One change of durable state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// An inbound message as it came.
+    /// An inbound message. One with content takes the place of the same one without.
     Inbox {
         /// The chat: the stanza's `from`, or its `recipient` when an own other device sent it.
         chat: String,
@@ -52,11 +81,22 @@ pub enum Write {
         sender: String,
         /// The stanza's `id`.
         message_id: String,
-        /// The whole stanza, encoded, flag byte in front, never compressed.
+        /// The stanza, encoded, flag byte in front, never compressed; without its ciphertexts when they were read.
         stanza: Vec<u8>,
+        /// What it comes to.
+        content: Content,
         /// When it was received.
         received_unix_ms: u64,
     },
+    /// A Signal record, in place of an older one of its name.
+    PutRecord {
+        /// Its name.
+        key: RecordKey,
+        /// The record.
+        value: RecordBytes,
+    },
+    /// A Signal record is used up.
+    RemoveRecord(RecordKey),
     /// An inbound message that did not decode, as it came: it is refused, and nobody sends it again.
     DeadLetter {
         /// The stanza's `from`.
@@ -76,6 +116,35 @@ pub enum Write {
     ForgetServerChain,
     /// The own LID with device.
     Lid(String),
+    /// The device that a phone has linked, all of it; alone in its batch. Never in place of another.
+    Device(Box<LinkedDevice>),
+}
+
+/// A device that a phone has linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkedDevice {
+    /// The own phone-number JID with device.
+    pub jid: String,
+    /// The own LID with device, when the server said it.
+    pub lid: Option<String>,
+    /// What the phone runs, as the server named it.
+    pub platform: Option<String>,
+    /// The Signal registration id.
+    pub registration_id: u32,
+    /// The long-term Noise key.
+    pub noise: KeyPair,
+    /// The Signal identity key.
+    pub identity: KeyPair,
+    /// The id of the signed pre-key.
+    pub signed_pre_key_id: u32,
+    /// The signed pre-key.
+    pub signed_pre_key: KeyPair,
+    /// XEdDSA by the identity key.
+    pub signed_pre_key_signature: [u8; 64],
+    /// The secret under which the phone's consent was given.
+    pub adv_secret: Secret,
+    /// The encoded `ADVSignedDeviceIdentity`, with both signatures and the account's key.
+    pub account: Vec<u8>,
 }
 
 /// What happened. Facts only; what to do about them is decided elsewhere.
@@ -104,10 +173,58 @@ pub enum Event {
         /// Positive when ours is behind.
         offset_ms: i64,
     },
+    /// A contact's device has another identity key than before: it was linked anew, or somebody stands between.
+    IdentityChanged {
+        /// The device.
+        jid: String,
+    },
     /// A resumed handshake (IK) failed; rest it for this endpoint.
     ResumeFailed,
+    /// A QR code to scan, in place of the one before.
+    Qr {
+        /// What the code says.
+        text: ForEyes,
+        /// How long it can be scanned.
+        ttl: Duration,
+        /// How many follow it.
+        left: usize,
+    },
+    /// A code to type into the phone, `XXXX-XXXX`.
+    Code {
+        /// The code.
+        text: ForEyes,
+        /// How long it can be typed in.
+        ttl: Duration,
+    },
+    /// There is no code to type, or none any more.
+    NoCode(NoCode),
+    /// The device is linked and durable; the server asks for a new connection now.
+    Linked,
     /// The connection is over; the last event of a client, said once.
     Closed(Closed),
+}
+
+/// Why there is no code to type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoCode {
+    /// So many were made on this connection already.
+    TooMany,
+    /// The server refused, with this number; or it did not answer.
+    Refused(Option<u32>),
+    /// It was typed wrongly too often.
+    Spent,
+}
+
+impl NoCode {
+    /// The word for it in JSON, logs and docs.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many",
+            Self::Refused(_) => "refused",
+            Self::Spent => "spent",
+        }
+    }
 }
 
 /// What is probed; each is a cause of deafness or of death.
@@ -150,12 +267,29 @@ pub enum Command {
     Close(CloseReason),
     /// Unlink this device at the server, then close with `logged_out_by_request`.
     Logout,
+    /// Offer a code to the phone with this number, beside the QR codes of a new device.
+    LinkByCode {
+        /// The user of the account.
+        phone: Jid,
+    },
     /// Send one node.
     Send {
         /// Encoded, flag byte in front.
         node: Vec<u8>,
     },
 }
+
+/// What a commit found, beside being durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// How often the batch's message without content has failed by now, over all connections; 0 when it had none, or
+    /// when that message was stored with its content before.
+    pub attempts: u32,
+}
+
+/// Records could not be read: the store fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadFailed;
 
 /// Why nothing of a batch happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +298,8 @@ pub enum CommitFailed {
     Store,
     /// The store does not know this session (any more): a matter of this session alone.
     UnknownSession,
+    /// The session has a device already, or another session has this one.
+    Refused,
 }
 
 /// How the transport ended.
@@ -192,8 +328,35 @@ pub struct DeviceState {
     pub routing_info: Option<Vec<u8>>,
     /// The server's key of an earlier connection, when resuming (IK) is wanted.
     pub server_key: Option<CachedServerKey>,
+    /// The keys for end-to-end messages.
+    pub keys: DeviceKeys,
+    /// The store holds messages that an earlier version did not decrypt.
+    pub has_ciphertexts: bool,
     /// The client version to claim, `2.3000.N`.
     pub version: [u32; 3],
     /// What the session's earlier connections counted.
     pub counters: Counters,
+}
+
+/// What end-to-end messages take of a device's credentials.
+#[derive(Clone)]
+pub struct DeviceKeys {
+    /// By which peers notice that a device was linked anew.
+    pub registration_id: u32,
+    /// The identity key.
+    pub identity_secret: [u8; 32],
+    /// Id of the signed pre-key.
+    pub signed_pre_key_id: u32,
+    /// The signed pre-key.
+    pub signed_pre_key_secret: [u8; 32],
+    /// The identity's signature of it.
+    pub signed_pre_key_signature: [u8; 64],
+    /// The encoded `ADVSignedDeviceIdentity`.
+    pub account: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for DeviceKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceKeys").field("registration_id", &self.registration_id).finish_non_exhaustive()
+    }
 }

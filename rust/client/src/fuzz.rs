@@ -4,7 +4,11 @@
 //! operation: what the client sends decrypts in order and is well-formed, nothing is answered twice, the end is told
 //! once and last, and no timer stays due.
 
+mod messages;
+
 use std::{sync::Arc, time::Duration};
+
+pub use messages::message_ops;
 
 use runner_proto::{
     close_reason::CloseReason,
@@ -19,7 +23,10 @@ use runner_proto::{
     ws::{self, Message, Opcode},
 };
 
-use crate::{Client, Command, CommitFailed, Config, Cx, DeviceState, Effect, Event, TransportEnd};
+use crate::{
+    Client, Command, Config, Cx, DeviceKeys, DeviceState, Effect, Event, TransportEnd,
+    memory_store::{MemoryStore, Question},
+};
 
 /// 2026-01-01.
 const START_UNIX_MS: u64 = 1_767_225_600_000;
@@ -41,7 +48,7 @@ enum Op<'a> {
     Wait(u8),
     /// Time passes until something is due.
     Due,
-    /// The oldest open commit has an outcome.
+    /// The store answers the oldest question, or fails it and all behind it.
     Settle(bool),
     StoreStalled(bool),
     StoreRecovered,
@@ -98,7 +105,7 @@ struct Run {
     scratch: Buffers,
     out: Vec<u8>,
     effects: Vec<Effect>,
-    open_commits: Vec<u64>,
+    store: MemoryStore,
     last_token: u64,
     is_told: bool,
 }
@@ -106,20 +113,9 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let now = Instant::from_micros(1);
-        let device = DeviceState {
-            noise: KeyPair::from_secret([3; 32]),
-            username: 15_550_001_111,
-            device: 3,
-            lid: None,
-            push_name: Some("fuzz".to_owned()),
-            routing_info: None,
-            server_key: None,
-            version: [2, 3000, 1],
-            counters: Counters::default(),
-        };
         let (mut entropy, mut scratch) = (Steps(0), Buffers::new());
         let (mut out, mut effects) = (Vec::new(), Vec::new());
-        let client = Client::new(Arc::new(Config::default()), device, now).opened(
+        let client = Client::new(Arc::new(Config::default()), device(), now).opened(
             Transport::new(TO_SERVER, TO_CLIENT),
             &mut Cx {
                 now,
@@ -140,7 +136,7 @@ impl Run {
             scratch,
             out,
             effects,
-            open_commits: Vec::new(),
+            store: MemoryStore::default(),
             last_token: 0,
             is_told: false,
         }
@@ -184,10 +180,10 @@ impl Run {
             }
             Op::Due => self.run_due(),
             Op::Settle(is_ok) => {
-                if !self.open_commits.is_empty() {
-                    let token = self.open_commits.remove(0);
-                    let outcome = if is_ok { Ok(()) } else { Err(CommitFailed::Store) };
-                    self.call(|client, cx| client.on_committed(token, outcome, cx));
+                let answers =
+                    if is_ok { self.store.answer().into_iter().collect() } else { self.store.fail() };
+                for answer in answers {
+                    self.call(|client, cx| answer.tell(client, cx));
                 }
             }
             Op::StoreStalled(stalled) => self.call(|client, cx| client.handle_store_stalled(stalled, cx)),
@@ -215,25 +211,23 @@ impl Run {
     }
 
     fn frame(&mut self, plain: &[u8]) -> Vec<u8> {
-        let mut sealed = plain.to_vec();
-        self.server.seal(&mut sealed, 0).expect("a fresh key");
-        let mut framed = Vec::new();
-        frame::write(&mut framed, &sealed).expect("short");
-        let mut bytes = Vec::new();
-        ws::write_message(&mut bytes, Opcode::Binary, &framed, None);
-        bytes
+        sealed(&mut self.server, plain)
     }
 
     fn check(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             assert!(!self.is_told, "an effect after the end: {effect:?}");
             match effect {
-                Effect::Commit { token: 0, .. } => {}
                 Effect::Commit { token, writes } => {
-                    assert!(token > self.last_token && !writes.is_empty());
-                    self.last_token = token;
-                    self.open_commits.push(token);
+                    assert!(token == 0 || token > self.last_token);
+                    self.last_token = self.last_token.max(token);
+                    self.store.open.push_back(Question::Commit(token, writes));
                 }
+                Effect::Load { token, keys } => {
+                    assert!(!keys.is_empty());
+                    self.store.open.push_back(Question::Load(token, keys));
+                }
+                Effect::LoadCiphertexts { .. } => panic!("there are none"),
                 Effect::Event(Event::Closed(_)) => self.is_told = true,
                 Effect::Event(_) => {}
             }
@@ -263,6 +257,44 @@ impl Run {
         assert!(decoder.is_between_frames(), "a frame is never left unfinished");
         self.stream.clear();
     }
+}
+
+/// The device that is fuzzed.
+fn device() -> DeviceState {
+    let identity = runner_signal::Identity::new(runner_signal::KeyPair::from_secret([4; 32]), 7);
+    let mut entropy = Steps(1);
+    let signed = runner_signal::SignedPreKey::generate(&identity, 1, &mut |bytes| entropy.fill(bytes));
+    DeviceState {
+        noise: KeyPair::from_secret([3; 32]),
+        username: 15_550_001_111,
+        device: 3,
+        lid: None,
+        push_name: Some("fuzz".to_owned()),
+        routing_info: None,
+        server_key: None,
+        keys: DeviceKeys {
+            registration_id: 7,
+            identity_secret: *identity.pair().expose(),
+            signed_pre_key_id: signed.id,
+            signed_pre_key_secret: *signed.pair.expose(),
+            signed_pre_key_signature: signed.signature,
+            account: None,
+        },
+        has_ciphertexts: false,
+        version: [2, 3000, 1],
+        counters: Counters::default(),
+    }
+}
+
+/// A frame with this plaintext, in a WebSocket message of its own.
+fn sealed(server: &mut Transport, plain: &[u8]) -> Vec<u8> {
+    let mut sealed = plain.to_vec();
+    server.seal(&mut sealed, 0).expect("a fresh key");
+    let mut framed = Vec::new();
+    frame::write(&mut framed, &sealed).expect("short");
+    let mut bytes = Vec::new();
+    ws::write_message(&mut bytes, Opcode::Binary, &framed, None);
+    bytes
 }
 
 /// Entropy that repeats: the same input, the same run.

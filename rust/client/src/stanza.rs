@@ -3,7 +3,7 @@
 use runner_proto::{
     answer,
     jid::Jid,
-    node::{self, Limits, NodeRef, Scratch, Writer},
+    node::{self, Content as NodeContent, Limits, NodeRef, Scratch, Writer},
 };
 
 use crate::Write;
@@ -17,18 +17,51 @@ pub(crate) fn unified_session_id(unix_ms: u64, offset_ms: i64) -> u64 {
     server_ms.saturating_add(3 * DAY_MS).rem_euclid(7 * DAY_MS).unsigned_abs()
 }
 
-/// What the inbox keeps of a message. `None` when it has no id or no sender.
-pub(crate) fn inbox_row(message: NodeRef<'_>, received_unix_ms: u64) -> Option<Write> {
+/// The name of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// The stanza's `from` without device, or its `recipient` when an own other device sent it.
+    pub(crate) chat: String,
+    /// The stanza's `participant`, else its `from`.
+    pub(crate) sender: String,
+    /// The stanza's `id`.
+    pub(crate) message_id: String,
+}
+
+/// The name of a message. `None` when it has no id or no sender.
+pub(crate) fn names(message: NodeRef<'_>) -> Option<Names> {
     let text = |key| message.attr(key).map(|value| value.to_string());
     let from = text("from")?;
     let sender = text("participant").unwrap_or_else(|| from.clone());
     // From an own other device: the chat is the one it wrote to.
     let chat = without_device(text("recipient").unwrap_or(from));
-    let encoded = message.encoded();
-    let mut stanza = Vec::with_capacity(1 + encoded.len());
-    stanza.push(0);
-    stanza.extend_from_slice(encoded);
-    Some(Write::Inbox { chat, sender, message_id: text("id")?, stanza, received_unix_ms })
+    Some(Names { chat, sender, message_id: text("id")? })
+}
+
+/// The encoded stanza without what is in its `<enc>` and `<plaintext>`: that is stored beside it once it was read.
+pub(crate) fn without_ciphertexts(message: NodeRef<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    copy(&mut Writer::new(&mut out), message);
+    out
+}
+
+fn copy(writer: &mut Writer<'_>, node: NodeRef<'_>) {
+    let tag = node.tag();
+    let content = if tag == "enc" || tag == "plaintext" { NodeContent::None } else { node.content() };
+    writer.node(&tag.to_cow(), node.attr_count(), !matches!(content, NodeContent::None));
+    for (key, value) in node.attrs() {
+        writer.attr_value(&key.to_cow(), value);
+    }
+    match content {
+        NodeContent::None => {}
+        NodeContent::Bytes(bytes) => writer.bytes(bytes),
+        NodeContent::Text(value) => writer.value(value),
+        // As deep as the decoder lets a node be.
+        NodeContent::Nodes(children) => {
+            writer.children(children.len());
+            children.for_each(|child| copy(writer, child));
+        }
+    }
 }
 
 /// A chat is with a user, whichever device wrote.

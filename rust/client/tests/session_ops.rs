@@ -5,20 +5,27 @@ mod support;
 use std::path::Path;
 
 use proptest::prelude::*;
-use runner_client::fuzz::session_ops;
+use runner_client::fuzz::{message_ops, session_ops};
 use runner_proto::node::{self, Node};
 use support::{jid, message, peer};
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test reads files, what it tests does not")]
-fn the_corpus_of_the_fuzz_target_is_survived() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/session_ops");
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(corpus).expect("the corpus is there") {
-        session_ops(&std::fs::read(entry.expect("an entry").path()).expect("readable"));
-        inputs += 1;
+fn the_corpora_of_the_fuzz_targets_are_survived() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    for name in ["session_ops", "message_ops"] {
+        let mut inputs = 0;
+        for entry in std::fs::read_dir(corpora.join(name)).expect("the corpus is there") {
+            let input = std::fs::read(entry.expect("an entry").path()).expect("readable");
+            if name == "session_ops" {
+                session_ops(&input)
+            } else {
+                message_ops(&input)
+            }
+            inputs += 1;
+        }
+        assert!(inputs >= 20, "{inputs} inputs of {name}");
     }
-    assert!(inputs >= 20, "{inputs} inputs");
 }
 
 /// Stanzas that a server sends, with ids that meet ours now and then.
@@ -74,6 +81,11 @@ proptest! {
         };
         session_ops(&ops.concat());
         session_ops(&[login, ops.concat()].concat());
+    }
+
+    #[test]
+    fn any_messages_keep_the_promises(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        message_ops(&data);
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use runner_client::{Command, CommitFailed, Effect, Write};
+use runner_client::{Command, CommitFailed, Committed, Content, Effect, Write};
 use runner_proto::{
     answer::{Expects, TABLE},
     node::{self, Node},
@@ -92,21 +92,25 @@ fn a_message_is_committed_whole_and_answered_only_then() {
 
     let Some(Effect::Commit { token, writes }) = world.effects.first() else { panic!("{:?}", world.effects) };
     let token = *token;
-    let [Write::Inbox { chat, sender, message_id, stanza, received_unix_ms }] = &writes[..] else { panic!() };
+    let [Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms }] = &writes[..] else {
+        panic!()
+    };
     assert_eq!(chat, "15550009999@s.whatsapp.net", "an own device wrote there");
-    assert_eq!(sender, "15550002222@s.whatsapp.net");
+    assert_eq!(sender, "120363000000000001@newsletter");
+    assert_eq!(*content, Content::Plain(b"\x0a\x02hi".to_vec()));
     assert_eq!((message_id.as_str(), *received_unix_ms), ("3EB0AA", world.unix_ms()));
     let kept =
         node::decode(stanza, &mut node::Scratch::new(), &node::Limits::default()).expect("decodes").to_node();
-    assert_eq!(kept, message);
+    let without_content = Node::new("plaintext");
+    assert_eq!(kept, Node { content: node::NodeContent::Nodes(vec![without_content]), ..message });
 
-    world.call(|client, cx| client.on_committed(token, Ok(()), cx));
-    world.call(|client, cx| client.on_committed(token, Ok(()), cx));
+    world.call(|client, cx| client.on_committed(token, Ok(Committed::default()), cx));
+    world.call(|client, cx| client.on_committed(token, Ok(Committed::default()), cx));
     world.exchange();
     let expected = Node::new("ack")
         .attr("id", "3EB0AA")
         .attr("class", "message")
-        .attr_jid("to", jid("15550002222@s.whatsapp.net"))
+        .attr_jid("to", jid("120363000000000001@newsletter"))
         .attr_jid("recipient", jid("15550009999@s.whatsapp.net"))
         .attr("type", "text")
         .attr_jid("from", jid("15550001111:3@s.whatsapp.net"));

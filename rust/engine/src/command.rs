@@ -20,6 +20,11 @@ pub(crate) enum Command {
         session_id: Arc<str>,
         connection: u64,
     },
+    LinkByCode {
+        session_id: Arc<str>,
+        connection: u64,
+        phone: u64,
+    },
     Send {
         session_id: Arc<str>,
         connection: u64,
@@ -53,6 +58,7 @@ pub(crate) struct Open {
     pub(crate) version: [u32; 3],
     pub(crate) proxy: Option<Proxy>,
     pub(crate) resume: bool,
+    pub(crate) pair: bool,
 }
 
 #[derive(Debug, Default)]

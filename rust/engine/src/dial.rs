@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
-use runner_store::Device;
+use runner_store::{Device, DeviceError};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,11 +33,22 @@ pub(crate) struct Target {
 pub(crate) struct Dial {
     pub(crate) version: [u32; 3],
     pub(crate) resume: bool,
+    /// A phone may link a device when there is none.
+    pub(crate) pair: bool,
     proxy: Option<Proxy>,
     /// Set when the store answered.
-    device: Option<Box<Device>>,
+    who: Option<Who>,
     deadline: Instant,
     state: State,
+}
+
+/// Who dials.
+#[derive(Debug)]
+pub(crate) enum Who {
+    /// A device that logs in.
+    Device(Box<Device>),
+    /// One that a phone is to link.
+    New,
 }
 
 enum State {
@@ -77,7 +88,7 @@ pub(crate) enum Step {
     /// The TLS handshake began.
     Securing,
     /// The transport is up.
-    Up(Box<Link>, Box<Device>),
+    Up(Box<Link>, Who),
     /// There will be no transport.
     Failed(Closed),
 }
@@ -92,8 +103,14 @@ pub(crate) struct DialCx<'a> {
 }
 
 impl Dial {
-    pub(crate) fn new(version: [u32; 3], resume: bool, proxy: Option<Proxy>, deadline: Instant) -> Self {
-        Self { version, resume, proxy, device: None, deadline, state: State::Loading }
+    pub(crate) fn new(
+        version: [u32; 3],
+        resume: bool,
+        pair: bool,
+        proxy: Option<Proxy>,
+        deadline: Instant,
+    ) -> Self {
+        Self { version, resume, pair, proxy, who: None, deadline, state: State::Loading }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -112,7 +129,16 @@ impl Dial {
 
     /// The store has the device.
     pub(crate) fn on_device(&mut self, device: Device) -> Step {
-        self.device = Some(Box::new(device));
+        self.go_on(Who::Device(Box::new(device)))
+    }
+
+    /// The session has no device yet.
+    pub(crate) fn on_no_device(&mut self, why: &DeviceError) -> Step {
+        if self.pair { self.go_on(Who::New) } else { self.failed(CloseReason::DeviceMissing, why) }
+    }
+
+    fn go_on(&mut self, who: Who) -> Step {
+        self.who = Some(who);
         self.state = State::Resolving;
         Step::Resolve
     }
@@ -334,8 +360,8 @@ impl Dial {
 
     fn up(&mut self, link: Box<Link>) -> Step {
         self.state = State::Done;
-        match self.device.take() {
-            Some(device) => Step::Up(link, device),
+        match self.who.take() {
+            Some(who) => Step::Up(link, who),
             None => self.failed(CloseReason::DeviceMissing, "the device was not loaded"),
         }
     }
@@ -387,7 +413,7 @@ mod tests {
     fn resolved(url: &str, addresses: &[&str]) -> Step {
         let poll = mio::Poll::new().expect("epoll");
         let target = Target { endpoint: Endpoint::parse(url).expect("an endpoint"), connector: None };
-        let mut dial = Dial::new([2, 3000, 1], false, None, Instant::from_micros(u64::MAX));
+        let mut dial = Dial::new([2, 3000, 1], false, false, None, Instant::from_micros(u64::MAX));
         dial.state = State::Resolving;
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().expect("an address")).collect();
         let mut cx = DialCx {

@@ -8,7 +8,10 @@ use crate::dial::Dial;
 use crate::entropy::{self, Pooled};
 use crate::event::{Event, EventKind};
 use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
-use runner_client::{Client, Command, CommitFailed, Cx, Effect, TransportEnd, Write};
+use runner_client::{
+    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, NewDevice, RecordKey, StoredRecord,
+    TransportEnd, Write,
+};
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
@@ -29,7 +32,7 @@ pub(crate) struct Bench {
     /// For the outbox, at the end of the turn.
     pub(crate) events: Vec<Event>,
     /// For the store, after each call.
-    pub(crate) commits: Vec<(u64, Vec<Write>)>,
+    pub(crate) asks: Vec<Ask>,
     pub(crate) panics_total: u64,
     /// Unfinished input of all connections, bytes: the sum of their `held_bytes`.
     pub(crate) held_bytes: usize,
@@ -45,10 +48,15 @@ impl Bench {
             entropy: entropy::system(),
             effects: Vec::new(),
             events: Vec::new(),
-            commits: Vec::new(),
+            asks: Vec::new(),
             panics_total: 0,
             held_bytes: 0,
         }
+    }
+
+    /// The keys of a device that a phone is to link.
+    pub(crate) fn new_device(&mut self) -> NewDevice {
+        NewDevice::generate(&mut self.entropy)
     }
 
     /// Runs one connection's code. When it panics, what it may have left half-done in the shared buffers is thrown
@@ -62,6 +70,20 @@ impl Bench {
             Closed::new(CloseReason::SessionPanicked, phase).with_detail(panic_message(&*payload))
         })
     }
+}
+
+/// What a client wants of the store.
+pub(crate) enum Ask {
+    Commit { token: u64, writes: Vec<Write> },
+    Records { token: u32, keys: Vec<RecordKey> },
+    Ciphertexts { after_seq: u64, limit: usize },
+}
+
+/// What the store has for a client: as its `on_committed`, `on_loaded` and `on_ciphertexts` take it.
+pub(crate) enum FromStore {
+    Committed(u64, Result<Committed, CommitFailed>),
+    Records(u32, Result<Vec<Option<StoredRecord>>, LoadFailed>),
+    Ciphertexts(Result<Vec<(u64, Vec<u8>, u64)>, LoadFailed>),
 }
 
 pub(crate) struct Connection {
@@ -183,8 +205,12 @@ impl Connection {
         self.call(bench, |client, _, cx| client.handle_store_recovered(cx));
     }
 
-    pub(crate) fn on_committed(&mut self, token: u64, outcome: Result<(), CommitFailed>, bench: &mut Bench) {
-        self.call(bench, |client, _, cx| client.on_committed(token, outcome, cx));
+    pub(crate) fn on_store(&mut self, answer: FromStore, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| match answer {
+            FromStore::Committed(token, outcome) => client.on_committed(token, outcome, cx),
+            FromStore::Records(token, outcome) => client.on_loaded(token, outcome, cx),
+            FromStore::Ciphertexts(outcome) => client.on_ciphertexts(outcome, cx),
+        });
     }
 
     /// A bug in the client, for tests.
@@ -260,7 +286,15 @@ impl Connection {
         for effect in bench.effects.drain(..) {
             let event = match effect {
                 Effect::Commit { token, writes } => {
-                    bench.commits.push((token, writes));
+                    bench.asks.push(Ask::Commit { token, writes });
+                    continue;
+                }
+                Effect::Load { token, keys } => {
+                    bench.asks.push(Ask::Records { token, keys });
+                    continue;
+                }
+                Effect::LoadCiphertexts { after_seq, limit } => {
+                    bench.asks.push(Ask::Ciphertexts { after_seq, limit });
                     continue;
                 }
                 Effect::Event(event) => event,
@@ -286,7 +320,14 @@ impl Connection {
                     EventKind::Probe { probe, healthy, detail }
                 }
                 runner_client::Event::ClockOffset { offset_ms } => EventKind::ClockOffset { offset_ms },
+                runner_client::Event::IdentityChanged { jid } => {
+                    EventKind::IdentityChanged { jid: jid.into_boxed_str() }
+                }
                 runner_client::Event::ResumeFailed => EventKind::ResumeFailed,
+                runner_client::Event::Qr { text, ttl, left } => EventKind::Qr { text, ttl, left },
+                runner_client::Event::Code { text, ttl } => EventKind::PairingCode { text, ttl },
+                runner_client::Event::NoCode(why) => EventKind::NoPairingCode(why),
+                runner_client::Event::Linked => EventKind::Linked,
                 runner_client::Event::Closed(closed) => {
                     self.closed.get_or_insert(closed);
                     continue;

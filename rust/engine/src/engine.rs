@@ -96,6 +96,8 @@ pub struct OpenRequest<'a> {
     pub proxy: Option<Proxy>,
     /// Allow Noise IK when a valid server key is cached.
     pub resume: bool,
+    /// Let a phone link a device when the session has none; otherwise that ends as `device_missing`.
+    pub pair: bool,
 }
 
 impl Engine {
@@ -142,7 +144,7 @@ impl Engine {
 
     /// Dials. Exactly one `closed` event will follow. Never blocks.
     pub fn open(&self, request: OpenRequest<'_>) -> Result<(), Refused> {
-        let OpenRequest { session_id, connection, version, proxy, resume } = request;
+        let OpenRequest { session_id, connection, version, proxy, resume, pair } = request;
         let session_id: Arc<str> = Arc::from(session_id);
         if self.is_stopped() {
             return Err(Refused::Stopped);
@@ -157,7 +159,7 @@ impl Engine {
             }
             open.insert(Arc::clone(&session_id), connection);
         }
-        self.push(Command::Open(Box::new(Open { session_id, connection, version, proxy, resume })))
+        self.push(Command::Open(Box::new(Open { session_id, connection, version, proxy, resume, pair })))
     }
 
     /// Closes a connection; one that is not there (any more) is left alone.
@@ -168,6 +170,12 @@ impl Engine {
     /// Unlinks the device at the server, then closes.
     pub fn logout(&self, session_id: &str, connection: u64) -> Result<(), Refused> {
         self.push(Command::Logout { session_id: Arc::from(session_id), connection })
+    }
+
+    /// Offers a pairing code to the phone with this number, on a connection that links a new device. What becomes of it
+    /// comes as an event.
+    pub fn link_by_code(&self, session_id: &str, connection: u64, phone: u64) -> Result<(), Refused> {
+        self.push(Command::LinkByCode { session_id: Arc::from(session_id), connection, phone })
     }
 
     /// Sends one encoded node, flag byte in front.

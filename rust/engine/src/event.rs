@@ -1,6 +1,6 @@
 //! What the engine tells: facts about one connection, or about itself.
 
-use runner_client::Probe;
+use runner_client::{ForEyes, NoCode, Probe};
 use runner_proto::close_reason::Closed;
 use runner_proto::noise::Pattern;
 use runner_proto::phase::Phase;
@@ -49,8 +49,34 @@ pub enum EventKind {
         /// Milliseconds; positive when ours is behind.
         offset_ms: i64,
     },
+    /// A contact's device has another identity key than before: linked anew, or somebody stands between.
+    IdentityChanged {
+        /// The device.
+        jid: Box<str>,
+    },
     /// A resumed handshake (IK) failed; it should rest for this endpoint.
     ResumeFailed,
+    /// A QR code for a phone to scan, in place of the one before.
+    Qr {
+        /// What it says; a secret, like the code below.
+        text: ForEyes,
+        /// How long it can be scanned.
+        ttl: Duration,
+        /// How many follow it.
+        left: usize,
+    },
+    /// A code to type into a phone.
+    PairingCode {
+        /// `XXXX-XXXX`.
+        text: ForEyes,
+        /// How long it can be typed in.
+        ttl: Duration,
+    },
+    /// There is no code to type, or none any more.
+    NoPairingCode(NoCode),
+    /// A phone has linked the device, and it is durable; it logs in on the next connection. Or, where linking was asked
+    /// for, the store has a device already; then it logs in on this one.
+    Linked,
     /// The dial reached `authenticating`: the path to the endpoint works.
     Path,
     /// The inbox has new rows.
@@ -75,10 +101,14 @@ impl EventKind {
             | Self::Closed(_)
             | Self::Probe { .. }
             | Self::ResumeFailed
+            | Self::Qr { .. }
+            | Self::PairingCode { .. }
+            | Self::NoPairingCode(_)
+            | Self::Linked
             | Self::Store { .. }
             | Self::Messages
             | Self::Stopped => true,
-            Self::ClockOffset { .. } | Self::Path => false,
+            Self::ClockOffset { .. } | Self::IdentityChanged { .. } | Self::Path => false,
         }
     }
 
@@ -91,7 +121,12 @@ impl EventKind {
             Self::Closed(_) => "closed",
             Self::Probe { .. } => "probe",
             Self::ClockOffset { .. } => "clock_offset",
+            Self::IdentityChanged { .. } => "identity_changed",
             Self::ResumeFailed => "resume_failed",
+            Self::Qr { .. } => "qr",
+            Self::PairingCode { .. } => "pairing_code",
+            Self::NoPairingCode(_) => "no_pairing_code",
+            Self::Linked => "linked",
             Self::Path => "path",
             Self::Messages => "messages",
             Self::Store { .. } => "store",

@@ -22,14 +22,18 @@ struct Asked {
 
 #[derive(Debug, PartialEq, Eq)]
 enum What {
-    Commit {
-        client_token: u64,
-    },
-    /// A commit that the store did not take; its client learns that in its turn.
-    Failed {
-        client_token: u64,
-    },
+    Client(Question),
+    /// The store did not take it; its client learns that in its turn.
+    Refused(Question),
     Device,
+}
+
+/// What a client asked the store for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    Commit { client_token: u64 },
+    Records { client_token: u32 },
+    Ciphertexts,
 }
 
 impl InFlight {
@@ -40,9 +44,9 @@ impl InFlight {
         Self { queue: VecDeque::new(), last_token: ENGINES.fetch_add(1, Ordering::Relaxed) << 40 }
     }
 
-    /// A client's commit goes to the store; the token for the batch.
-    pub(crate) fn push_commit(&mut self, key: Key, client_token: u64, now: Instant) -> u64 {
-        self.push(key, now, What::Commit { client_token })
+    /// A client's question goes to the store; the token for it.
+    pub(crate) fn push_question(&mut self, key: Key, question: Question, now: Instant) -> u64 {
+        self.push(key, now, What::Client(question))
     }
 
     pub(crate) fn push_device(&mut self, key: Key, now: Instant) -> u64 {
@@ -55,21 +59,21 @@ impl InFlight {
         self.last_token
     }
 
-    /// The store refused to queue this commit.
-    pub(crate) fn fail(&mut self, token: u64) {
+    /// The store refused to queue this question.
+    pub(crate) fn refuse(&mut self, token: u64) {
         if let Some(asked) = self.find(token).and_then(|index| self.queue.get_mut(index))
-            && let What::Commit { client_token } = asked.what
+            && let What::Client(question) = asked.what
         {
-            asked.what = What::Failed { client_token };
+            asked.what = What::Refused(question);
         }
     }
 
-    /// The store answered for this commit: whose it is.
-    pub(crate) fn take_commit(&mut self, token: u64) -> Option<(Key, u64)> {
+    /// The store answered this question: whose it is.
+    pub(crate) fn take_question(&mut self, token: u64) -> Option<(Key, Question)> {
         let index = self.find(token)?;
         match self.queue.remove(index)? {
-            Asked { key, what: What::Commit { client_token } | What::Failed { client_token }, .. } => {
-                Some((key, client_token))
+            Asked { key, what: What::Client(question) | What::Refused(question), .. } => {
+                Some((key, question))
             }
             Asked { what: What::Device, .. } => None,
         }
@@ -81,12 +85,12 @@ impl InFlight {
         Some(self.queue.remove(index)?.key)
     }
 
-    /// The oldest commit, when it is one that the store refused.
-    pub(crate) fn pop_failed(&mut self) -> Option<(Key, u64)> {
+    /// The oldest question, when it is one that the store refused.
+    pub(crate) fn pop_refused(&mut self) -> Option<(Key, Question)> {
         match self.queue.front()? {
-            &Asked { key, what: What::Failed { client_token }, .. } => {
+            &Asked { key, what: What::Refused(question), .. } => {
                 self.queue.pop_front();
-                Some((key, client_token))
+                Some((key, question))
             }
             _ => None,
         }
@@ -115,18 +119,22 @@ mod tests {
     use super::*;
     use crate::slab::Slab;
 
+    fn commit(client_token: u64) -> Question {
+        Question::Commit { client_token }
+    }
+
     #[test]
     fn a_refused_commit_fails_after_the_older_ones_are_answered() {
         let mut slab = Slab::default();
         let key = slab.insert(());
         let now = Instant::default();
         let mut in_flight = InFlight::new();
-        let first = in_flight.push_commit(key, 1, now);
-        let refused = in_flight.push_commit(key, 2, now);
-        in_flight.fail(refused);
-        assert_eq!(in_flight.pop_failed(), None, "the first is still open");
-        assert_eq!(in_flight.take_commit(first), Some((key, 1)));
-        assert_eq!(in_flight.pop_failed(), Some((key, 2)));
+        let first = in_flight.push_question(key, commit(1), now);
+        let refused = in_flight.push_question(key, commit(2), now);
+        in_flight.refuse(refused);
+        assert_eq!(in_flight.pop_refused(), None, "the first is still open");
+        assert_eq!(in_flight.take_question(first), Some((key, commit(1))));
+        assert_eq!(in_flight.pop_refused(), Some((key, commit(2))));
         assert!(in_flight.is_empty());
     }
 
@@ -147,13 +155,13 @@ mod tests {
         let key = slab.insert(());
         let mut in_flight = InFlight::new();
         let device = in_flight.push_device(key, Instant::from_micros(1_000_000));
-        let commit = in_flight.push_commit(key, 7, Instant::from_micros(2_000_000));
+        let committed = in_flight.push_question(key, commit(7), Instant::from_micros(2_000_000));
         let now = Instant::from_micros(4_000_000);
         assert_eq!(in_flight.oldest_age(now), Duration::from_secs(3));
         assert_eq!(in_flight.forget(device), Some(key));
         assert_eq!(in_flight.oldest_age(now), Duration::from_secs(2));
-        assert_eq!(in_flight.take_commit(commit), Some((key, 7)));
+        assert_eq!(in_flight.take_question(committed), Some((key, commit(7))));
         assert_eq!(in_flight.oldest_age(now), Duration::ZERO);
-        assert_eq!(in_flight.take_commit(commit), None);
+        assert_eq!(in_flight.take_question(committed), None);
     }
 }

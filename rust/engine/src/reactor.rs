@@ -10,7 +10,7 @@ mod storing;
 use crate::clock::Clock;
 use crate::command::Command;
 use crate::config::Config;
-use crate::dial::{Dial, DialCx, Step, Target};
+use crate::dial::{Dial, DialCx, Step, Target, Who};
 use crate::driver::{Bench, Connection, Stage, event_of};
 use crate::engine::Shared;
 use crate::event::EventKind;
@@ -20,7 +20,7 @@ use crate::resolve::{Answer, Resolver, system_lookup};
 use crate::rows::{Place, Rows};
 use crate::slab::{Key, Slab};
 use crate::stats::LagWindow;
-use crate::store_link::{client_device, store_write};
+use crate::store_link::client_device;
 use crate::timers::Timers;
 use crate::tls::{Connector, TlsConfigError};
 use mio::{Events, Poll, Token};
@@ -29,7 +29,7 @@ use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::phase::Phase;
 use runner_proto::time::Instant;
-use runner_store::{Batch, Completion, Device, ErrorKind, Store};
+use runner_store::{Completion, Store};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -312,16 +312,11 @@ impl Reactor {
     /// Carries out what a call to a connection left behind: commits, bytes, the end, the next deadline.
     fn settle(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        for (token, writes) in self.bench.commits.drain(..) {
-            let batch_token = self.in_flight.push_commit(key, token, self.bench.now);
-            let writes = writes.into_iter().map(store_write).collect();
-            let session_id = connection.session_id.to_string();
-            if let Err(error) = self.store.submit(Batch { token: batch_token, session_id, writes }) {
-                // A full queue is worked off; a closed one never is.
-                self.store_failed |= error.kind == ErrorKind::Closed;
-                self.in_flight.fail(batch_token);
-            }
+        if !self.bench.asks.is_empty() {
+            let session_id = Arc::clone(&connection.session_id);
+            self.ask_store(key, &session_id);
         }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flush(&mut self.bench);
         if connection.closed.is_some() {
             self.remove(key);
@@ -379,7 +374,7 @@ impl Reactor {
                 let timeout = connection.poll_timeout();
                 self.timers.set(key.slot, timeout);
             }
-            Step::Up(link, device) => self.on_up(key, *link, &device),
+            Step::Up(link, who) => self.on_up(key, *link, &who),
             Step::Failed(closed) => self.close_with(key, closed),
         }
     }
@@ -395,7 +390,7 @@ impl Reactor {
         }
     }
 
-    fn on_up(&mut self, key: Key, link: Link, device: &Device) {
+    fn on_up(&mut self, key: Key, link: Link, who: &Who) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Dial(dial) = &connection.stage else { return };
         if link.tls.as_ref().is_some_and(|tls| tls.is_resumed()) {
@@ -403,9 +398,16 @@ impl Reactor {
         }
         let totals =
             self.sessions.get(&connection.session_id).map(|session| session.totals).unwrap_or_default();
-        match client_device(device, dial.version, dial.resume, totals) {
-            Ok(state) => {
-                let client = Client::new(Arc::clone(&self.client_config), state, self.bench.now);
+        let (version, config, now) = (dial.version, Arc::clone(&self.client_config), self.bench.now);
+        let client = match who {
+            Who::Device(device) => {
+                let state = client_device(device, version, dial.resume, totals);
+                state.map(|state| Client::new(config, state, now))
+            }
+            Who::New => Ok(Client::linking(config, self.bench.new_device(), version, totals, now)),
+        };
+        match client {
+            Ok(client) => {
                 connection.go_live(link, client, &mut self.bench);
                 if self.store_stalled {
                     connection.handle_store_stalled(true, &mut self.bench);

@@ -1,17 +1,25 @@
 //! Between the words of the client and those of the store, which do not know each other.
 
-use runner_client::{DeviceState, Write};
+use runner_client::{Content, DeviceKeys, DeviceState, LinkedDevice, RecordKey, StoredRecord, Write};
 use runner_proto::cert::CachedServerKey;
 use runner_proto::counters::Counters;
 use runner_proto::noise::KeyPair;
-use runner_store::{Device, ServerChain};
+use runner_store::{Credentials, Device, Linked, Secret32, ServerChain, SignalRecord};
 
 /// A client's write as the store's.
 pub(crate) fn store_write(write: Write) -> runner_store::Write {
     match write {
-        Write::Inbox { chat, sender, message_id, stanza, received_unix_ms } => {
-            runner_store::Write::Inbox { chat, sender, message_id, stanza, received_unix_ms }
+        Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms } => {
+            let content = match content {
+                Content::Plain(bytes) => runner_store::Content::Plain(bytes),
+                Content::Failed(why) => runner_store::Content::Failed(why.into()),
+            };
+            runner_store::Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms }
         }
+        Write::PutRecord { key, value } => {
+            runner_store::Write::PutRecord { key: store_key(key), value: value.into_bytes().into() }
+        }
+        Write::RemoveRecord(key) => runner_store::Write::RemoveRecord(store_key(key)),
         Write::DeadLetter { sender, message_id, frame, received_unix_ms } => {
             runner_store::Write::DeadLetter { sender, message_id, frame, received_unix_ms }
         }
@@ -24,7 +32,40 @@ pub(crate) fn store_write(write: Write) -> runner_store::Write {
         }),
         Write::ForgetServerChain => runner_store::Write::ForgetServerChain,
         Write::Lid(lid) => runner_store::Write::Lid(lid),
+        Write::Device(device) => {
+            let linked = Linked { credentials: credentials(*device), keys: Vec::new() };
+            runner_store::Write::Device(Box::new(linked))
+        }
     }
+}
+
+/// A device that a phone has just linked, as the store keeps it.
+fn credentials(device: LinkedDevice) -> Credentials {
+    let secret = |pair: &KeyPair| Secret32::from(*pair.secret());
+    Credentials {
+        noise_secret: secret(&device.noise),
+        identity_secret: secret(&device.identity),
+        signed_pre_key_secret: secret(&device.signed_pre_key),
+        adv_secret: Secret32::from(*device.adv_secret.expose()),
+        jid: device.jid,
+        lid: device.lid,
+        push_name: None,
+        platform: device.platform,
+        registration_id: device.registration_id,
+        signed_pre_key_id: device.signed_pre_key_id,
+        signed_pre_key_signature: device.signed_pre_key_signature,
+        account: Some(device.account),
+    }
+}
+
+/// A client's name of a record as the store's.
+pub(crate) fn store_key(key: RecordKey) -> runner_store::RecordKey {
+    runner_store::RecordKey { kind: key.kind.slug(), id: key.id }
+}
+
+/// A stored record as a client wants it.
+pub(crate) fn client_record(record: SignalRecord) -> StoredRecord {
+    StoredRecord { value: record.value.expose().to_vec().into(), is_imported: record.is_imported }
 }
 
 /// A stored device as a client wants it.
@@ -53,6 +94,15 @@ pub(crate) fn client_device(
         push_name: credentials.push_name.clone(),
         routing_info: device.routing_info.clone(),
         server_key,
+        keys: DeviceKeys {
+            registration_id: credentials.registration_id,
+            identity_secret: *credentials.identity_secret.expose(),
+            signed_pre_key_id: credentials.signed_pre_key_id,
+            signed_pre_key_secret: *credentials.signed_pre_key_secret.expose(),
+            signed_pre_key_signature: credentials.signed_pre_key_signature,
+            account: credentials.account.clone(),
+        },
+        has_ciphertexts: device.has_ciphertexts,
         version,
         counters,
     })

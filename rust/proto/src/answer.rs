@@ -54,6 +54,10 @@ pub mod nack {
     pub const PARSING_ERROR: u16 = 487;
     /// Nobody here knows this tag.
     pub const UNRECOGNISED_STANZA: u16 = 488;
+    /// The message was opened and is none.
+    pub const INVALID_PROTOBUF: u16 = 491;
+    /// It is encrypted with a secret that this device was not given.
+    pub const MISSING_MESSAGE_SECRET: u16 = 495;
 }
 
 /// Whether a stanza has the `id` and the `from` that an `<ack>` needs.

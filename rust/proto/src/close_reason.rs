@@ -158,6 +158,8 @@ close_reasons! {
     UpgradeTimeout "upgrade_timeout" Local - "the WebSocket upgrade took too long",
     HandshakeTimeout "handshake_timeout" Local - "the Noise handshake took too long",
     LoginTimeout "login_timeout" Local - "the server neither accepted nor refused the login in time",
+    PairingExpired "pairing_expired" Local - "nobody linked the new device with a phone in time",
+    PairingInvalid "pairing_invalid" Local - "what came as the phone's consent was not made by the phone that scanned or entered the code",
     HandshakeFailed "handshake_failed" Local - "the Noise handshake failed: the peer is not who it should be, or broken",
     CertificateInvalid "certificate_invalid" Local - "the server's Noise certificate chain is not valid",
     CertificateExpired "certificate_expired" Local - "the server's Noise certificate is outside its validity, or our clock is wrong",

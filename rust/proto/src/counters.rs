@@ -19,8 +19,11 @@ pub struct Counters {
     pub stanzas_received: u64,
     /// Frames whose plaintext was not a well-formed stanza.
     pub stanzas_malformed: u64,
-    /// Inbound messages committed and answered.
+    /// Inbound messages read, committed and answered.
     pub messages_received: u64,
+    /// Inbound messages that were committed and answered without being read: their content could not be decrypted, or
+    /// there was none.
+    pub messages_undecrypted: u64,
     /// Inbound messages that did not decode and were refused: kept as dead letters unless they were too long.
     pub messages_undecodable: u64,
     /// Terminal answers sent to inbound stanzas.
@@ -68,6 +71,7 @@ impl Counters {
         self.stanzas_received += other.stanzas_received;
         self.stanzas_malformed += other.stanzas_malformed;
         self.messages_received += other.messages_received;
+        self.messages_undecrypted += other.messages_undecrypted;
         self.answers_sent += other.answers_sent;
         self.pings_sent += other.pings_sent;
         self.pongs_received += other.pongs_received;

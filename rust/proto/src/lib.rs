@@ -1,5 +1,6 @@
 //! The connection protocol of WhatsApp Web, sans-IO: no sockets, no clock, no threads, no randomness of its own.
 
+pub mod adv;
 pub mod answer;
 pub mod cert;
 pub mod close_reason;
@@ -12,6 +13,7 @@ pub mod handshake;
 pub mod iq;
 pub mod jid;
 pub mod keepalive;
+pub mod link_code;
 pub mod node;
 pub mod noise;
 pub mod payload;

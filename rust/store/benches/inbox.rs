@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use runner_store::{Batch, Completion, Credentials, Import, Options, Secret32, Store, Write};
+use runner_store::{Batch, Completion, Content, Credentials, Import, Options, Secret32, Store, Write};
 
 fn main() {
     divan::main();
@@ -66,7 +66,8 @@ impl Bench {
                 chat: "15550009999@s.whatsapp.net".into(),
                 sender: "15550009999@s.whatsapp.net".into(),
                 message_id: format!("3EB0{:016X}", self.next),
-                stanza: vec![7; 1024],
+                stanza: vec![7; 768],
+                content: Content::Plain(vec![7; 256]),
                 received_unix_ms: 1_700_000_000_000,
             };
             let batch = Batch { token: self.next, session_id: "s".into(), writes: vec![write] };

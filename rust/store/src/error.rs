@@ -21,6 +21,8 @@ pub enum ErrorKind {
     UnknownSession,
     /// The queue holds as much as it may; nothing of the batch was taken.
     QueueFull,
+    /// A batch was made before its maker learned that an earlier one failed: nothing of it was taken.
+    Behind,
     /// The store was closed: the caller's bug, or the end of the process.
     Closed,
 }
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::Exists => "exists",
             Self::UnknownSession => "unknown_session",
             Self::QueueFull => "queue_full",
+            Self::Behind => "behind",
             Self::Closed => "closed",
         }
     }
@@ -93,9 +96,12 @@ impl From<rusqlite::Error> for StoreError {
 /// Why a device cannot be dialled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// No session has this id, or it has no credentials (any more).
+    /// No session has this id, or it has no credentials any more.
     #[error("no credentials are stored")]
     Missing,
+    /// The session has no device yet: a phone is to link one.
+    #[error("no phone has linked this session yet")]
+    NotLinked,
     /// The credentials cannot be trusted; they are kept for the operator and never replaced.
     #[error("the credentials are quarantined: {0}")]
     Quarantined(String),

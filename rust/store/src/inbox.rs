@@ -2,55 +2,52 @@
 //!
 //! A message is one row under (session, chat, sender, id). After a lost connection the server sends again what
 //! it saw no answer for; such a message is found by that name, stored once, and answered. A confirmed row
-//! stays for a while, so that this holds over `done` as well.
+//! stays for a while, so that this holds over `done` as well. Only a row with content stands for a message in this
+//! way: one that could not be decrypted gives way to the same message, sent again and decrypted.
 
 use rusqlite::{Connection, params};
 
 use crate::checksum;
-use crate::record::{InboxMessage, Write};
-use crate::{StoreError, dead_letter, sessions};
+use crate::record::{Applied, Content, InboxMessage, Write};
+use crate::writer::in_savepoint;
+use crate::{StoreError, dead_letter, sessions, signal_record};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// Most stanza bytes that one `take` returns (the first message always fits).
+/// Most bytes that one `take` returns (the first message always fits).
 const TAKE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most rows that one `prune` removes, so that it does not hold up a group.
 pub(crate) const PRUNE_MAX_ROWS: usize = 2_000;
 
-/// Applies one batch; returns the number of new inbox rows.
+/// Applies one batch; returns what it changed here.
 ///
-/// Errors: `unknown_session` before anything is written; else SQLite's, and the transaction must be rolled back.
-pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write]) -> Result<u32> {
+/// Errors: `unknown_session` before anything is written; `exists` for a [`Write::Device`], which is alone; else
+/// SQLite's, and the transaction must be rolled back.
+pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write]) -> Result<Applied> {
     if !sessions::exists(connection, session_id)? {
         return Err(StoreError::unknown_session(session_id));
     }
-    let mut new_rows = 0;
+    let mut applied = Applied::default();
     for write in writes {
         match write {
-            Write::Inbox { chat, sender, message_id, stanza, received_unix_ms } => {
-                let name = checksum::message(session_id, chat, sender, message_id);
-                let inserted = connection
-                    .prepare_cached(
-                        "INSERT INTO inbox (session_id, chat, sender, message_id, stanza, received_unix_ms, name)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO NOTHING",
-                    )?
-                    .execute(params![
-                        session_id,
-                        chat,
-                        sender,
-                        message_id,
-                        stanza,
-                        received_unix_ms.cast_signed(),
-                        name
-                    ])?;
-                if inserted > 0 {
-                    connection
-                        .prepare_cached("INSERT INTO pending (seq) VALUES (?1)")?
-                        .execute([connection.last_insert_rowid()])?;
-                    new_rows += 1;
-                }
+            Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms } => {
+                let row = Row {
+                    session_id,
+                    chat,
+                    sender,
+                    message_id,
+                    stanza,
+                    content,
+                    received_unix_ms: *received_unix_ms,
+                    name: checksum::message(session_id, chat, sender, message_id),
+                };
+                keep(connection, &row, &mut applied)?;
             }
+            Write::PutRecord { key, value } => {
+                signal_record::put(connection, session_id, key, value.expose())?;
+            }
+            Write::RemoveRecord(key) => signal_record::remove(connection, session_id, key)?,
             Write::DeadLetter { sender, message_id, frame, received_unix_ms } => {
                 dead_letter::keep(connection, session_id, sender, message_id, frame, *received_unix_ms)?;
             }
@@ -60,15 +57,106 @@ pub(crate) fn apply(connection: &Connection, session_id: &str, writes: &[Write])
             Write::ServerChain(chain) => sessions::set_server_chain(connection, session_id, Some(chain))?,
             Write::ForgetServerChain => sessions::set_server_chain(connection, session_id, None)?,
             Write::Lid(lid) => sessions::set_lid(connection, session_id, lid)?,
+            Write::Device(linked) => {
+                in_savepoint(connection, |connection| sessions::link(connection, session_id, linked))?;
+            }
         }
     }
-    Ok(new_rows)
+    Ok(applied)
+}
+
+/// A message on its way into the inbox.
+struct Row<'a> {
+    session_id: &'a str,
+    chat: &'a str,
+    sender: &'a str,
+    message_id: &'a str,
+    stanza: &'a [u8],
+    content: &'a Content,
+    received_unix_ms: u64,
+    name: checksum::Checksum,
+}
+
+/// Keeps a message, unless its content is kept already.
+fn keep(connection: &Connection, row: &Row<'_>, applied: &mut Applied) -> Result<()> {
+    if insert(connection, row)? {
+        applied.inbox_rows += 1;
+        applied.attempts = u32::from(matches!(row.content, Content::Failed(_)));
+        return Ok(());
+    }
+    let (seq, has_content): (i64, bool) = connection
+        .prepare_cached("SELECT seq, content IS NOT NULL FROM inbox WHERE name = ?1")?
+        .query_row([row.name], |found| Ok((found.get(0)?, found.get(1)?)))?;
+    match row.content {
+        _ if has_content => {
+            applied.attempts = 0;
+            Ok(())
+        }
+        Content::Failed(why) => {
+            applied.attempts = connection
+                .prepare_cached(
+                    "UPDATE inbox SET failure = ?2, attempts = attempts + 1 WHERE seq = ?1 RETURNING attempts",
+                )?
+                .query_row(params![seq, why], |found| found.get(0))?;
+            Ok(())
+        }
+        Content::Plain(_) => {
+            applied.superseded += supersede(connection, seq)?;
+            insert(connection, row)?;
+            applied.inbox_rows += 1;
+            Ok(())
+        }
+    }
+}
+
+/// False when a message of that name is there.
+fn insert(connection: &Connection, row: &Row<'_>) -> Result<bool> {
+    let (content, failure) = match row.content {
+        Content::Plain(bytes) => (Some(bytes), None),
+        Content::Failed(why) => (None, Some(why)),
+    };
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO inbox (session_id, chat, sender, message_id, stanza, received_unix_ms, name, content, failure,
+                 attempts)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (name) DO NOTHING",
+        )?
+        .execute(params![
+            row.session_id,
+            row.chat,
+            row.sender,
+            row.message_id,
+            row.stanza,
+            row.received_unix_ms.cast_signed(),
+            row.name,
+            content,
+            failure,
+            i64::from(failure.is_some()),
+        ])?;
+    if inserted > 0 {
+        connection
+            .prepare_cached("INSERT INTO pending (seq) VALUES (?1)")?
+            .execute([connection.last_insert_rowid()])?;
+    }
+    Ok(inserted > 0)
+}
+
+/// A message without content gives its name to the same message with content; returns how many fewer wait.
+///
+/// One that the consumer has confirmed stays under another name, for `confirmed` to be whole.
+fn supersede(connection: &Connection, seq: i64) -> Result<u32> {
+    if connection.prepare_cached("DELETE FROM pending WHERE seq = ?1")?.execute([seq])? > 0 {
+        connection.prepare_cached("DELETE FROM inbox WHERE seq = ?1")?.execute([seq])?;
+        return Ok(1);
+    }
+    connection.prepare_cached("UPDATE inbox SET name = randomblob(16) WHERE seq = ?1")?.execute([seq])?;
+    Ok(0)
 }
 
 /// The oldest unconfirmed messages after `after_seq`, at most `n`.
 pub(crate) fn take(connection: &Connection, after_seq: u64, n: usize) -> Result<Vec<InboxMessage>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms
+        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms, content, failure
          FROM pending CROSS JOIN inbox USING (seq) WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?;
     read(statement.query(params![signed(after_seq), signed(n as u64)])?)
@@ -83,7 +171,7 @@ pub(crate) fn take_of_chat(
     n: usize,
 ) -> Result<Vec<InboxMessage>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms
+        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms, content, failure
          FROM pending CROSS JOIN inbox USING (seq)
          WHERE seq > ?1 AND chat = ?4 AND session_id = ?3 ORDER BY seq LIMIT ?2",
     )?;
@@ -101,8 +189,10 @@ fn read(mut rows: rusqlite::Rows<'_>) -> Result<Vec<InboxMessage>> {
             message_id: row.get(4)?,
             stanza: row.get(5)?,
             received_unix_ms: row.get::<_, i64>(6)?.cast_unsigned(),
+            content: row.get(7)?,
+            failure: row.get(8)?,
         };
-        bytes += message.stanza.len();
+        bytes += message.stanza.len() + message.content.as_ref().map_or(0, Vec::len);
         if bytes > TAKE_MAX_BYTES && !messages.is_empty() {
             break;
         }

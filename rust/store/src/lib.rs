@@ -12,6 +12,7 @@
 //! holds it up (WAL readers see the last commit). It cannot write, so there is still one writer.
 
 mod checksum;
+mod ciphertext;
 mod dead_letter;
 mod error;
 mod inbox;
@@ -26,6 +27,7 @@ mod schema;
 mod secret;
 mod sessions;
 mod shared;
+mod signal_record;
 mod store;
 mod wal;
 mod writer;
@@ -35,8 +37,9 @@ pub use error::{DeviceError, ErrorKind, StoreError};
 pub use options::Options;
 pub use outbox::{APP, Backlog, Delivery, NewEvent, Settled, Undelivered};
 pub use record::{
-    Batch, Completion, Credentials, DeadLetter, Device, Health, Import, InboxMessage, OpenReport,
-    Quarantined, ServerChain, SessionRow, SignalKey, Write,
+    Applied, Batch, Ciphertext, Completion, Content, Credentials, DeadLetter, Device, Health, Import,
+    InboxMessage, Linked, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey,
+    SignalRecord, Write,
 };
 pub use secret::{Secret32, SecretBytes};
 pub use store::Store;

@@ -148,6 +148,8 @@ fn check_devices(connection: &mut Connection, report: &mut OpenReport) -> Result
         let why = match sessions::read_device(&transaction, id)? {
             Some(Ok(_)) => continue,
             Some(Err(why)) => why,
+            // A session that was linked has its device's jid.
+            None if session.jid.is_none() => continue,
             None => "the credentials are missing".into(),
         };
         sessions::quarantine_device(&transaction, id, &why, now_unix_ms())?;

@@ -265,7 +265,7 @@ pub(crate) fn undelivered(
 ) -> Result<Vec<Undelivered>> {
     let mut statement = connection.prepare_cached(
         "SELECT u.seq, sink, coalesce(e.name, 'message'), coalesce(event_id, message_id, ''), u.session_id, u.chat,
-             coalesce(at_unix_ms, received_unix_ms, 0), died_unix_ms, attempts, why
+             coalesce(at_unix_ms, received_unix_ms, 0), died_unix_ms, u.attempts, why
          FROM undelivered u
          LEFT JOIN event e ON sink <> 'app' AND e.event_seq = what
          LEFT JOIN inbox i ON sink = 'app' AND i.seq = what

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::record::Batch;
+use crate::record::{Batch, RecordKey};
 use crate::{ErrorKind, Options, StoreError};
 
 /// Work of a blocking caller, run inside a group's transaction in a savepoint of its own.
@@ -20,6 +20,8 @@ pub(crate) trait Call: Send {
 pub(crate) enum Job {
     Batch(Batch),
     Device { session_id: String, token: u64 },
+    Records { session_id: String, token: u64, keys: Vec<RecordKey> },
+    Ciphertexts { session_id: String, token: u64, after_seq: u64, n: usize },
     Call(Box<dyn Call>),
 }
 
@@ -27,7 +29,8 @@ impl Job {
     fn writes(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.writes.len().max(1),
-            Self::Device { .. } | Self::Call(_) => 1,
+            Self::Records { keys, .. } => keys.len().max(1),
+            Self::Device { .. } | Self::Ciphertexts { .. } | Self::Call(_) => 1,
         }
     }
 
@@ -36,7 +39,10 @@ impl Job {
             Self::Batch(batch) => {
                 batch.session_id.len() + batch.writes.iter().map(|w| w.weight()).sum::<usize>()
             }
-            Self::Device { session_id, .. } => session_id.len(),
+            Self::Records { session_id, keys, .. } => {
+                session_id.len() + keys.iter().map(|key| key.id.len()).sum::<usize>()
+            }
+            Self::Device { session_id, .. } | Self::Ciphertexts { session_id, .. } => session_id.len(),
             Self::Call(_) => 0,
         }
     }
@@ -85,6 +91,8 @@ pub(crate) struct Queue {
     in_flight: Option<(usize, Instant)>,
     max_bytes: usize,
     max_writes: usize,
+    /// Groups that failed, ever.
+    pub(crate) failures: u64,
     pub(crate) closing: bool,
 }
 
@@ -104,14 +112,22 @@ impl Queue {
             in_flight: None,
             max_bytes: options.max_queued_bytes,
             max_writes: options.max_queued_writes,
+            failures: 0,
             closing: false,
         }
     }
 
     /// Queues a job, or says that the queue is full or closed and takes nothing. One job always fits an empty queue.
-    pub(crate) fn push(&mut self, job: Job, now: Instant) -> Result<(), (Job, StoreError)> {
+    ///
+    /// `seen` is how many failures the submitter of batches has been told of. A batch that was made before it learned of
+    /// the last one stands on changes that do not exist, like those that were queued then, and is refused.
+    pub(crate) fn push(&mut self, job: Job, seen: u64, now: Instant) -> Result<(), (Job, StoreError)> {
         if self.closing {
             return Err((job, StoreError::closed()));
+        }
+        if matches!(job, Job::Batch(_)) && seen < self.failures {
+            let message = "a batch before this one failed, which its completion says";
+            return Err((job, StoreError::new(ErrorKind::Behind, message)));
         }
         let (bytes, writes) = (job.bytes(), job.writes());
         let full = self.bytes + bytes > self.max_bytes || self.writes + writes > self.max_writes;
@@ -183,6 +199,7 @@ impl Queue {
     /// The group failed: returns every job queued since, to fail after it.
     pub(crate) fn failed(&mut self, latest: Latest, now: Instant) -> Vec<Job> {
         self.in_flight = None;
+        self.failures += 1;
         if !latest.is_empty() {
             self.latest_since.get_or_insert(now);
         }
@@ -227,12 +244,12 @@ mod tests {
         let at = |s: u64| start + Duration::from_secs(s);
         let mut queue = queue();
         assert_eq!(queue.oldest_age(at(9)), Duration::ZERO);
-        queue.push(job(1), at(0)).map_err(|(_, e)| e).unwrap();
-        queue.push(job(2), at(1)).map_err(|(_, e)| e).unwrap();
+        queue.push(job(1), queue.failures, at(0)).map_err(|(_, e)| e).unwrap();
+        queue.push(job(2), queue.failures, at(1)).map_err(|(_, e)| e).unwrap();
         assert_eq!(queue.oldest_age(at(3)), Duration::from_secs(3));
         let group = queue.take_group();
         assert_eq!((tokens(&group.jobs), queue.depth()), (vec![1, 2], 2));
-        queue.push(job(3), at(4)).map_err(|(_, e)| e).unwrap();
+        queue.push(job(3), queue.failures, at(4)).map_err(|(_, e)| e).unwrap();
         assert_eq!(queue.oldest_age(at(5)), Duration::from_secs(5), "in flight counts");
         queue.committed();
         assert_eq!((queue.oldest_age(at(5)), queue.depth()), (Duration::from_secs(1), 1));
@@ -244,10 +261,10 @@ mod tests {
         let mut queue = queue();
         queue.put_policy("a".into(), "old".into(), now);
         queue.put_policy("b".into(), "old".into(), now);
-        queue.push(job(1), now).map_err(|(_, e)| e).unwrap();
+        queue.push(job(1), queue.failures, now).map_err(|(_, e)| e).unwrap();
         let group = queue.take_group();
         queue.put_policy("a".into(), "new".into(), now);
-        queue.push(job(2), now).map_err(|(_, e)| e).unwrap();
+        queue.push(job(2), queue.failures, now).map_err(|(_, e)| e).unwrap();
         assert_eq!(tokens(&queue.failed(group.latest, now)), [2]);
         assert_eq!((queue.depth(), queue.has_jobs()), (0, false));
         let policies: Vec<_> = queue.take_group().latest.policies.into_iter().collect();
@@ -259,14 +276,28 @@ mod tests {
         let now = Instant::now();
         let mut queue = Queue::new(&Options { max_queued_writes: 2, ..Options::default() });
         for _ in 0..2 {
-            assert!(queue.push(job(1), now).is_ok());
-            assert!(queue.push(job(2), now).is_ok());
-            assert!(queue.push(job(3), now).is_err());
+            assert!(queue.push(job(1), queue.failures, now).is_ok());
+            assert!(queue.push(job(2), queue.failures, now).is_ok());
+            assert!(queue.push(job(3), queue.failures, now).is_err());
             queue.take_group();
             queue.committed();
-            assert!(queue.push(job(4), now).is_ok());
+            assert!(queue.push(job(4), queue.failures, now).is_ok());
             queue.failed(Latest::default(), now);
         }
+    }
+
+    /// Else it would be committed on top of changes that the failed one did not make.
+    #[test]
+    fn a_batch_made_before_its_maker_learned_of_a_failure_is_refused() {
+        let now = Instant::now();
+        let mut queue = queue();
+        assert!(queue.push(job(1), 0, now).is_ok());
+        queue.take_group();
+        queue.failed(Latest::default(), now);
+        let refused = queue.push(job(2), 0, now).map_err(|(_, error)| error.kind);
+        assert_eq!(refused, Err(ErrorKind::Behind));
+        assert!(queue.push(Job::Device { session_id: "s".into(), token: 3 }, 0, now).is_ok());
+        assert!(queue.push(job(4), 1, now).is_ok());
     }
 
     #[test]
@@ -274,7 +305,7 @@ mod tests {
         let now = Instant::now();
         let mut queue = queue();
         for token in 0..GROUP_MAX_WRITES as u64 + 3 {
-            assert!(queue.push(job(token), now).is_ok());
+            assert!(queue.push(job(token), 0, now).is_ok());
         }
         assert!(queue.group_is_full());
         assert_eq!(queue.take_group().jobs.len(), GROUP_MAX_WRITES);

@@ -43,6 +43,8 @@ pub struct Device {
     pub routing_info: Option<Vec<u8>>,
     /// The server key that a resumed handshake may use.
     pub server_chain: Option<ServerChain>,
+    /// An earlier version kept messages of this session without decrypting them.
+    pub has_ciphertexts: bool,
 }
 
 /// A verified certificate chain of the server.
@@ -69,6 +71,44 @@ pub struct SignalKey {
     pub value: SecretBytes,
 }
 
+/// The name of a Signal record within its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordKey {
+    /// e.g. `pre-key`, `session`, `sender-key`.
+    pub kind: &'static str,
+    /// The id within the kind.
+    pub id: String,
+}
+
+/// A Signal record in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalRecord {
+    /// The record.
+    pub value: SecretBytes,
+    /// It has the form of the program that the session was imported from: nothing has written it since.
+    pub is_imported: bool,
+}
+
+/// What became of a message's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// It is here: a serialized `Message`.
+    Plain(Vec<u8>),
+    /// It is not, and why: a stable slug.
+    Failed(String),
+}
+
+/// An inbound message that an earlier version kept without decrypting it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ciphertext {
+    /// Its place in the inbox.
+    pub seq: u64,
+    /// The whole stanza, flag byte in front.
+    pub stanza: Vec<u8>,
+    /// When it arrived, Unix milliseconds.
+    pub received_unix_ms: u64,
+}
+
 /// A device taken over from another program.
 #[derive(Debug, Clone)]
 pub struct Import {
@@ -89,7 +129,7 @@ pub struct Import {
 pub struct SessionRow {
     /// The session's id.
     pub session_id: String,
-    /// Own phone-number JID with device.
+    /// Own phone-number JID with device; `None` until a phone has linked one.
     pub jid: Option<String>,
     /// Own LID.
     pub lid: Option<String>,
@@ -99,7 +139,7 @@ pub struct SessionRow {
     pub archived: Option<String>,
     /// Why the credentials cannot be used, or `None`.
     pub quarantined: Option<String>,
-    /// When the device was taken over, Unix milliseconds.
+    /// When the session came into the store, Unix milliseconds.
     pub imported_at_unix_ms: u64,
 }
 
@@ -116,8 +156,12 @@ pub struct InboxMessage {
     pub sender: String,
     /// The stanza's `id`.
     pub message_id: String,
-    /// The whole stanza, flag byte in front.
+    /// The stanza, flag byte in front; without its ciphertexts when there is a content.
     pub stanza: Vec<u8>,
+    /// The serialized `Message`, when there is one.
+    pub content: Option<Vec<u8>>,
+    /// Why there is none: a stable slug. `None` beside no content: an earlier version did not decrypt.
+    pub failure: Option<String>,
     /// When it arrived first, Unix milliseconds.
     pub received_unix_ms: u64,
 }
@@ -155,8 +199,8 @@ pub struct Quarantined {
 /// One change to durable state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    /// Keep an inbound message. One that is already stored is kept once, and the batch still commits,
-    /// so that the server gets its answer.
+    /// Keep an inbound message. One whose content is already stored is kept once, and the batch still commits,
+    /// so that the server gets its answer. One that is stored without content gives way to one that has it.
     Inbox {
         /// The stanza's `from`.
         chat: String,
@@ -164,11 +208,22 @@ pub enum Write {
         sender: String,
         /// The stanza's `id`.
         message_id: String,
-        /// The whole stanza, flag byte in front.
+        /// The stanza, flag byte in front.
         stanza: Vec<u8>,
+        /// Its content, or why there is none.
+        content: Content,
         /// Unix milliseconds.
         received_unix_ms: u64,
     },
+    /// Keep a Signal record in our own form, in place of an older one of the same name.
+    PutRecord {
+        /// Its name.
+        key: RecordKey,
+        /// The record.
+        value: SecretBytes,
+    },
+    /// A Signal record is used up.
+    RemoveRecord(RecordKey),
     /// Keep a message that could not be read, as it came. One that is already kept, or for which there is no room
     /// ([`MAX_DEAD_LETTERS`](crate::MAX_DEAD_LETTERS)), is left out and the batch still commits.
     DeadLetter {
@@ -189,6 +244,18 @@ pub enum Write {
     ForgetServerChain,
     /// The server told us our LID.
     Lid(String),
+    /// A phone has linked the device of a session that had none. Alone in its batch; refused (`exists`) when the session
+    /// has a device, or another session has this one.
+    Device(Box<Linked>),
+}
+
+/// A device that a phone has linked here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    /// Keys and registration.
+    pub credentials: Credentials,
+    /// Its first Signal records.
+    pub keys: Vec<SignalKey>,
 }
 
 impl Write {
@@ -197,9 +264,15 @@ impl Write {
         const FIXED: usize = 96;
         FIXED
             + match self {
-                Self::Inbox { chat, sender, message_id, stanza, .. } => {
-                    chat.len() + sender.len() + message_id.len() + stanza.len()
+                Self::Inbox { chat, sender, message_id, stanza, content, .. } => {
+                    let content = match content {
+                        Content::Plain(bytes) => bytes.len(),
+                        Content::Failed(why) => why.len(),
+                    };
+                    chat.len() + sender.len() + message_id.len() + stanza.len() + content
                 }
+                Self::PutRecord { key, value } => key.id.len() + value.expose().len(),
+                Self::RemoveRecord(key) => key.id.len(),
                 Self::DeadLetter { sender, message_id, frame, .. } => {
                     sender.len() + message_id.len() + frame.len()
                 }
@@ -207,6 +280,7 @@ impl Write {
                 Self::ServerChain(chain) => chain.raw.len(),
                 Self::ForgetServerChain => 0,
                 Self::Lid(lid) => lid.len(),
+                Self::Device(linked) => linked.keys.iter().map(|key| key.value.expose().len()).sum(),
             }
     }
 }
@@ -230,8 +304,8 @@ pub enum Completion {
     Committed {
         /// As submitted.
         token: u64,
-        /// New inbox rows; 0 when all messages of the batch were stored before.
-        inbox_rows: u32,
+        /// What it changed in the inbox.
+        applied: Applied,
     },
     /// Nothing of the batch is stored.
     Failed {
@@ -242,6 +316,20 @@ pub enum Completion {
     },
     /// After a failed transaction there is room for messages again; comes behind the answers of the one that showed it.
     Recovered,
+    /// The answer to `request_records`.
+    Records {
+        /// As requested.
+        token: u64,
+        /// One for each key, in their order: `None` when there is none, or it was damaged (and is quarantined).
+        result: Result<Vec<Option<SignalRecord>>, StoreError>,
+    },
+    /// The answer to `request_ciphertexts`.
+    Ciphertexts {
+        /// As requested.
+        token: u64,
+        /// The oldest of them, in order.
+        result: Result<Vec<Ciphertext>, StoreError>,
+    },
     /// The answer to `request_device`.
     Device {
         /// As requested.
@@ -249,6 +337,18 @@ pub enum Completion {
         /// The device, or why it must not be dialled. Boxed: it is rare and ten times the size of the others.
         result: Box<Result<Device, DeviceError>>,
     },
+}
+
+/// What a batch changed in the inbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// New rows; 0 when all messages of the batch were stored before.
+    pub inbox_rows: u32,
+    /// Rows without content that gave way to the same message with its content, and had not been confirmed.
+    pub superseded: u32,
+    /// How often the batch's last message without content has failed by now; 0 when there was none, or when it was
+    /// stored with its content before.
+    pub attempts: u32,
 }
 
 /// A snapshot of how the store does.

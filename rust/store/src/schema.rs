@@ -11,7 +11,7 @@ use crate::{ErrorKind, StoreError};
 pub(crate) const APPLICATION_ID: i32 = 0x726e_6e72;
 
 /// Version n is reached by `STEPS[n - 1]`.
-pub(crate) const STEPS: &[&str] = &[V1, V2, V3, OUTBOX];
+pub(crate) const STEPS: &[&str] = &[V1, V2, V3, V4, OUTBOX];
 
 /// `device` never changes after import: what a connection learns is in `connection_state`, so that a routing
 /// change does not rewrite keys. `inbox` outlives its session: an answered message is the consumer's. Every inbox
@@ -162,6 +162,20 @@ CREATE TABLE dead_letter (
     frame BLOB NOT NULL,
     UNIQUE (session_id, sender, message_id)
 ) STRICT;
+";
+
+/// Decryption. A message's row has its content, or why there is none, or (written by an earlier version) neither: such
+/// ciphertext is few and found by an index of its own. `attempts` counts how often a message failed.
+///
+/// A Signal record has the form of the program that it was imported from until it is first used (`format` 0), then
+/// ours (1), under the same name.
+const V4: &str = "
+ALTER TABLE signal_key ADD COLUMN format INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE archive_key ADD COLUMN format INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE inbox ADD COLUMN content BLOB;
+ALTER TABLE inbox ADD COLUMN failure TEXT;
+ALTER TABLE inbox ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX inbox_ciphertext ON inbox (session_id, seq) WHERE content IS NULL AND failure IS NULL;
 ";
 
 /// Events for webhooks and what could not be handed over. `delivery` repeats session and chat, so that one index gives

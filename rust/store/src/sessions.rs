@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::record::{Credentials, Device, Import, Quarantined, ServerChain, SessionRow, SignalKey};
+use crate::record::{Credentials, Device, Import, Linked, Quarantined, ServerChain, SessionRow, SignalKey};
 use crate::secret::{Secret32, SecretBytes};
 use crate::writer::in_savepoint;
-use crate::{DeviceError, ErrorKind, StoreError, checksum};
+use crate::{DeviceError, ErrorKind, StoreError, checksum, ciphertext};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -33,21 +33,98 @@ pub(crate) fn list(connection: &Connection) -> Result<Vec<SessionRow>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Stores a new session that has no device yet: a phone is to link one. Errors: `exists`.
+pub(crate) fn create(connection: &Connection, id: &str, now_unix_ms: u64) -> Result<()> {
+    if exists(connection, id)? {
+        return Err(taken(id));
+    }
+    connection
+        .prepare_cached("INSERT INTO session (session_id, imported_at_unix_ms) VALUES (?1, ?2)")?
+        .execute(params![id, now_unix_ms.cast_signed()])?;
+    Ok(())
+}
+
+/// Gives a session without a device the one that a phone has linked. Errors: `unknown_session`; `exists`, and the caller
+/// rolls back: what is there is never replaced.
+pub(crate) fn link(connection: &Connection, id: &str, linked: &Linked) -> Result<()> {
+    let c = &linked.credentials;
+    let held: Option<Option<String>> = connection
+        .prepare_cached("SELECT jid FROM session WHERE session_id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    match held {
+        None => return Err(StoreError::unknown_session(id)),
+        Some(Some(_)) => {
+            return Err(StoreError::new(ErrorKind::Exists, format!("session {id} has a device already")));
+        }
+        Some(None) => {}
+    }
+    check_owner(connection, &c.jid)?;
+    connection
+        .prepare_cached("UPDATE session SET jid = ?2, lid = ?3 WHERE session_id = ?1")?
+        .execute(params![id, c.jid, c.lid])?;
+    insert_device(connection, id, c, &SecretBytes::default())?;
+    insert_keys(connection, id, &linked.keys)
+}
+
+/// Moves an unlinked device and its keys to the archive, so that a phone can link another. Errors: `unknown_session`;
+/// `exists` when the device is in use, or not known to be unlinked.
+pub(crate) fn set_aside(connection: &Connection, id: &str, now_unix_ms: u64) -> Result<()> {
+    let state: Option<(Option<String>, Option<String>)> = connection
+        .query_row("SELECT jid, archived_why FROM session WHERE session_id = ?1", [id], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    match state {
+        None => return Err(StoreError::unknown_session(id)),
+        Some((None, _)) => return Ok(()),
+        Some((Some(_), None)) => {
+            return Err(StoreError::new(
+                ErrorKind::Exists,
+                format!("session {id} has a device that is in use"),
+            ));
+        }
+        Some((Some(_), Some(_))) => {}
+    }
+    to_archive(connection, id, now_unix_ms)?;
+    for table in ["device", "signal_key", "connection_state"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE session_id = ?1"), [id])?;
+    }
+    connection.execute(
+        "UPDATE session SET jid = NULL, lid = NULL, archived_why = NULL, archived_at_unix_ms = NULL,
+                quarantined_why = NULL WHERE session_id = ?1",
+        [id],
+    )?;
+    Ok(())
+}
+
+/// Errors: `exists` when a session in use holds this device.
+fn check_owner(connection: &Connection, jid: &str) -> Result<()> {
+    let owner = connection
+        .prepare_cached("SELECT session_id FROM session WHERE jid = ?1 AND archived_why IS NULL")?
+        .query_row([jid], |row| row.get::<_, String>(0))
+        .optional()?;
+    match owner {
+        // Two sessions of one device would replace each other on the server for ever.
+        Some(other) => {
+            Err(StoreError::new(ErrorKind::Exists, format!("session {other} holds this device already")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn taken(id: &str) -> StoreError {
+    StoreError::new(ErrorKind::Exists, format!("session {id} exists; choose another id"))
+}
+
 /// Stores a new session with everything it has. Errors: `exists`; the caller rolls back.
 pub(crate) fn import(connection: &Connection, import: &Import, now_unix_ms: u64) -> Result<()> {
     let id = import.session_id.as_str();
     if exists(connection, id)? {
-        return Err(StoreError::new(ErrorKind::Exists, format!("session {id} exists; choose another id")));
+        return Err(taken(id));
     }
     let c = &import.credentials;
-    if let Some(other) = connection
-        .prepare_cached("SELECT session_id FROM session WHERE jid = ?1 AND archived_why IS NULL")?
-        .query_row([&c.jid], |row| row.get::<_, String>(0))
-        .optional()?
-    {
-        // Two sessions of one device would replace each other on the server for ever.
-        return Err(StoreError::new(ErrorKind::Exists, format!("session {other} holds this device already")));
-    }
+    check_owner(connection, &c.jid)?;
     connection
         .prepare_cached(
             "INSERT INTO session (session_id, jid, lid, imported_at_unix_ms) VALUES (?1, ?2, ?3, ?4)",
@@ -57,10 +134,14 @@ pub(crate) fn import(connection: &Connection, import: &Import, now_unix_ms: u64)
     if let Some(routing_info) = &import.routing_info {
         set_routing_info(connection, id, routing_info)?;
     }
+    insert_keys(connection, id, &import.keys)
+}
+
+fn insert_keys(connection: &Connection, id: &str, keys: &[SignalKey]) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO signal_key (session_id, kind, id, value, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for key in &import.keys {
+    for key in keys {
         let value = key.value.expose();
         let sum = checksum::signal_key(id, &key.kind, &key.id, value);
         statement.execute(params![id, key.kind, key.id, value, sum]).map_err(|error| {
@@ -171,24 +252,27 @@ pub(crate) fn device(
 ) -> std::result::Result<std::result::Result<Device, String>, DeviceError> {
     let sql = |e: rusqlite::Error| DeviceError::Store(e.into());
     let row = connection
-        .prepare_cached("SELECT lid, quarantined_why FROM session WHERE session_id = ?1")
+        .prepare_cached("SELECT jid IS NULL, lid, quarantined_why FROM session WHERE session_id = ?1")
         .map_err(sql)?
         .query_row([session_id], |row| {
-            Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?))
+            Ok((row.get::<_, bool>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, Option<String>>(2)?))
         })
         .optional()
         .map_err(sql)?;
-    let Some((lid, quarantined)) = row else { return Err(DeviceError::Missing) };
+    let Some((is_unlinked, lid, quarantined)) = row else { return Err(DeviceError::Missing) };
     if let Some(why) = quarantined {
         return Err(DeviceError::Quarantined(why));
     }
     let credentials = match read_device(connection, session_id)? {
+        None if is_unlinked => return Err(DeviceError::NotLinked),
         None => return Err(DeviceError::Missing),
         Some(Err(why)) => return Ok(Err(why)),
         Some(Ok((credentials, _source))) => Credentials { lid, ..credentials },
     };
     let (routing_info, server_chain) = connection_state(connection, session_id)?;
-    Ok(Ok(Device { session_id: session_id.into(), credentials, routing_info, server_chain }))
+    let has_ciphertexts = ciphertext::exists(connection, session_id)?;
+    let session_id = session_id.into();
+    Ok(Ok(Device { session_id, credentials, routing_info, server_chain, has_ciphertexts }))
 }
 
 type ConnectionState = (Option<Vec<u8>>, Option<ServerChain>);
@@ -254,7 +338,7 @@ pub(crate) fn set_lid(connection: &Connection, session_id: &str, lid: &str) -> R
     Ok(())
 }
 
-/// The Signal keys of a session whose checksum holds, and the names of those that are damaged.
+/// The Signal keys of a session in their imported form whose checksum holds, and the names of those that are damaged.
 #[derive(Debug, Default)]
 pub(crate) struct KeyScan {
     pub(crate) good: Vec<SignalKey>,
@@ -266,7 +350,8 @@ pub(crate) fn signal_keys(connection: &Connection, session_id: &str) -> Result<K
         return Err(StoreError::unknown_session(session_id));
     }
     let mut statement = connection.prepare_cached(
-        "SELECT kind, id, value, checksum FROM signal_key WHERE session_id = ?1 ORDER BY kind, id",
+        "SELECT kind, id, value, checksum FROM signal_key WHERE session_id = ?1 AND format = 0
+         ORDER BY kind, id",
     )?;
     let mut rows = statement.query([session_id])?;
     let mut scan = KeyScan::default();
@@ -292,7 +377,8 @@ pub(crate) fn quarantine_key(
     connection.execute(
         "INSERT INTO quarantine (what, session_id, why, at_unix_ms, content)
          SELECT 'signal_key', session_id, 'the checksum of ' || kind || ' ' || id || ' does not match', ?4,
-                CAST(quote(kind) || ',' || quote(id) || ',' || quote(value) || ',' || quote(checksum) AS BLOB)
+                CAST(quote(kind) || ',' || quote(id) || ',' || quote(value) || ',' || quote(checksum) || ',' || format
+                     AS BLOB)
          FROM signal_key WHERE session_id = ?1 AND kind = ?2 AND id = ?3",
         params![session_id, kind, id, now_unix_ms.cast_signed()],
     )?;
@@ -361,13 +447,19 @@ pub(crate) fn quarantined(connection: &Connection) -> Result<Vec<Quarantined>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Marks the credentials as logged out; they are kept.
+/// Marks the credentials as logged out; they are kept. A session without a device has none to mark: they may have been
+/// set aside meanwhile.
 pub(crate) fn archive(connection: &Connection, session_id: &str, why: &str, now_unix_ms: u64) -> Result<()> {
     let marked = connection.execute(
-        "UPDATE session SET archived_why = ?2, archived_at_unix_ms = ?3 WHERE session_id = ?1",
+        "UPDATE session SET archived_why = ?2, archived_at_unix_ms = ?3
+         WHERE session_id = ?1 AND jid IS NOT NULL",
         params![session_id, why, now_unix_ms.cast_signed()],
     )?;
-    if marked == 0 { Err(StoreError::unknown_session(session_id)) } else { Ok(()) }
+    if marked > 0 || exists(connection, session_id)? {
+        Ok(())
+    } else {
+        Err(StoreError::unknown_session(session_id))
+    }
 }
 
 /// Takes the mark of [`archive`] back.
@@ -381,6 +473,15 @@ pub(crate) fn unarchive(connection: &Connection, session_id: &str) -> Result<()>
 
 /// Removes a session; its credentials and keys move to the archive tables.
 pub(crate) fn delete(connection: &Connection, session_id: &str, now_unix_ms: u64) -> Result<()> {
+    to_archive(connection, session_id, now_unix_ms)?;
+    for table in ["session", "device", "signal_key", "connection_state", "policy"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE session_id = ?1"), [session_id])?;
+    }
+    Ok(())
+}
+
+/// Copies a session's credentials and keys to the archive tables.
+fn to_archive(connection: &Connection, session_id: &str, now_unix_ms: u64) -> Result<()> {
     let moved = connection.execute(
         "INSERT INTO archive (session_id, why, at_unix_ms, jid, lid, policy)
          SELECT s.session_id, coalesce(s.archived_why, 'deleted'), ?2, s.jid, s.lid, p.json
@@ -396,12 +497,9 @@ pub(crate) fn delete(connection: &Connection, session_id: &str, now_unix_ms: u64
         params![session_id, archive_id],
     )?;
     connection.execute(
-        "INSERT INTO archive_key SELECT ?2, kind, id, value, checksum FROM signal_key WHERE session_id = ?1",
+        "INSERT INTO archive_key SELECT ?2, kind, id, value, checksum, format FROM signal_key WHERE session_id = ?1",
         params![session_id, archive_id],
     )?;
-    for table in ["session", "device", "signal_key", "connection_state", "policy"] {
-        connection.execute(&format!("DELETE FROM {table} WHERE session_id = ?1"), [session_id])?;
-    }
     Ok(())
 }
 

@@ -17,12 +17,22 @@ pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
     pub(crate) wake: Condvar,
-    pub(crate) completions: Mutex<Vec<Completion>>,
+    pub(crate) completions: Mutex<Completions>,
+    /// Failures that the maker of batches knows of.
+    pub(crate) known_failures: AtomicU64,
     pub(crate) notify: Mutex<Notify>,
     /// The second connection: readers do not wait for the writer's fsync, and cannot write.
     pub(crate) reader: Mutex<Option<Connection>>,
     pub(crate) meters: Meters,
     pub(crate) wal: PathBuf,
+}
+
+/// What was completed and not drained.
+#[derive(Default)]
+pub(crate) struct Completions {
+    pub(crate) waiting: Vec<Completion>,
+    /// Failures that are in there, or were.
+    pub(crate) failures: u64,
 }
 
 /// The numbers behind [`Health`].
@@ -61,6 +71,7 @@ impl Shared {
             queue: Mutex::new(Queue::new(options)),
             wake: Condvar::new(),
             completions: Mutex::default(),
+            known_failures: AtomicU64::new(0),
             notify: Mutex::new(notify),
             reader: Mutex::new(Some(reader)),
             meters: Meters::default(),
@@ -73,7 +84,7 @@ impl Shared {
         let mut queue = lock(&self.queue);
         // Values that a failed commit put back do not keep it awake: it sleeps until their next try.
         let slept = !queue.has_jobs();
-        queue.push(job, Instant::now())?;
+        queue.push(job, self.known_failures.load(Ordering::Acquire), Instant::now())?;
         if slept || queue.group_is_full() {
             self.wake.notify_one();
         }
@@ -82,10 +93,16 @@ impl Shared {
 
     /// Appends completions in order and signals once.
     pub(crate) fn complete(&self, completions: Vec<Completion>) {
-        if completions.is_empty() {
+        let failures = lock(&self.queue).failures;
+        let mut all = lock(&self.completions);
+        all.failures = failures;
+        all.waiting.extend(completions);
+        if all.waiting.is_empty() {
+            // A failure that concerns no batch.
+            self.known_failures.fetch_max(failures, Ordering::AcqRel);
             return;
         }
-        lock(&self.completions).extend(completions);
+        drop(all);
         let notify = Arc::clone(&lock(&self.notify));
         notify();
     }

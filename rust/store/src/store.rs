@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use crate::lock::Lock;
 use crate::queue::{Call, Job};
 use crate::record::{
-    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, SessionRow,
-    SignalKey,
+    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, RecordKey,
+    SessionRow, SignalKey,
 };
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::writer::Writer;
@@ -73,7 +73,11 @@ impl Store {
 
     /// Queues a batch; its completion comes in submit order. Never blocks.
     ///
-    /// Errors: `queue_full` or `closed`; nothing of the batch was taken and no completion will come.
+    /// Batches are made on top of each other by one submitter, who learns of failures from
+    /// [`drain_completions`](Self::drain_completions): until it says that it knows of them
+    /// ([`know_failures`](Self::know_failures)), its batches are refused (`behind`).
+    ///
+    /// Errors: `queue_full`, `behind` or `closed`; nothing of the batch was taken and no completion will come.
     pub fn submit(&self, batch: Batch) -> Result<()> {
         self.inner.shared.push(Job::Batch(batch)).map_err(|(_, error)| error)
     }
@@ -86,9 +90,37 @@ impl Store {
         self.inner.shared.push(job).map_err(|(_, error)| error)
     }
 
-    /// Appends what was completed since the last call, in submit order.
-    pub fn drain_completions(&self, into: &mut Vec<Completion>) {
-        into.append(&mut lock(&self.inner.shared.completions));
+    /// Asks for Signal records of a session; the answer is a [`Completion::Records`] in submit order, and sees what was
+    /// submitted before. Never blocks.
+    ///
+    /// Errors: as [`submit`](Self::submit).
+    pub fn request_records(&self, session_id: &str, token: u64, keys: Vec<RecordKey>) -> Result<()> {
+        let job = Job::Records { session_id: session_id.into(), token, keys };
+        self.inner.shared.push(job).map_err(|(_, error)| error)
+    }
+
+    /// Asks for the oldest `n` unconfirmed messages of a session after `after_seq` that an earlier version did not
+    /// decrypt; the answer is a [`Completion::Ciphertexts`] in submit order. Never blocks.
+    ///
+    /// Errors: as [`submit`](Self::submit).
+    pub fn request_ciphertexts(&self, session_id: &str, token: u64, after_seq: u64, n: usize) -> Result<()> {
+        let job = Job::Ciphertexts { session_id: session_id.into(), token, after_seq, n };
+        self.inner.shared.push(job).map_err(|(_, error)| error)
+    }
+
+    /// Appends what was completed since the last call, in submit order. Returns how many transactions have failed by
+    /// then, for [`know_failures`](Self::know_failures).
+    pub fn drain_completions(&self, into: &mut Vec<Completion>) -> u64 {
+        let shared = &self.inner.shared;
+        let mut completions = lock(&shared.completions);
+        into.append(&mut completions.waiting);
+        completions.failures
+    }
+
+    /// Whoever makes batches has taken in everything up to these failures: what it submits from here on does not stand
+    /// on a change that failed.
+    pub fn know_failures(&self, failures: u64) {
+        self.inner.shared.known_failures.fetch_max(failures, Ordering::AcqRel);
     }
 
     /// Queues the policy state of a session (JSON); the newest wins, and is tried again until it is on disk.
@@ -138,6 +170,23 @@ impl Store {
         }
     }
 
+    /// A new session without a device: a phone is to link one ([`Write::Device`](crate::Write::Device)). Blocking.
+    ///
+    /// Errors: `exists` when the id is taken.
+    pub fn create(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::create(c, &id, now_unix_ms()))
+    }
+
+    /// Moves the unlinked (archived) device of a session aside, so that a phone can link another. Blocking.
+    /// A session without a device stays as it is.
+    ///
+    /// Errors: `unknown_session`; `exists` when the device is not known to be unlinked.
+    pub fn set_aside(&self, session_id: &str) -> Result<()> {
+        let id = session_id.to_owned();
+        self.call(move |c| sessions::set_aside(c, &id, now_unix_ms()))
+    }
+
     /// Takes over a device and its Signal keys, all or nothing. Blocking.
     ///
     /// Errors: `exists` when the id is taken or another session holds the same device.
@@ -153,7 +202,7 @@ impl Store {
         self.call(move |c| sessions::import_all(c, &imports, now_unix_ms()))
     }
 
-    /// All readable Signal keys of a session. Blocking. Damaged ones are quarantined first, and missing here.
+    /// All readable Signal keys of a session that are still as they were imported. Blocking. Damaged ones are quarantined first, and missing here.
     pub fn signal_keys(&self, session_id: &str) -> Result<Vec<SignalKey>> {
         let scan = self.read(|c| sessions::signal_keys(c, session_id))?;
         if !scan.damaged.is_empty() {

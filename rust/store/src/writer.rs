@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::queue::{Group, Job, Latest};
-use crate::record::{Batch, Completion, Device, Write};
+use crate::record::{Applied, Batch, Completion, Device, RecordKey, SignalRecord, Write};
 use crate::shared::{Shared, lock, now_unix_ms};
-use crate::{DeviceError, ErrorKind, Options, StoreError, dead_letter, inbox, outbox, sessions};
+use crate::{
+    DeviceError, ErrorKind, Options, StoreError, ciphertext, dead_letter, inbox, outbox, sessions,
+    signal_record,
+};
 
 /// Between two searches for confirmed messages to remove.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -129,8 +132,8 @@ impl Writer {
         }
     }
 
-    /// Commits a group; returns for each job its new inbox rows, or why it alone was refused.
-    fn commit(&self, group: &mut Group) -> Result<Vec<Result<u32, StoreError>>, StoreError> {
+    /// Commits a group; returns for each job what it changed in the inbox, or why it alone was refused.
+    fn commit(&self, group: &mut Group) -> Result<Vec<Result<Applied, StoreError>>, StoreError> {
         if self.shared.meters.damaged.load(Ordering::Relaxed) {
             return Err(damaged_in_use());
         }
@@ -139,8 +142,10 @@ impl Writer {
         for job in &mut group.jobs {
             let result = match job {
                 Job::Batch(batch) => inbox::apply(&transaction, &batch.session_id, &batch.writes),
-                Job::Call(call) => in_savepoint(&transaction, |connection| call.run(connection)).map(|()| 0),
-                Job::Device { .. } => Ok(0),
+                Job::Call(call) => {
+                    in_savepoint(&transaction, |connection| call.run(connection)).map(|()| Applied::default())
+                }
+                Job::Device { .. } | Job::Records { .. } | Job::Ciphertexts { .. } => Ok(Applied::default()),
             };
             match result {
                 Err(error) if error.kind.ends_the_group() => return Err(error),
@@ -175,7 +180,7 @@ impl Writer {
     fn answer(
         &self,
         jobs: Vec<Job>,
-        outcome: &Result<Vec<Result<u32, StoreError>>, StoreError>,
+        outcome: &Result<Vec<Result<Applied, StoreError>>, StoreError>,
         recovered: bool,
     ) {
         let meters = &self.shared.meters;
@@ -186,19 +191,34 @@ impl Writer {
                     let result = Box::new(self.device(&session_id));
                     completions.push(Completion::Device { token, result });
                 }
+                // What is read behind a transaction that failed would be older than what it was made on.
+                Job::Records { session_id, token, keys } => {
+                    let result =
+                        outcome.as_ref().map_err(Clone::clone).and_then(|_| self.records(&session_id, &keys));
+                    completions.push(Completion::Records { token, result });
+                }
+                Job::Ciphertexts { session_id, token, after_seq, n } => {
+                    let result = outcome
+                        .as_ref()
+                        .map_err(Clone::clone)
+                        .and_then(|_| ciphertext::take(&self.connection, &session_id, after_seq, n));
+                    completions.push(Completion::Ciphertexts { token, result });
+                }
                 Job::Call(call) => call.reply(outcome.as_ref().map(|_| ()).map_err(Clone::clone)),
                 Job::Batch(batch) => {
                     let result = match outcome {
-                        Ok(rows) => rows.get(index).cloned().unwrap_or(Ok(0)),
+                        Ok(rows) => rows.get(index).cloned().unwrap_or_else(|| Ok(Applied::default())),
                         Err(error) => Err(error.clone()),
                     };
                     completions.push(match result {
-                        Ok(inbox_rows) => {
+                        Ok(applied) => {
+                            let rows = u64::from(applied.inbox_rows);
                             meters.batches.fetch_add(1, Ordering::Relaxed);
-                            meters.inbox_rows.fetch_add(u64::from(inbox_rows), Ordering::Relaxed);
-                            meters.inbox_pending.fetch_add(u64::from(inbox_rows), Ordering::Relaxed);
+                            meters.inbox_rows.fetch_add(rows, Ordering::Relaxed);
+                            meters.inbox_pending.fetch_add(rows, Ordering::Relaxed);
+                            meters.inbox_pending.fetch_sub(u64::from(applied.superseded), Ordering::Relaxed);
                             self.count_dead_letters(&batch);
-                            Completion::Committed { token: batch.token, inbox_rows }
+                            Completion::Committed { token: batch.token, applied }
                         }
                         Err(error) => {
                             meters.failed.fetch_add(1, Ordering::Relaxed);
@@ -228,6 +248,23 @@ impl Writer {
                 self.shared.meters.on_error(&error);
             }
         }
+    }
+
+    /// Reads Signal records; damaged ones are quarantined before they are answered as missing.
+    fn records(&self, session_id: &str, keys: &[RecordKey]) -> Result<Vec<Option<SignalRecord>>, StoreError> {
+        keys.iter()
+            .map(|key| match signal_record::find(&self.connection, session_id, key)? {
+                signal_record::Found::Nothing => Ok(None),
+                signal_record::Found::Record(record) => Ok(Some(record)),
+                signal_record::Found::Damaged => {
+                    let name = (key.kind.to_owned(), key.id.clone());
+                    in_savepoint(&self.connection, |connection| {
+                        sessions::quarantine_key(connection, session_id, &name, now_unix_ms())
+                    })?;
+                    Ok(None)
+                }
+            })
+            .collect()
     }
 
     /// Reads a device; a damaged one is quarantined before it is answered.

@@ -8,8 +8,12 @@ use runner_proto::{
     time::Instant,
 };
 
-use super::{Client, LOGOUT_TIMEOUT, io};
-use crate::{Cx, Effect, Event, Probe, Write, backlog, inbox::Answer, stanza};
+use super::{Client, LOGOUT_TIMEOUT, io, lid_user};
+use crate::{
+    Cx, Effect, Event, Probe, Write, backlog,
+    inbox::{Answer, Arrival, Counted, Owed},
+    stanza,
+};
 
 /// Most bytes of routing info that are kept. Each connection sends them before anything else, so one that is larger
 /// than what a socket takes would shut this device out for good. Real ones have about ten.
@@ -25,7 +29,7 @@ const MAX_DEAD_LETTER: usize = 1024 * 1024;
 /// The requests of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// How many pre-keys the server has: part of the login, and the passive probe.
     Count,
     /// Begin live delivery.
@@ -36,6 +40,12 @@ pub(super) enum Ask {
     Privacy,
     /// Unlink this device.
     Logout,
+    /// Here are more pre-keys.
+    Upload,
+    /// Offer a pairing code to a phone.
+    LinkHello,
+    /// Agree on a secret with the phone into which it was typed.
+    LinkFinish,
 }
 
 impl Ask {
@@ -67,9 +77,10 @@ impl Client {
         }
         let lid = success.attr("lid").map(|lid| lid.to_string()).filter(|lid| lid.len() <= MAX_LID);
         if let Some(lid) = lid.filter(|lid| self.device.lid.as_deref() != Some(lid)) {
+            self.device.lid_user = lid_user(&lid);
             writes.push(Write::Lid(lid));
         }
-        // Neither is needed again on this connection.
+        // Not needed again on this connection.
         self.device.lid = None;
         commit(writes, effects);
 
@@ -85,15 +96,10 @@ impl Client {
         for ask in Ask::VITAL {
             self.ask(ask, io);
         }
-        let id = stanza::unified_session_id(io.unix_ms, offset_ms);
-        self.session.send(io, |writer| {
-            writer.node("ib", 0, true);
-            writer.children(1);
-            writer.node("unified_session", 1, false);
-            writer.attr_u64("id", id);
-        });
+        self.say_unified_session(stanza::unified_session_id(io.unix_ms, offset_ms), io);
         if let Some(name) = self.device.push_name.take() {
             // The web client drops '@', which would make it look like an address.
+            self.is_shown_online = true;
             let name = name.replace('@', "");
             self.session.send(io, |writer| {
                 writer.node("presence", 2, false);
@@ -101,6 +107,15 @@ impl Client {
                 writer.attr("name", &name);
             });
         }
+    }
+
+    pub(super) fn say_unified_session(&mut self, id: u64, io: &mut Io<'_>) {
+        self.session.send(io, |writer| {
+            writer.node("ib", 0, true);
+            writer.children(1);
+            writer.node("unified_session", 1, false);
+            writer.attr_u64("id", id);
+        });
     }
 
     /// What a web client asks once the backlog is through. Nothing here reads the answers yet; a client that never
@@ -118,7 +133,7 @@ impl Client {
             Ask::Props => ("abt", false, Some("props")),
             Ask::Blocklist => ("blocklist", false, None),
             Ask::Privacy => ("privacy", false, Some("privacy")),
-            Ask::Logout => return,
+            Ask::Logout | Ask::Upload | Ask::LinkHello | Ask::LinkFinish => return,
         };
         let request = Request { xmlns, is_set, purpose: ask as u8 };
         self.session.request(io, request, usize::from(child.is_some()), |writer| {
@@ -135,6 +150,7 @@ impl Client {
     pub(super) fn on_response(
         &mut self,
         pending: Pending,
+        iq: NodeRef<'_>,
         is_error: bool,
         io: &mut Io<'_>,
         effects: &mut Vec<Effect>,
@@ -149,6 +165,16 @@ impl Client {
             self.session.begin_closing(reason, LOGOUT_TIMEOUT, io.now);
             return self.session.close_with(closed, io);
         }
+        if pending.purpose == Ask::Upload as u8 {
+            commit(self.pre_keys.on_uploaded(!is_error).into_iter().collect(), effects);
+        }
+        let count =
+            iq.child("count").and_then(|count| count.attr("value")).and_then(|value| value.parse_u64());
+        if pending.purpose == Ask::Count as u8
+            && let Some(count) = count
+        {
+            self.on_pre_key_count(count, effects);
+        }
         self.unanswered_asks &= !(1 << pending.purpose);
         if self.unanswered_asks == 0 {
             self.health.set(Probe::IqUnanswered, true, "requests are answered", effects);
@@ -157,21 +183,21 @@ impl Client {
 
     /// A request went unanswered. The vital ones are asked again at once; the second time in a row is a verdict.
     pub(super) fn on_expired(&mut self, pending: Pending, cx: &mut Cx<'_>) {
+        if self.pairing.is_some() {
+            let Cx { now, unix_ms, out, entropy, effects, .. } = cx;
+            let io = Io { now: *now, unix_ms: *unix_ms, out, entropy: &mut **entropy };
+            return self.on_link_answer(pending, None, true, &io, effects);
+        }
+        if pending.purpose == Ask::Upload as u8 {
+            // The next count says whether the keys arrived.
+            self.pre_keys.on_uploaded(false);
+        }
         let Some(ask) = Ask::VITAL.into_iter().find(|ask| *ask as u8 == pending.purpose) else { return };
         if self.unanswered_asks & ask.bit() != 0 {
             self.health.set(Probe::IqUnanswered, false, "a request was not answered, twice", cx.effects);
         }
         self.unanswered_asks |= ask.bit();
         self.ask(ask, &mut io(cx));
-    }
-
-    pub(super) fn on_message(&mut self, message: NodeRef<'_>, io: &Io<'_>, effects: &mut Vec<Effect>) {
-        self.note_backlog(message, io.now);
-        let Some(row) = stanza::inbox_row(message, io.unix_ms) else { return };
-        let ack = stanza::message_ack(message, &self.own_jid());
-        let token = self.inbox.push(Answer { stanza: ack, refuses: false }, io.now);
-        self.count_unanswered();
-        effects.push(Effect::Commit { token, writes: vec![row] });
     }
 
     /// A message that only a later version of us may be able to read: kept, then refused.
@@ -192,19 +218,31 @@ impl Client {
             counters.answers_sent += 1;
             return;
         };
-        let token = self.inbox.push(Answer { stanza: nack, refuses: true }, io.now);
+        let answer = Answer::Send { stanzas: vec![nack], counted: Counted::Undecodable };
+        let token = self.inbox.push(answer, Owed { arrival: Some(Arrival::new(io.now)), number: 0 });
         self.count_unanswered();
         effects.push(Effect::Commit { token, writes: vec![row] });
     }
 
     pub(super) fn on_stanza(&mut self, stanza: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
         let tag = stanza.tag();
-        if tag == "ib" {
+        if self.pairing.is_some() {
+            if tag == "notification" {
+                self.on_link_notification(stanza, io, effects);
+            }
+        } else if tag == "ib" {
             self.on_ib(stanza, io, effects);
         } else if tag == "ack" {
             self.on_ack(stanza, io, effects);
         } else {
             self.note_backlog(stanza, io.now);
+            let is_about_keys =
+                tag == "notification" && stanza.attr("type").is_some_and(|kind| kind == *"encrypt");
+            let count =
+                stanza.child("count").and_then(|count| count.attr("value")).and_then(|n| n.parse_u64());
+            if let (true, Some(count)) = (is_about_keys, count) {
+                self.on_pre_key_count(count, effects);
+            }
         }
     }
 
@@ -250,7 +288,7 @@ impl Client {
         self.health.set(Probe::SendUnacked, true, "the server acknowledges sends", effects);
     }
 
-    pub(super) fn note_backlog(&mut self, stanza: NodeRef<'_>, now: Instant) {
+    pub(crate) fn note_backlog(&mut self, stanza: NodeRef<'_>, now: Instant) {
         if stanza.attr("offline").is_some() {
             self.backlog.on_stanza(now, self.config.offline_timeout);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_proto::{close_reason::CloseReason, phase::Phase, session::Io, time::Instant};
 
 use super::{Client, account::Ask, io};
-use crate::{Cx, Probe, sends::Overdue};
+use crate::{Cx, Probe, inbox::Arrival, sends::Overdue};
 
 impl Client {
     pub(super) fn check_store(&mut self, cx: &mut Cx<'_>) {
@@ -35,7 +35,7 @@ impl Client {
     }
 
     pub(super) fn check_backlog(&mut self, cx: &mut Cx<'_>) {
-        if self.backlog.poll_ask(cx.now, self.inbox.unanswered()) {
+        if self.backlog.poll_ask(cx.now, self.unanswered()) {
             self.ask_batch(&mut io(cx));
         }
         if self.backlog.poll_missing(cx.now) {
@@ -74,6 +74,7 @@ impl Client {
         if self.health.is_failing(Probe::StanzaUnanswered) {
             return None;
         }
-        Some(self.inbox.oldest_unpaused()? + self.config.stanza_answer_timeout)
+        let oldest = self.oldest_unanswered().map(Arrival::unpaused_since).min()?;
+        Some(oldest + self.config.stanza_answer_timeout)
     }
 }

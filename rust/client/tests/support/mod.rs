@@ -2,12 +2,16 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod contact;
 pub mod peer;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use peer::Peer;
-use runner_client::{Client, Command, CommitFailed, Config, Cx, DeviceState, Effect, Event, Probe, Write};
+use runner_client::{
+    Client, Command, CommitFailed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, Write,
+    memory_store::{MemoryStore, Question},
+};
 use runner_proto::{
     cert::CachedServerKey,
     close_reason::Closed,
@@ -56,8 +60,28 @@ pub fn device() -> DeviceState {
         push_name: Some("Bob@work".to_owned()),
         routing_info: None,
         server_key: None,
+        keys: device_keys(),
+        has_ciphertexts: false,
         version: [2, 3000, 1_045_368_834],
         counters: Counters::default(),
+    }
+}
+
+/// The keys of [`device`].
+pub fn device_keys() -> DeviceKeys {
+    let identity = runner_signal::KeyPair::from_secret([4; 32]);
+    let signed_pre_key = runner_signal::KeyPair::from_secret([5; 32]);
+    DeviceKeys {
+        registration_id: 4711,
+        identity_secret: *identity.expose(),
+        signed_pre_key_id: 1,
+        signed_pre_key_secret: *signed_pre_key.expose(),
+        signed_pre_key_signature: runner_xeddsa::sign(
+            identity.expose(),
+            &signed_pre_key.public().to_wire(),
+            &[9; 64],
+        ),
+        account: Some(vec![0x0a, 0x01, 0x00]),
     }
 }
 
@@ -83,11 +107,18 @@ pub struct World {
     pub out: Vec<u8>,
     /// Everything that the client wanted, in order.
     pub effects: Vec<Effect>,
-    /// Settle commits as soon as they are asked for.
+    /// What commits changed.
+    pub store: MemoryStore,
+    /// Settle commits as soon as they are asked for. Records are read at once in any case.
     pub commits: Option<Result<(), CommitFailed>>,
+    /// Ask `store` nothing: its questions stay open until the test answers or fails them.
+    pub is_manual: bool,
+    /// What an earlier version has left in the store: place, stanza, time.
+    pub ciphertexts: VecDeque<(u64, Vec<u8>, u64)>,
     /// How the peer's bytes are cut on their way; 0: not at all.
     pub chunk: usize,
-    settled: usize,
+    seen: usize,
+    unsettled: VecDeque<(u64, Vec<Write>)>,
 }
 
 impl World {
@@ -105,9 +136,13 @@ impl World {
             scratch: Buffers::new(),
             out: Vec::new(),
             effects: Vec::new(),
+            store: MemoryStore::default(),
             commits: Some(Ok(())),
+            is_manual: false,
+            ciphertexts: VecDeque::new(),
             chunk: 0,
-            settled: 0,
+            seen: 0,
+            unsettled: VecDeque::new(),
         }
     }
 
@@ -161,12 +196,38 @@ impl World {
     }
 
     fn settle(&mut self) {
-        let Some(outcome) = self.commits else { return };
-        while let Some(effect) = self.effects.get(self.settled) {
-            self.settled += 1;
-            if let Effect::Commit { token, .. } = *effect {
-                self.call(|client, cx| client.on_committed(token, outcome, cx));
+        while let Some(effect) = self.effects.get(self.seen) {
+            self.seen += 1;
+            match effect {
+                Effect::Load { token, keys } if self.is_manual => {
+                    self.store.open.push_back(Question::Load(*token, keys.clone()));
+                }
+                Effect::Commit { token, writes } if self.is_manual => {
+                    self.store.open.push_back(Question::Commit(*token, writes.clone()));
+                }
+                Effect::Load { token, keys } => {
+                    let (token, records) = (*token, self.store.load(keys));
+                    self.call(|client, cx| client.on_loaded(token, Ok(records), cx));
+                }
+                Effect::LoadCiphertexts { after_seq, limit } => {
+                    let (after_seq, limit) = (*after_seq, *limit);
+                    let rows = self.ciphertexts.iter().filter(|(seq, ..)| *seq > after_seq).take(limit);
+                    let rows = rows.cloned().collect();
+                    self.call(|client, cx| client.on_ciphertexts(Ok(rows), cx));
+                }
+                Effect::Commit { token, writes } => self.unsettled.push_back((*token, writes.clone())),
+                _ => {}
             }
+            self.settle_commits();
+        }
+        self.settle_commits();
+    }
+
+    fn settle_commits(&mut self) {
+        let Some(outcome) = self.commits else { return };
+        while let Some((token, writes)) = self.unsettled.pop_front() {
+            let outcome = outcome.map(|()| self.store.commit(writes));
+            self.call(|client, cx| client.on_committed(token, outcome, cx));
         }
     }
 
@@ -195,10 +256,39 @@ impl World {
         self.now = until;
     }
 
+    /// The store answers its oldest question.
+    pub fn answer(&mut self) -> bool {
+        let answer = self.store.answer();
+        let is_some = answer.is_some();
+        answer.into_iter().for_each(|answer| self.call(|client, cx| answer.tell(client, cx)));
+        self.exchange();
+        is_some
+    }
+
+    /// The store fails all its questions, or the commits among them.
+    pub fn fail(&mut self, only_commits: bool) {
+        let answers = if only_commits { self.store.fail_commits() } else { self.store.fail() };
+        for answer in answers {
+            self.call(|client, cx| answer.tell(client, cx));
+        }
+        // What the client has made while it was told stands on what failed, and is refused.
+        self.settle();
+        for answer in self.store.refuse_commits() {
+            self.call(|client, cx| answer.tell(client, cx));
+        }
+        self.exchange();
+    }
+
+    /// What was done is not looked at again.
+    pub fn forget_effects(&mut self) {
+        self.effects.clear();
+        self.seen = 0;
+    }
+
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.effects.iter().filter_map(|effect| match effect {
             Effect::Event(event) => Some(event),
-            Effect::Commit { .. } => None,
+            _ => None,
         })
     }
 
@@ -207,7 +297,7 @@ impl World {
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Commit { writes, .. } => Some(writes),
-                Effect::Event(_) => None,
+                _ => None,
             })
             .flatten()
     }
@@ -239,8 +329,18 @@ impl World {
     }
 }
 
-/// A message for the inbox.
+/// A message for the inbox that needs no key: a newsletter's.
 pub fn message(id: &str) -> Node {
+    Node::new("message")
+        .attr("id", id)
+        .attr_jid("from", jid("120363000000000001@newsletter"))
+        .attr("type", "text")
+        .attr("t", "1767225600")
+        .child(Node::new("plaintext").bytes(b"\x0a\x02hi"))
+}
+
+/// A message that nobody can read.
+pub fn ciphertext(id: &str) -> Node {
     Node::new("message")
         .attr("id", id)
         .attr_jid("from", jid("15550002222@s.whatsapp.net"))

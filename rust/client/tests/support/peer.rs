@@ -5,7 +5,7 @@ use runner_proto::{
     frame::{self, PROLOGUE},
     handshake::{CertChain, CertDetails, HandshakeMessage, NoiseCertificate, ServerHello},
     jid::{Jid, Server},
-    node::{self, AttrValue, Limits, Node},
+    node::{self, AttrValue, Limits, Node, NodeContent},
     noise::{KeyPair, Pattern, Role, SymmetricState, Transport, dh},
     payload::ClientPayload,
     ws::{self, Message, Opcode, RequestTarget},
@@ -48,6 +48,10 @@ pub struct Script {
     pub answers_pings: bool,
     pub answers_requests: bool,
     pub acknowledges_messages: bool,
+    /// What a question for the number of pre-keys is answered with; `None`: with nothing.
+    pub pre_key_count: Option<u64>,
+    /// Answer uploads of pre-keys.
+    pub answers_uploads: bool,
     /// The validity of the certificates, relative to now in seconds.
     pub validity: (i64, i64),
     /// Whether the chain is signed by the root that the client trusts.
@@ -66,6 +70,8 @@ impl Default for Script {
             answers_pings: true,
             answers_requests: true,
             acknowledges_messages: true,
+            pre_key_count: None,
+            answers_uploads: true,
             validity: (-1000, 1_000_000),
             is_trusted: true,
         }
@@ -309,10 +315,23 @@ impl Peer {
         let is_request = stanza.tag == "iq" && matches!(attr("type").as_str(), "get" | "set");
         let is_ping = is_request && attr("xmlns") == "w:p";
         self.pings += usize::from(is_ping);
-        if is_request && if is_ping { self.script.answers_pings } else { self.script.answers_requests } {
-            self.send(
-                &Node::new("iq").attr_jid("from", server()).attr("type", "result").attr("id", attr("id")),
-            );
+        let has = |tag: &str| match &stanza.content {
+            NodeContent::Nodes(children) => children.iter().any(|child| child.tag == tag),
+            _ => false,
+        };
+        let answers = if is_ping {
+            self.script.answers_pings
+        } else {
+            self.script.answers_requests && (self.script.answers_uploads || !has("list"))
+        };
+        if is_request && answers {
+            let result =
+                Node::new("iq").attr_jid("from", server()).attr("type", "result").attr("id", attr("id"));
+            let count = self.script.pre_key_count.filter(|_| has("count"));
+            self.send(&match count {
+                Some(count) => result.child(Node::new("count").attr("value", count.to_string())),
+                None => result,
+            });
         }
         if stanza.tag == "message" && self.script.acknowledges_messages {
             self.send(

@@ -8,6 +8,7 @@ use crate::slab::Key;
 use crate::stats::SessionCounters;
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
+use runner_proto::jid::{Jid, Server};
 use runner_proto::phase::Phase;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,11 @@ impl Reactor {
             }
             Command::Logout { session_id, connection } => {
                 self.on_client_command(&session_id, connection, runner_client::Command::Logout);
+            }
+            Command::LinkByCode { session_id, connection, phone } => {
+                let phone = Jid::new(phone.to_string(), Server::Pn);
+                let command = runner_client::Command::LinkByCode { phone };
+                self.on_client_command(&session_id, connection, command);
             }
             Command::Send { session_id, connection, node } => {
                 self.on_client_command(&session_id, connection, runner_client::Command::Send { node });
@@ -54,8 +60,8 @@ impl Reactor {
     }
 
     fn on_open(&mut self, open: Open) {
-        let Open { session_id, connection: number, version, proxy, resume } = open;
-        let dial = Dial::new(version, resume, proxy, self.bench.now + self.connect_timeout);
+        let Open { session_id, connection: number, version, proxy, resume, pair } = open;
+        let dial = Dial::new(version, resume, pair, proxy, self.bench.now + self.connect_timeout);
         let mut connection = Connection::new(Arc::clone(&session_id), number, self.bench.now, dial);
         connection.enter(Phase::Dialling, &mut self.bench);
         let timeout = connection.poll_timeout();
@@ -100,8 +106,11 @@ impl Reactor {
                 let closed = Closed::new(CloseReason::Stopped, dial.phase());
                 self.close_with(key, closed.with_detail("logout was asked for before the connection was up"));
             }
-            // There is no channel yet; the node's sender sees no ack.
-            (Stage::Dial(_), runner_client::Command::Send { .. }) => {}
+            // There is no channel yet; the node's sender sees no ack, and whoever wants a code sees no QR code either.
+            (
+                Stage::Dial(_),
+                runner_client::Command::Send { .. } | runner_client::Command::LinkByCode { .. },
+            ) => {}
         }
     }
 

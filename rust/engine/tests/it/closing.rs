@@ -51,7 +51,8 @@ fn shutdown_closes_all_and_says_stopped_last() {
     }
     world.bench.wait("stopped", |event| matches!(event.kind, EventKind::Stopped));
     let version = [2, 3000, 1];
-    let again = OpenRequest { session_id: "s0", connection: 2, version, proxy: None, resume: false };
+    let again =
+        OpenRequest { session_id: "s0", connection: 2, version, proxy: None, resume: false, pair: false };
     assert_eq!(world.bench.engine.open(again), Err(Refused::Stopped));
 }
 
@@ -62,7 +63,14 @@ fn an_open_that_was_accepted_during_the_shutdown_is_closed_all_the_same() {
         bench.engine.shutdown().expect("running");
         let open = |number: usize| {
             let (session_id, version) = (&*format!("s{number}"), [2, 3000, 1]);
-            bench.engine.open(OpenRequest { session_id, connection: 1, version, proxy: None, resume: false })
+            bench.engine.open(OpenRequest {
+                session_id,
+                connection: 1,
+                version,
+                proxy: None,
+                resume: false,
+                pair: false,
+            })
         };
         let accepted = (0..).take_while(|&number| open(number).is_ok()).count();
         bench.wait("stopped", |event| matches!(event.kind, EventKind::Stopped));

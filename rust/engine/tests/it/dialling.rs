@@ -128,8 +128,14 @@ fn a_session_has_one_open_connection_at_a_time() {
     let bench = Bench::start(&format!("ws://127.0.0.1:{port}/"), 1, |_| ());
     bench.open("s0", 1);
     let version = [2, 3000, 1];
-    let again =
-        runner_engine::OpenRequest { session_id: "s0", connection: 2, version, proxy: None, resume: false };
+    let again = runner_engine::OpenRequest {
+        session_id: "s0",
+        connection: 2,
+        version,
+        proxy: None,
+        resume: false,
+        pair: false,
+    };
     assert_eq!(bench.engine.open(again.clone()), Err(runner_engine::Refused::AlreadyOpen));
     bench.engine.close("s0", 1, CloseReason::Forced).expect("running");
     assert_eq!(bench.wait_closed("s0", 1).reason, CloseReason::Forced);

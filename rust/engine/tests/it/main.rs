@@ -5,6 +5,7 @@
 mod closing;
 mod dialling;
 mod fairness;
+mod linking;
 mod login;
 mod memory;
 mod store_fails;

@@ -120,6 +120,12 @@ impl Bench {
         self.engine.open(request(session_id, connection, proxy, false)).expect("not open yet");
     }
 
+    /// Opens a session that a phone may link.
+    pub(crate) fn open_to_link(&self, session_id: &str, connection: u64) {
+        let request = OpenRequest { pair: true, ..request(session_id, connection, None, false) };
+        self.engine.open(request).expect("not open yet");
+    }
+
     pub(crate) fn open_resuming(&self, session_id: &str, connection: u64) {
         self.engine.open(request(session_id, connection, None, true)).expect("not open yet");
     }
@@ -194,7 +200,7 @@ impl Bench {
 }
 
 fn request<'a>(session_id: &'a str, connection: u64, proxy: Option<Proxy>, resume: bool) -> OpenRequest<'a> {
-    OpenRequest { session_id, connection, version: [2, 3000, 1_035_194_821], proxy, resume }
+    OpenRequest { session_id, connection, version: [2, 3000, 1_035_194_821], proxy, resume, pair: false }
 }
 
 pub(crate) fn of(event: &Event, session_id: &str, connection: u64) -> bool {

@@ -36,6 +36,15 @@ impl KeyPair {
     }
 }
 
+/// Two pairs are the same when their public halves are.
+impl PartialEq for KeyPair {
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+}
+
+impl Eq for KeyPair {}
+
 impl std::fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeyPair").finish_non_exhaustive()

@@ -54,16 +54,13 @@ impl Default for Config {
 pub struct Identity {
     /// The device's long-term Noise key.
     pub noise: KeyPair,
-    /// The user part of the own phone-number JID.
-    pub username: u64,
-    /// The own device number.
-    pub device: u32,
-    /// The name that others see.
-    pub push_name: Option<String>,
+    /// The encoded [`ClientPayload`](crate::payload::ClientPayload): a login, or the registration of a new device.
+    pub payload: Vec<u8>,
+    /// The payload is a registration: the connection stays in `authenticating` until a phone has linked the device,
+    /// and the server's `md` requests are the caller's to answer.
+    pub registers: bool,
     /// From the last connection's `<edge_routing>`.
     pub routing_info: Option<Vec<u8>>,
     /// The server's key of an earlier connection, when resuming (IK) is wanted.
     pub server_key: Option<CachedServerKey>,
-    /// The client version to claim, `2.3000.N`.
-    pub version: [u32; 3],
 }

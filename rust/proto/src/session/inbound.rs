@@ -34,6 +34,9 @@ pub enum Event<'e> {
         /// All of it, flag byte in front.
         plain: &'e [u8],
     },
+    /// A request of the namespace `md` to a device that registers. The caller owes its answer
+    /// ([`Session::answer_request`], or a result of its own with the same id).
+    Pairing(NodeRef<'e>),
     /// Any other stanza; the answer that it is owed has been written.
     Stanza(NodeRef<'e>),
     /// The answer to a request.
@@ -189,7 +192,7 @@ impl Session {
     fn on_news<'e>(&mut self, stanza: NodeRef<'e>, io: &mut Io<'_>) -> Event<'e> {
         let tag = stanza.tag();
         let closed = if tag == "success" {
-            if self.phase != Phase::Authenticating {
+            if self.phase != Phase::Authenticating || self.registers {
                 return Event::Handled;
             }
             self.phase = Phase::Online;
@@ -258,6 +261,9 @@ impl Session {
             self.answer_iq(iq, None, io);
             return Event::Handled;
         }
+        if is("set") && self.registers && iq.attr("xmlns").is_some_and(|xmlns| xmlns == *"md") {
+            return Event::Pairing(iq);
+        }
         if is("get") || is("set") {
             self.answer_iq(iq, Some((501, "feature-not-implemented")), io);
             return Event::Stanza(iq);
@@ -283,6 +289,11 @@ impl Session {
         self.counters.responses.record(io.now - pending.sent);
         self.counters.requests_failed += u32::from(is_error);
         Event::Response { pending, iq, is_error }
+    }
+
+    /// Answers an [`Event::Pairing`]: with an empty result, or with an error.
+    pub fn answer_request(&mut self, iq: NodeRef<'_>, error: Option<(u16, &str)>, io: &mut Io<'_>) {
+        self.answer_iq(iq, error, io);
     }
 
     /// Answers a request of the server: with an empty result, or with an error.

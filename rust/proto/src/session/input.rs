@@ -33,6 +33,11 @@ impl Buffers {
         Self { joined: Vec::new(), scratch: Scratch::new() }
     }
 
+    /// What decoding a stanza takes, for one that was kept.
+    pub const fn scratch(&mut self) -> &mut Scratch {
+        &mut self.scratch
+    }
+
     /// Gives back what a large stanza made them grow to; costs nothing after small ones.
     pub fn trim(&mut self) {
         if self.joined.capacity() > MAX_KEPT {

@@ -75,6 +75,10 @@ pub struct Session {
     counters: Counters,
     /// Nothing is read at the moment.
     is_paused: bool,
+    /// It registers a new device and never gets online.
+    registers: bool,
+    /// The deadline is the person's, not the server's.
+    awaits_phone: bool,
     /// What a connection in `closing` closes with, however it ends.
     farewell: Option<CloseReason>,
     closed: Option<Box<Closed>>,
@@ -102,6 +106,7 @@ impl Session {
         Self {
             deadline: Some(now + config.handshake_timeout),
             config,
+            registers: identity.registers,
             channel: Channel::Opening(Box::new(Opening::new(identity))),
             ws: ws::Decoder::new(ws::Role::Client),
             frames: FrameDecoder::new(),
@@ -113,6 +118,7 @@ impl Session {
             requests: Requests::default(),
             counters,
             is_paused: false,
+            awaits_phone: false,
             farewell: None,
             closed: None,
         }
@@ -162,11 +168,20 @@ impl Session {
         }
     }
 
+    /// A person has until then to link the device that registers here; then it closes as `pairing_expired`.
+    pub const fn await_phone(&mut self, until: Instant) {
+        if self.registers && matches!(self.phase, Phase::Authenticating) {
+            self.deadline = Some(until);
+            self.awaits_phone = true;
+        }
+    }
+
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come: pings, and what is overdue.
     pub fn handle_timeout(&mut self, io: &mut Io<'_>) {
         if self.deadline().is_some_and(|deadline| deadline <= io.now) {
             let reason = match self.phase {
                 Phase::Upgrading => CloseReason::UpgradeTimeout,
+                Phase::Authenticating if self.awaits_phone => CloseReason::PairingExpired,
                 Phase::Authenticating => CloseReason::LoginTimeout,
                 Phase::Closing => self.farewell.unwrap_or(CloseReason::Stopped),
                 _ => CloseReason::HandshakeTimeout,

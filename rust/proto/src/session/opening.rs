@@ -8,7 +8,6 @@ use crate::{
     iq::Ids,
     keepalive::Clock,
     noise::{Initiator, KeyPair, NoiseError, Pattern, Transport},
-    payload::login_payload,
     phase::Phase,
     ws::{UpgradeError, UpgradeRequest, UpgradeResponse},
 };
@@ -19,7 +18,6 @@ pub(super) struct Opening {
     identity: Identity,
     upgrade: Option<UpgradeResponse>,
     handshake: Option<Initiator>,
-    payload: Vec<u8>,
 }
 
 /// An open channel, for whoever keeps server keys.
@@ -33,7 +31,7 @@ pub struct Secured {
 
 impl Opening {
     pub(super) const fn new(identity: Identity) -> Self {
-        Self { identity, upgrade: None, handshake: None, payload: Vec::new() }
+        Self { identity, upgrade: None, handshake: None }
     }
 
     /// Whether an IK hello is out and unanswered.
@@ -44,16 +42,10 @@ impl Opening {
     /// Begins the handshake; returns the hello.
     fn hello(&mut self, ephemeral: KeyPair, unix_s: u64) -> Vec<u8> {
         let identity = &self.identity;
-        self.payload = login_payload(
-            identity.username,
-            identity.device,
-            identity.version,
-            identity.push_name.as_deref(),
-        );
         let usable = identity.server_key.filter(|cached: &CachedServerKey| cached.is_usable(unix_s));
         // A cached key that is no key at all is as good as none: XX brings a new one.
         let resumed = usable.and_then(|cached| {
-            Initiator::ik(ephemeral.clone(), &identity.noise, &cached.key, &self.payload).ok()
+            Initiator::ik(ephemeral.clone(), &identity.noise, &cached.key, &identity.payload).ok()
         });
         let (handshake, hello) = resumed.unwrap_or_else(|| Initiator::xx(ephemeral));
         self.handshake = Some(handshake);
@@ -141,7 +133,7 @@ impl Session {
         let result = handshake.read_server_hello(
             message,
             &opening.identity.noise,
-            &opening.payload,
+            &opening.identity.payload,
             &self.config.root_key,
             io.unix_ms / 1000,
         );

@@ -1,7 +1,9 @@
 //! The login payload, byte by byte.
 
 use prost::Message;
-use runner_proto::payload::{AppVersion, ClientPayload, login_payload};
+use runner_proto::payload::{
+    AppVersion, ClientPayload, DeviceProps, KEY_TYPE, Registration, login_payload, registration_payload,
+};
 
 /// Field numbers of a message, in the order of the wire.
 fn fields(mut message: &[u8]) -> Vec<u64> {
@@ -65,4 +67,36 @@ fn a_payload_of_another_client_is_readable() {
     let payload = ClientPayload::decode(bytes.as_slice()).unwrap();
     assert_eq!((payload.username, payload.device), (Some(1), Some(2)));
     assert_eq!(payload.user_agent.unwrap().platform, Some(14));
+}
+
+#[test]
+fn a_registration_has_exactly_the_fields_that_web_clients_share_and_its_keys_verify() {
+    let secret = [7; 32];
+    let pre_key = runner_xeddsa::public_from_secret(&[8; 32]);
+    let signed = [&[KEY_TYPE][..], &pre_key].concat();
+    let registration = Registration {
+        registration_id: 0x1234,
+        identity: runner_xeddsa::public_from_secret(&secret),
+        signed_pre_key_id: 1,
+        signed_pre_key: pre_key,
+        signed_pre_key_signature: runner_xeddsa::sign(&secret, &signed, &[9; 64]),
+    };
+    let payload = registration_payload([2, 3000, 1_035_194_821], &registration);
+    assert_eq!(fields(&payload), [3, 5, 6, 12, 13, 19, 33]);
+    let payload = ClientPayload::decode(payload.as_slice()).unwrap();
+    assert_eq!(
+        (payload.username, payload.device, payload.passive, payload.pull),
+        (None, None, Some(false), Some(false))
+    );
+    let data = payload.device_pairing_data.unwrap();
+    assert_eq!(data.registration_id(), [0, 0, 0x12, 0x34]);
+    assert_eq!((data.key_type(), data.signed_pre_key_id()), (&[5][..], &[0, 0, 1][..]));
+    // `printf 2.3000.1035194821 | md5sum`
+    let build: String = data.build_hash().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(build, "a2c9471eff910a9e1ae659890a28872d");
+    let identity = data.identity().try_into().unwrap();
+    let signature = data.signed_pre_key_signature().try_into().unwrap();
+    assert!(runner_xeddsa::verify(&identity, &[&[5], data.signed_pre_key()].concat(), &signature));
+    let props = DeviceProps::decode(data.device_props()).unwrap();
+    assert_eq!((props.os(), props.platform_type(), props.require_full_sync()), ("Mac OS", 1, false));
 }

@@ -3,6 +3,7 @@
 //! The names and bodies of the reference server's routes are kept, so that one client drives both
 //! (docs/simulator.md lists all of them).
 
+use runner_proto::jid::Jid;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -140,6 +141,35 @@ pub enum Ending {
     Fin,
     /// A TCP reset.
     Reset,
+}
+
+/// A contact writes to clients.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Say {
+    /// To whom: users, or all.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Which contact, from 0.
+    pub contact: u32,
+    /// What; `{n}` is the number of the message.
+    pub text: String,
+    /// How many messages each gets.
+    pub n: u32,
+}
+
+impl Default for Say {
+    fn default() -> Self {
+        Self { target: Target::default(), contact: 0, text: "hello {n}".to_owned(), n: 1 }
+    }
+}
+
+/// Contacts write by themselves.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Chatter {
+    /// Messages a minute over all clients; 0: none.
+    pub per_minute: f64,
 }
 
 /// What is wrong with what the server sends.
@@ -318,6 +348,8 @@ pub struct Settings {
     pub handshake: HandshakeFault,
     /// What is wrong with the certificate chain.
     pub chain: Option<ChainFault>,
+    /// Pairing codes are refused with this number; 0 = never.
+    pub link_code_error: u32,
 }
 
 impl Default for Settings {
@@ -338,6 +370,7 @@ impl Default for Settings {
             sent_capacity: 100_000,
             handshake: HandshakeFault::None,
             chain: None,
+            link_code_error: 0,
         }
     }
 }
@@ -383,11 +416,65 @@ impl Default for Push {
     }
 }
 
+/// What a phone, or the server behind it, does wrong when it links a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhoneFault {
+    /// The consent is authenticated under another secret.
+    BadHmac,
+    /// The account signed for another device.
+    BadSignature,
+    /// The phone says nothing at all.
+    Silent,
+    /// The device is linked, and nobody tells it to connect anew.
+    NoRestart,
+}
+
+/// A phone scans a QR code.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Scan {
+    /// What the code says.
+    pub qr: String,
+    /// The phone's number; without one the next that is free.
+    #[serde(deserialize_with = "username")]
+    pub phone: Option<u64>,
+    /// The same with the device's number, as the reference server has it.
+    #[serde(deserialize_with = "jid")]
+    pub jid: Option<Jid>,
+    /// What goes wrong.
+    pub fault: Option<PhoneFault>,
+}
+
+/// Somebody types a pairing code into a phone.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TypedCode {
+    /// As it is shown, or without the dash.
+    pub code: String,
+    /// The phone's number.
+    #[serde(deserialize_with = "number")]
+    pub phone: u64,
+    /// What goes wrong.
+    #[serde(default)]
+    pub fault: Option<PhoneFault>,
+}
+
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    Username::deserialize(from)?.number()
+}
+
+fn jid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Jid>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+}
+
 /// Everything that can be asked.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each variant is a route of docs/simulator.md")]
 pub enum Command {
     Info,
+    Say(Say),
+    Chatter(Chatter),
     Stats,
     Sessions,
     Devices,
@@ -464,5 +551,7 @@ pub enum Command {
         status: u16,
     },
     Config(Map<String, Value>),
+    Scan(Scan),
+    EnterCode(TypedCode),
     Quit,
 }

@@ -83,6 +83,14 @@ pub struct Counters {
     pub queued_offline: u64,
     pub delivered_offline: u64,
     pub dropped_offline: u64,
+    /// Stanzas handed from one client to another device.
+    pub relayed_messages: u64,
+    pub relayed_receipts: u64,
+    /// What contacts wrote, heard, and were told: receipts, and that a message could not be read.
+    pub contact_messages: u64,
+    pub contact_heard: u64,
+    pub contact_receipts: u64,
+    pub contact_retries: u64,
     pub by_tag: Tally,
     pub iq_by_xmlns: Tally,
     pub ack_by_class: Tally,

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 /// Username of the first device; the others follow by one.
 pub const FIRST_USERNAME: u64 = 15_550_000_000;
+/// The first number of a phone that is asked to link a device and told no number of its own.
+pub(super) const FIRST_STRANGER: u64 = 15_551_000_000;
 /// Device number of every device of the fleet: the first companion of its account.
 pub const DEVICE: u32 = 1;
 
@@ -85,6 +87,11 @@ impl Fleet {
     /// The key pair `label` of device `index`.
     pub fn keys(&self, label: &str, index: u32) -> Keys {
         Keys::from_secret(self.bytes(label, index))
+    }
+
+    /// The account key of a phone, which signs for its devices.
+    pub fn phone_keys(&self, username: u64) -> Keys {
+        self.keys(&format!("phone {username}"), 0)
     }
 
     /// The Noise static key pair, by which a device is known at login.

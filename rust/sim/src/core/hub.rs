@@ -50,6 +50,8 @@ pub struct Hub {
     quitting: bool,
     /// The driver's clock at the last call: listening is judged by it.
     now: Instant,
+    /// How often contacts write by themselves, and when next.
+    pub(super) chatter: Option<(Duration, Instant)>,
 }
 
 impl Hub {
@@ -67,6 +69,7 @@ impl Hub {
             info,
             quitting: false,
             now: Instant::default(),
+            chatter: None,
         }
     }
 
@@ -132,6 +135,7 @@ impl Hub {
         peer.handle_input(input, &mut self.world, cx);
         self.touch(id, cx);
         self.obey_orders(cx);
+        self.deliver(cx);
     }
 
     /// The client will send no more, although there may be bytes of it that were not read.
@@ -175,7 +179,8 @@ impl Hub {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let job = self.jobs.iter().map(PushJob::wake_at).min();
         let listen = self.world.refusing.map(|refusing| refusing.until).filter(|until| *until > self.now);
-        timer.into_iter().chain(job).chain(listen).min()
+        let chatter = self.chatter.map(|(_, at)| at);
+        timer.into_iter().chain(job).chain(listen).chain(chatter).min()
     }
 
     /// Does what is due.
@@ -193,6 +198,8 @@ impl Hub {
             self.touch(id, cx);
         }
         self.obey_orders(cx);
+        self.chat(cx);
+        self.deliver(cx);
         self.run_jobs(cx);
     }
 
@@ -241,6 +248,7 @@ impl Hub {
         self.now = cx.now;
         let reply = self.obey(command, cx);
         self.obey_orders(cx);
+        self.deliver(cx);
         reply
     }
 
@@ -311,6 +319,10 @@ impl Hub {
             }
             Command::Refuse { seconds, mode, status } => Ok(self.refuse(seconds, mode, status, cx)),
             Command::Config(change) => self.configure(change, cx),
+            Command::Say(say) => self.say(&say, cx),
+            Command::Chatter(chatter) => Ok(self.set_chatter(chatter, cx)),
+            Command::Scan(scan) => self.scan(&scan, cx),
+            Command::EnterCode(typed) => self.enter_code(&typed, cx),
             Command::Reset => {
                 self.reset(cx.unix_ms);
                 Ok(json!({ "targets": self.peers.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))

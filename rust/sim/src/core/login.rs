@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use prost::Message as _;
 use runner_proto::node::Node;
-use runner_proto::payload::ClientPayload;
+use runner_proto::payload::{ClientPayload, DevicePairingData};
 use serde_json::{Map, json};
 
 use super::command::{Ending, HandshakeFault, LoginFault};
 use super::peer::{Act, Peer, Stage};
+use super::phone::NewDevice;
 use super::responder::{Next, Proven, answer_hello};
 use super::stanza;
 use super::world::{Account, Cx, DeviceId, Order, World};
@@ -82,11 +83,7 @@ impl Peer {
         self.version = version;
         self.passive = payload.passive.unwrap_or(false);
         let Some(username) = payload.username else {
-            // A registration: pairing is not spoken here.
-            world.counters.registrations += 1;
-            world.note(cx.unix_ms, "registration", self.id, None, &[]);
-            self.fail(400, &Map::new(), world, cx);
-            return;
+            return self.register(payload.device_pairing_data.as_ref(), &proven.client, world, cx);
         };
         let device = (username, payload.device.unwrap_or(0));
         self.device = Some(device);
@@ -106,6 +103,34 @@ impl Peer {
             && let Some(fault) = fault
         {
             self.fault_after_login(fault, cx);
+        }
+    }
+
+    /// A device that no phone has linked yet.
+    fn register(
+        &mut self,
+        data: Option<&DevicePairingData>,
+        noise_public: &[u8; 32],
+        world: &mut World,
+        cx: &Cx<'_>,
+    ) {
+        world.counters.registrations += 1;
+        world.note(cx.unix_ms, "registration", self.id, None, &[]);
+        if is_outdated(self.version, world.settings.min_revision) {
+            world.counters.outdated += 1;
+            return self.fail(405, &Map::new(), world, cx);
+        }
+        if let Some(fault) = world.take_rule_for_anybody()
+            && self.fault_instead_of_login(&fault, world, cx)
+        {
+            return;
+        }
+        match data.and_then(|data| NewDevice::read(data, *noise_public, cx.now)) {
+            Some(device) => self.begin_linking(device, world, cx),
+            None => {
+                self.protocol_error("a registration with keys that do not match", world, cx);
+                self.fail(400, &Map::new(), world, cx);
+            }
         }
     }
 

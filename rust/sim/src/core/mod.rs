@@ -4,8 +4,11 @@
 //! driver of `python -m runner sim` is in `server`; tests drive the hub with a clock that they turn by hand.
 
 mod chain;
+mod chatter;
 mod command;
+mod contact;
 mod counters;
+mod directory;
 mod fleet;
 mod http;
 mod hub;
@@ -15,8 +18,10 @@ mod login;
 mod malformed;
 mod owed;
 mod peer;
+mod phone;
 mod push;
 mod receive;
+mod relay;
 mod report;
 mod responder;
 mod route;
@@ -25,9 +30,10 @@ mod world;
 
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
-    Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed, Push,
-    Refusal, Settings, Shape, Silence, Target,
+    Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed,
+    PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target, TypedCode,
 };
+pub use contact::{CONTACTS, FIRST_CONTACT};
 pub use counters::{Counters, Tally};
 pub use fleet::{DEVICE, FIRST_USERNAME, Fleet, Keys, lid_user};
 pub use hub::{Accept, Hub, Reply};

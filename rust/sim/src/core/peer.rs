@@ -19,6 +19,7 @@ use super::command::{Ending, Malformed, Shape, Silence};
 use super::intro;
 use super::malformed::{self, Wrong};
 use super::owed::{Debt, Owed, class_of};
+use super::phone::NewDevice;
 use super::responder::AwaitFinish;
 use super::stanza;
 use super::world::{ConnectionId, Cx, DeviceId, World};
@@ -87,6 +88,8 @@ pub struct Peer {
     pub(super) id: ConnectionId,
     pub(super) stage: Stage,
     pub(super) device: Option<DeviceId>,
+    /// What registered here instead of logging in.
+    pub(super) new_device: Option<Box<NewDevice>>,
     /// The device has logged in here and the login still stands.
     pub(super) logged_in: bool,
     pub(super) secure: bool,
@@ -136,6 +139,7 @@ impl Peer {
             id,
             stage: Stage::Http(Vec::new()),
             device: None,
+            new_device: None,
             logged_in: false,
             secure: false,
             passive: false,
@@ -323,7 +327,7 @@ impl Peer {
         self.send_plain(&plain, world);
     }
 
-    fn note_owed(&mut self, node: &Node, plain: &[u8], world: &mut World, cx: &Cx<'_>) {
+    pub(super) fn note_owed(&mut self, node: &Node, plain: &[u8], world: &mut World, cx: &Cx<'_>) {
         let kind = stanza::attr_text(node, "type").unwrap_or_default();
         let Some(class) = class_of(&node.tag, &kind) else { return };
         let Some(id) = stanza::attr_text(node, "id") else { return };

@@ -63,7 +63,7 @@ impl Peer {
         handled
     }
 
-    fn handle_stanza(&mut self, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
+    fn handle_stanza(&mut self, node: NodeRef<'_>, world: &mut World, cx: &mut Cx<'_>) {
         let tag = node.tag().to_string();
         world.counters.by_tag.bump(&tag);
         let is_ping = tag == "iq" && node.attr("xmlns").is_some_and(|xmlns| xmlns == *"w:p");
@@ -74,7 +74,10 @@ impl Peer {
             "iq" => self.handle_iq(node, world, cx),
             "ack" => self.handle_ack(node, world, cx),
             "receipt" => self.handle_receipt(node, world, cx),
-            "message" => self.acknowledge("message", node, world, cx),
+            "message" => {
+                self.acknowledge("message", node, world, cx);
+                self.relay_message(node, world, cx);
+            }
             "ib" => {
                 if let Some(batch) = node.child("offline_batch") {
                     let count = batch.attr("count").and_then(|count| count.parse_u64()).unwrap_or(0);
@@ -109,6 +112,7 @@ impl Peer {
             }
         }
         self.acknowledge("receipt", node, world, cx);
+        self.relay_receipt(node, world, cx);
     }
 
     fn settle(&mut self, answer: &str, class: &str, id: &str, world: &mut World) {
@@ -142,11 +146,11 @@ impl Peer {
 
     // ------------------------------------------------------------------ iq
 
-    fn handle_iq(&mut self, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
+    fn handle_iq(&mut self, node: NodeRef<'_>, world: &mut World, cx: &mut Cx<'_>) {
         let kind = text(node, "type");
         if kind == "result" || kind == "error" {
             self.settle("iq", "iq", &text(node, "id"), world);
-            return;
+            return self.on_device_answer(node, world, cx);
         }
         let xmlns = text(node, "xmlns");
         world.counters.iq_by_xmlns.bump(if xmlns.is_empty() { "?" } else { &xmlns });
@@ -165,22 +169,34 @@ impl Peer {
         match (xmlns.as_str(), child_tag.as_str()) {
             ("w:p", _) => self.result(node, world, cx, None),
             ("encrypt", "count") => {
-                let value = world.settings.pre_key_count.to_string();
+                let left = self.device.and_then(|device| world.pre_keys_left(device));
+                let value =
+                    left.map_or_else(|| world.settings.pre_key_count.to_string(), |left| left.to_string());
                 self.result(node, world, cx, Some(Node::new("count").attr("value", value)));
             }
             ("encrypt", "digest") => self.result(node, world, cx, Some(Node::new("digest"))),
-            ("encrypt", "key") => self.result(node, world, cx, Some(Node::new("list"))),
+            ("encrypt", "key") => {
+                let list = child.map(|child| world.bundles(child, cx.unix_s()));
+                self.result(node, world, cx, list);
+            }
             ("encrypt", _) => {
-                self.uploaded_bundle |= kind == "set" && node.child("identity").is_some();
+                let uploads = kind == "set" && node.child("identity").is_some();
+                self.uploaded_bundle |=
+                    uploads && self.device.is_some_and(|device| world.take_pre_keys(device, node));
                 self.result(node, world, cx, None);
             }
             ("passive", "active") => {
                 self.result(node, world, cx, None);
                 self.begin_backlog(world, cx);
             }
+            ("md", "link_code_companion_reg") => {
+                if let Some(reg) = child {
+                    self.on_link_code(node, reg, world, cx);
+                }
+            }
             ("md", "remove-companion-device") => self.log_out(node, world, cx),
             ("usync", _) => {
-                let answer = child.map(|child| usync(child));
+                let answer = child.map(|child| world.usync(child));
                 self.result(node, world, cx, answer);
             }
             ("privacy", _) if kind == "set" => self.result(node, world, cx, None),
@@ -192,7 +208,13 @@ impl Peer {
         }
     }
 
-    fn result(&mut self, request: NodeRef<'_>, world: &mut World, cx: &Cx<'_>, child: Option<Node>) {
+    pub(super) fn result(
+        &mut self,
+        request: NodeRef<'_>,
+        world: &mut World,
+        cx: &Cx<'_>,
+        child: Option<Node>,
+    ) {
         let unix_s = cx.unix_s();
         if let Some(child) = child {
             let result = reply(request, "result").attr("t", unix_s.to_string()).child(child);
@@ -211,7 +233,14 @@ impl Peer {
         });
     }
 
-    fn error(&mut self, request: NodeRef<'_>, code: u32, what: &str, world: &mut World, cx: &Cx<'_>) {
+    pub(super) fn error(
+        &mut self,
+        request: NodeRef<'_>,
+        code: u32,
+        what: &str,
+        world: &mut World,
+        cx: &Cx<'_>,
+    ) {
         let child = Node::new("error").attr("code", code.to_string()).attr("text", what);
         self.answer_node(&reply(request, "error").child(child), world, cx);
     }
@@ -238,26 +267,8 @@ fn reply(request: NodeRef<'_>, kind: &str) -> Node {
     }
 }
 
-/// The answer to a user query: every user asked for exists and has a primary device only.
-fn usync(query: NodeRef<'_>) -> Node {
-    let mut answer = Node::new("usync").attr("index", "0").attr("last", "true");
-    for key in ["sid", "mode", "context"] {
-        if let Some(value) = query.attr(key) {
-            answer = answer.attr(key, value.to_string());
-        }
-    }
-    let asked = query.child("list").into_iter().flat_map(|list| list.children());
-    let users = asked.filter_map(|user| user.attr("jid").and_then(|jid| jid.to_jid()));
-    let devices =
-        || Node::new("devices").child(Node::new("device-list").child(Node::new("device").attr("id", "0")));
-    let list = users.fold(Node::new("list"), |list, jid| {
-        list.child(Node::new("user").attr_jid("jid", jid).child(devices()))
-    });
-    answer.child(Node::new("result")).child(list)
-}
-
 /// The text of an attribute, empty when it is not there.
-fn text(node: NodeRef<'_>, key: &str) -> String {
+pub(super) fn text(node: NodeRef<'_>, key: &str) -> String {
     node.attr(key).map(|value| value.to_string()).unwrap_or_default()
 }
 

@@ -44,6 +44,10 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/relink"),
     ("POST", "/refuse"),
     ("POST", "/config"),
+    ("POST", "/say"),
+    ("POST", "/chatter"),
+    ("POST", "/pair"),
+    ("POST", "/enter-code"),
     ("POST", "/quit"),
 ];
 
@@ -146,6 +150,10 @@ fn order(path: &str, body: &[u8]) -> Result<Command, RouteError> {
             }
         }
         "/config" => Command::Config(parse(body)?),
+        "/say" => Command::Say(parse(body)?),
+        "/chatter" => Command::Chatter(parse(body)?),
+        "/pair" => Command::Scan(parse(body)?),
+        "/enter-code" => Command::EnterCode(parse(body)?),
         _ => Command::Quit,
     })
 }
@@ -275,6 +283,7 @@ mod tests {
             let body = match *path {
                 "/login-policy" => r#"{"mode":"failure"}"#,
                 "/malformed" => r#"{"kind":"token"}"#,
+                "/enter-code" => r#"{"code":"ABCD-EFGH","phone":"15550001111"}"#,
                 _ => "",
             };
             assert!(Command::parse(method, path, "", body.as_bytes()).is_ok(), "{method} {path}");

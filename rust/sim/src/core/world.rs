@@ -1,6 +1,6 @@
 //! What all connections share: the devices, the settings, the scripted faults, the counters and the logs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use runner_proto::entropy::Entropy;
@@ -11,9 +11,12 @@ use serde_json::{Map, Value};
 
 use super::chain::{ChainFault, ServerKeys};
 use super::command::{LoginFault, Refusal, Settings, Shape, Target};
+use super::contact::Contact;
 use super::counters::Counters;
+use super::directory::Directory;
 use super::fleet::{DEVICE, Fleet};
 use super::journal::{Happening, Ring, Sent};
+use super::relay::Delivery;
 
 /// Number of a connection, counted from 1 over the life of the server.
 pub type ConnectionId = u32;
@@ -122,10 +125,18 @@ pub struct World {
     pub(super) noise: KeyPair,
     pub(super) fleet: Fleet,
     pub(super) accounts: HashMap<DeviceId, Account>,
+    /// Numbers that phones gave to devices which have not signed for them yet.
+    pub(super) promised: HashSet<DeviceId>,
     pub(super) events: Ring<Happening>,
     pub(super) sent: Ring<Sent>,
     pub(super) refusing: Option<Refusing>,
     pub(super) orders: VecDeque<(ConnectionId, Order)>,
+    /// Public keys of devices.
+    pub(super) directory: Directory,
+    /// Devices of our own that talk.
+    pub(super) contacts: HashMap<DeviceId, Contact>,
+    /// Stanzas from one device to another, on their way.
+    pub(super) deliveries: VecDeque<Delivery>,
     /// A plaintext being built.
     pub(super) plain: Vec<u8>,
     /// What reading one takes.
@@ -163,10 +174,14 @@ impl World {
             keys,
             fleet,
             accounts,
+            promised: HashSet::new(),
             events: Ring::new(EVENTS),
             sent: Ring::new(settings.sent_capacity),
             refusing: None,
             orders: VecDeque::new(),
+            directory: Directory::default(),
+            contacts: Self::contacts_of(fleet),
+            deliveries: VecDeque::new(),
             plain: Vec::new(),
             scratch: Scratch::new(),
             last_stanza: 0,
@@ -230,7 +245,16 @@ impl World {
 
     /// What happens to a login that is coming in.
     pub(super) fn take_rule(&mut self, username: u64) -> Option<LoginFault> {
-        let at = self.rules.iter().position(|rule| rule.target.names(username))?;
+        self.take_rule_where(|target| target.names(username))
+    }
+
+    /// What happens to a registration that is coming in: it has no name yet.
+    pub(super) fn take_rule_for_anybody(&mut self) -> Option<LoginFault> {
+        self.take_rule_where(|target| target.all)
+    }
+
+    fn take_rule_where(&mut self, is_meant: impl Fn(&Target) -> bool) -> Option<LoginFault> {
+        let at = self.rules.iter().position(|rule| is_meant(&rule.target))?;
         let rule = self.rules.get_mut(at)?;
         let fault = rule.fault.clone();
         rule.left = rule.left.saturating_sub(1);

@@ -91,7 +91,7 @@ pub(super) fn credentials(fleet: Fleet, index: u32) -> Value {
             "signature": sign(&identity, "signed pre-key signature", &[&[KEY_TYPE], &signed_pre_key.public]),
             "keyId": 1,
         },
-        "registrationId": registration_id(fleet, index),
+        "registrationId": fleet.registration_id(index),
         "advSecretKey": BASE64.encode(fleet.bytes("adv secret", index)),
         "processedHistoryMessages": [],
         "nextPreKeyId": 2,
@@ -117,12 +117,6 @@ pub(super) fn credentials(fleet: Fleet, index: u32) -> Value {
         }],
         "platform": "android",
     })
-}
-
-/// A number of 14 bits, never 0.
-fn registration_id(fleet: Fleet, index: u32) -> u16 {
-    let [a, b, ..] = fleet.bytes("registration id", index);
-    (u16::from_be_bytes([a, b]) & 0x3fff).max(1)
 }
 
 fn keys_json(keys: &Keys) -> Value {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_client::{
-    Client, Command, Config, Cx as ClientCx, DeviceState, Effect, Event, TransportEnd, Write,
+    Client, Command, CommitFailed, Config, Cx as ClientCx, DeviceKeys, DeviceState, Effect, Event,
+    LinkedDevice, NewDevice, RecordKey, RecordKind, TransportEnd, Write,
+    memory_store::{Answer, MemoryStore, Question},
 };
 use runner_proto::cert::CachedServerKey;
 use runner_proto::close_reason::{CloseReason, Closed};
@@ -40,6 +42,7 @@ impl Entropy for Seeded {
 pub struct Link {
     pub client: Client,
     pub id: ConnectionId,
+    pub store: MemoryStore,
     pub effects: Vec<Effect>,
     settled: usize,
     out: Vec<u8>,
@@ -51,14 +54,14 @@ impl Link {
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.effects.iter().filter_map(|effect| match effect {
             Effect::Event(event) => Some(event),
-            Effect::Commit { .. } => None,
+            _ => None,
         })
     }
 
     pub fn writes(&self) -> impl Iterator<Item = &Write> {
         self.effects.iter().flat_map(|effect| match effect {
             Effect::Commit { writes, .. } => writes.as_slice(),
-            Effect::Event(_) => &[],
+            _ => &[],
         })
     }
 
@@ -76,6 +79,8 @@ pub struct Pair {
     pub hub: Hub,
     pub links: Vec<Link>,
     pub now: Instant,
+    /// What becomes of commits; None: nothing yet.
+    pub commits: Option<Result<(), CommitFailed>>,
     entropy: Seeded,
     scratch: Buffers,
 }
@@ -90,6 +95,7 @@ impl Pair {
             hub: Hub::new(World::new(SEED, sessions, settings), Value::Null),
             links: Vec::new(),
             now: Instant::from_micros(1_000_000),
+            commits: Some(Ok(())),
             entropy: Seeded(42),
             scratch: Buffers::default(),
         }
@@ -108,9 +114,45 @@ impl Pair {
             push_name: None,
             routing_info: None,
             server_key: None,
+            keys: Self::keys(index),
+            has_ciphertexts: false,
             version: [2, 3000, core::DEFAULT_REVISION],
             counters: Counters::default(),
         }
+    }
+
+    /// The keys that the credentials of the fleet have.
+    fn keys(index: u32) -> DeviceKeys {
+        let fleet = Fleet::new(SEED, index + 1);
+        let (identity, signed) = (fleet.keys("identity", index), fleet.keys("signed pre-key", index));
+        DeviceKeys {
+            registration_id: fleet.registration_id(index),
+            identity_secret: identity.secret,
+            signed_pre_key_id: 1,
+            signed_pre_key_secret: signed.secret,
+            signed_pre_key_signature: runner_xeddsa::sign(
+                &identity.secret,
+                &[&[5], &signed.public[..]].concat(),
+                &fleet.nonce("signed pre-key signature", index),
+            ),
+            account: None,
+        }
+    }
+
+    /// The records that the credentials of the fleet come with, as they are imported.
+    fn store(username: u64) -> MemoryStore {
+        let index = u32::try_from(username - Fleet::username(0)).expect("a device of the fleet");
+        let pair = Fleet::new(SEED, index + 1).keys("pre-key 1", index);
+        let buffer = |bytes: &[u8]| {
+            let data = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+            serde_json::json!({ "type": "Buffer", "data": data })
+        };
+        let json = serde_json::json!({ "private": buffer(&pair.secret), "public": buffer(&pair.public) });
+        let json = json.to_string();
+        let key = RecordKey { kind: RecordKind::PreKey, id: "1".to_owned() };
+        let mut store = MemoryStore::default();
+        store.records.insert(key, (json.into_bytes().into(), true));
+        store
     }
 
     /// A device that remembers the server's key.
@@ -121,19 +163,57 @@ impl Pair {
         DeviceState { server_key: Some(server_key), ..self.device(index) }
     }
 
+    /// The device that a phone has linked, as it logs in.
+    pub fn linked(&self, device: &LinkedDevice) -> DeviceState {
+        let (username, number) = device.jid.split_once(':').expect("a device");
+        let (number, _) = number.split_once('@').expect("a server");
+        DeviceState {
+            noise: device.noise.clone(),
+            username: username.parse().expect("a number"),
+            device: number.parse().expect("a number"),
+            lid: device.lid.clone(),
+            ..self.device(0)
+        }
+    }
+
     /// Connects a device; returns the number of its link. `None` when the server resets at accept.
     pub fn dial(&mut self, device: DeviceState) -> Option<usize> {
+        let (config, now) = (self.config(), self.now);
+        let store = Self::store(device.username);
+        self.connect(Client::new(config, device, now), store)
+    }
+
+    /// Connects a new device, to be linked.
+    pub fn dial_new(&mut self) -> usize {
+        let (config, now) = (self.config(), self.now);
+        let device = NewDevice::generate(&mut self.entropy);
+        let version = [2, 3000, core::DEFAULT_REVISION];
+        let client = Client::linking(config, device, version, Counters::default(), now);
+        self.connect(client, MemoryStore::default()).expect("accepted")
+    }
+
+    fn config(&self) -> Arc<Config> {
         let session = session::Config {
             host: "127.0.0.1:8080".to_owned(),
             root_key: self.hub.world.keys.root_public(),
             ..session::Config::default()
         };
-        let config = Config { session: Arc::new(session), ..Config::default() };
+        Arc::new(Config { session: Arc::new(session), ..Config::default() })
+    }
+
+    fn connect(&mut self, client: Client, store: MemoryStore) -> Option<usize> {
         let unix_ms = self.unix_ms();
         let mut cx = Cx { now: self.now, unix_ms, entropy: &mut self.entropy };
         let Accept::Take(id) = self.hub.accept(&mut cx) else { return None };
-        let client = Client::new(Arc::new(config), device, self.now);
-        self.links.push(Link { client, id, effects: Vec::new(), settled: 0, out: Vec::new(), cut: false });
+        self.links.push(Link {
+            client,
+            id,
+            store,
+            effects: Vec::new(),
+            settled: 0,
+            out: Vec::new(),
+            cut: false,
+        });
         let link = self.links.len() - 1;
         self.with_client(link, |client, cx| client.handle_open(cx));
         self.exchange();
@@ -219,20 +299,38 @@ impl Pair {
         }
     }
 
-    /// Tells the client that what it wanted to be durable is.
+    /// Answers what the client asked its store for.
     fn settle(&mut self, link: usize) -> bool {
-        let Link { effects, settled, .. } = &mut self.links[link];
-        let new = effects.iter().skip(std::mem::replace(settled, effects.len()));
-        let tokens: Vec<_> = new
-            .filter_map(|effect| match effect {
-                Effect::Commit { token, .. } => Some(*token),
-                Effect::Event(_) => None,
-            })
-            .collect();
-        for &token in &tokens {
-            self.with_client(link, |client, cx| client.on_committed(token, Ok(()), cx));
+        let Some(outcome) = self.commits else { return false };
+        let Link { effects, settled, store, .. } = &mut self.links[link];
+        for effect in effects.iter().skip(std::mem::replace(settled, effects.len())) {
+            match effect {
+                Effect::Commit { token, writes } => {
+                    store.open.push_back(Question::Commit(*token, writes.clone()));
+                }
+                Effect::Load { token, keys } => store.open.push_back(Question::Load(*token, keys.clone())),
+                Effect::LoadCiphertexts { .. } | Effect::Event(_) => {}
+            }
         }
-        !tokens.is_empty()
+        let mut moved = false;
+        while let Some(answer) = self.links[link].store.answer() {
+            moved = true;
+            let answer = match (answer, outcome) {
+                (Answer::Committed(token, _), Err(failed)) => Answer::Committed(token, Err(failed)),
+                (answer, _) => answer,
+            };
+            self.with_client(link, |client, cx| answer.tell(client, cx));
+        }
+        moved
+    }
+
+    /// Orders something that is refused; the reason.
+    pub fn refused(&mut self, path: &str, body: &Value) -> String {
+        let command = core::Command::parse("POST", path, "", body.to_string().as_bytes()).expect(path);
+        match self.with_hub(|hub, cx| hub.command(command, cx)) {
+            Reply::Now(Err(why)) => why,
+            other => panic!("{path} is not refused: {other:?}"),
+        }
     }
 
     /// Orders something over the control port's language.

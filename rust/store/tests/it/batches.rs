@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use runner_store::{Completion, ErrorKind, Options, ServerChain, Store, Write};
+use runner_store::{Applied, Completion, ErrorKind, Options, ServerChain, Store, Write};
 
 use crate::support::{Dir, Open, PATIENCE, batch, import, message, poison, sized_message};
 
@@ -29,7 +29,7 @@ fn completions_come_in_submit_order_whatever_they_are() {
     }
     for (expected, completion) in open.wait(300).into_iter().enumerate() {
         let (token, kind) = match completion {
-            Completion::Committed { token, inbox_rows: 1 } => (token, 0),
+            Completion::Committed { token, applied: Applied { inbox_rows: 1, .. } } => (token, 0),
             Completion::Device { token, result } if result.is_ok() => (token, 1),
             Completion::Failed { token, error } if error.kind == ErrorKind::UnknownSession => (token, 2),
             other => panic!("{other:?}"),
@@ -69,7 +69,7 @@ fn one_group_is_one_commit_and_one_signal() {
     release.send(()).unwrap();
     assert_eq!(is_in.recv_timeout(PATIENCE), Ok(2));
     let mut completions = Vec::new();
-    first.store.drain_completions(&mut completions);
+    first.store.know_failures(first.store.drain_completions(&mut completions));
     assert_eq!(completions.len(), 101, "all hundred came with one signal");
     assert_eq!(first.store.health().commits_total - commits_before, 2);
     assert_eq!(first.store.health().queued, 0);
@@ -102,7 +102,7 @@ fn failed_commit_takes_down_all_that_was_queued_behind_it_and_then_work_goes_on(
     is_in.recv_timeout(PATIENCE).unwrap();
 
     let mut completions = Vec::new();
-    store.drain_completions(&mut completions);
+    store.know_failures(store.drain_completions(&mut completions));
     let outcomes: Vec<_> = completions
         .iter()
         .map(|c| match c {
@@ -257,13 +257,13 @@ fn recovery_is_told_once_when_a_message_fits_again_and_by_nothing_less() {
     assert_eq!(open.store.done(&[first]), Ok(1));
     assert!(open.store.health().disk_full, "a confirmation is no message");
     let mut completions = Vec::new();
-    open.store.drain_completions(&mut completions);
+    open.store.know_failures(open.store.drain_completions(&mut completions));
     assert_eq!(completions, [], "still full");
     dir.sqlite().execute("DELETE FROM inbox", []).unwrap();
     open.wait_recovered();
     assert!(!open.store.health().disk_full);
     open.commit(large(stored as u64)).unwrap();
-    open.store.drain_completions(&mut completions);
+    open.store.know_failures(open.store.drain_completions(&mut completions));
     assert_eq!(completions, [], "told once");
 }
 

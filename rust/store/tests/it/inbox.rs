@@ -135,8 +135,8 @@ fn messages_of_one_chat_can_be_taken_alone() {
     let dir = Dir::new();
     let open = Open::with_sessions(&dir, 2);
     let of = |chat: &str, id: &str| match message(id) {
-        Write::Inbox { sender, message_id, stanza, received_unix_ms, .. } => {
-            Write::Inbox { chat: chat.into(), sender, message_id, stanza, received_unix_ms }
+        Write::Inbox { sender, message_id, stanza, content, received_unix_ms, .. } => {
+            Write::Inbox { chat: chat.into(), sender, message_id, stanza, content, received_unix_ms }
         }
         other => other,
     };

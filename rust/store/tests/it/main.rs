@@ -4,9 +4,12 @@
 mod batches;
 mod crash;
 mod damage;
+mod decrypted;
 mod inbox;
+mod linking;
 mod model;
 mod opening;
 mod outbox;
+mod records;
 mod sessions;
 mod support;

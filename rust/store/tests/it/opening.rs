@@ -103,7 +103,9 @@ fn file_of_version_1_opens_with_everything_in_it() {
         Write::DeadLetter { sender: "x".into(), message_id: "1".into(), frame: vec![0], received_unix_ms: 1 };
     assert_eq!(open.commit(batch(1, "s0", vec![letter])), Ok(0));
     assert_eq!(open.store.take_dead_letters(0, 9).unwrap().len(), 1);
+    // What version 4 brought.
+    assert!(open.store.device("s0").unwrap().has_ciphertexts, "its message was never decrypted");
     let version: i64 = dir.sqlite().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(open.store.backlog().unwrap(), [], "what version 4 brought");
-    assert_eq!(version, 4);
+    assert_eq!(open.store.backlog().unwrap(), [], "what version 5 brought");
+    assert_eq!(version, 5);
 }

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use runner_store::{
-    Batch, Completion, Credentials, Import, OpenReport, Options, Secret32, SignalKey, Store, StoreError,
-    Write,
+    Batch, Completion, Content, Credentials, Import, OpenReport, Options, Secret32, SignalKey, Store,
+    StoreError, Write,
 };
 
 /// A loose ceiling for anything that waits: far above any healthy disk.
@@ -105,7 +105,7 @@ impl Open {
         let mut completions = Vec::new();
         while completions.len() < n {
             self.ready.recv_timeout(PATIENCE).expect("the store answers");
-            self.store.drain_completions(&mut completions);
+            self.store.know_failures(self.store.drain_completions(&mut completions));
             completions.retain(|completion| *completion != Completion::Recovered);
         }
         assert_eq!(completions.len(), n, "one completion for each submit");
@@ -116,7 +116,7 @@ impl Open {
     pub(crate) fn commit(&self, batch: Batch) -> Result<u32, StoreError> {
         self.store.submit(batch)?;
         match self.wait(1).remove(0) {
-            Completion::Committed { inbox_rows, .. } => Ok(inbox_rows),
+            Completion::Committed { applied, .. } => Ok(applied.inbox_rows),
             Completion::Failed { error, .. } => Err(error),
             other => panic!("only a batch was submitted: {other:?}"),
         }
@@ -127,8 +127,14 @@ impl Open {
         let mut completions = Vec::new();
         while !completions.contains(&Completion::Recovered) {
             self.ready.recv_timeout(PATIENCE).expect("the store recovers");
-            self.store.drain_completions(&mut completions);
+            self.store.know_failures(self.store.drain_completions(&mut completions));
         }
+    }
+
+    /// Waits until something is completed, and does not look at it.
+    pub(crate) fn wait_failed(&self) {
+        self.ready.recv_timeout(PATIENCE).expect("the store answers");
+        assert_eq!(self.store.health().failed_total, 1);
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
@@ -178,6 +184,7 @@ pub(crate) fn sized_message(message_id: &str, bytes: usize) -> Write {
         sender: "15550009999@s.whatsapp.net".into(),
         message_id: message_id.into(),
         stanza: vec![b'm'; bytes],
+        content: Content::Plain(b"\x0a\x02hi".to_vec()),
         received_unix_ms: 1_700_000_000_000,
     }
 }
@@ -201,7 +208,7 @@ impl Open {
     pub(crate) fn wait_some(&self) -> u64 {
         self.ready.recv_timeout(PATIENCE).expect("the store answers");
         let mut completions = Vec::new();
-        self.store.drain_completions(&mut completions);
+        self.store.know_failures(self.store.drain_completions(&mut completions));
         completions.len() as u64
     }
 }

@@ -7,6 +7,7 @@ import { live } from "../js/live.js";
 import { mayOperate } from "../js/me.js";
 import { ask, failed, notice } from "../js/notice.js";
 import { pill, stateName } from "../js/states.js";
+import { linkCard, wantsPhone } from "./linking.js";
 
 const FRESHEN_MS = 5000;
 const TICK_MS = 500;
@@ -16,11 +17,11 @@ export function session(main, ends, _query, id) {
   const six = h("dl", { class: "facts six figure" }), steps = h("ol", { class: "timeline" });
   const state = h("div", { class: "state-now figure", role: "status" });
   const actions = h("div", { class: "row wrap actions", role: "group", "aria-label": t("session.actions") });
-  const buttons = makeButtons();
+  const buttons = makeButtons(), link = linkCard(id);
   let view = null, metrics = null, timeline = null, turn = 0;
 
   fill(main, h("nav", { class: "crumb", "aria-label": t("session.path") }, h("a", { href: "#/sessions" }, `‹ ${t("nav.sessions")}`)),
-    head,
+    head, link.element,
     h("div", { class: "two" },
       h("div", { class: "stack" },
         h("section", { class: "card", "aria-labelledby": "facts-title" }, h("h2", { id: "facts-title" }, t("session.facts")), facts),
@@ -79,7 +80,8 @@ export function session(main, ends, _query, id) {
   function show() {
     if (!view) return;
     const operate = mayOperate();
-    buttons.reconnect.disabled = !operate;
+    link.show(view);
+    buttons.reconnect.disabled = !operate || wantsPhone(view);
     buttons.breaker.disabled = !operate || view.breaker.state === "closed";
     buttons.start.disabled = !operate || view.state !== "stopped";
     buttons.stop.disabled = !operate || view.state === "stopped";
@@ -145,11 +147,12 @@ export function session(main, ends, _query, id) {
   const soon = throttled(300, () => { void load(); });
   ends.on(live, "event", ({ detail }) => {
     if (detail.session !== id) return;
+    if (detail.event === "session.qr") void link.load();
     if (detail.payload?.state !== undefined) { view = detail.payload; show(); }
     soon();
   });
   ends.on(live, "open", () => { if (view) view.revision = -1; soon(); });  // perhaps a new process, which counts anew
   ends.every(FRESHEN_MS, () => { if (!live.isStale && !document.hidden) void load(); });
-  ends.every(TICK_MS, tick);
+  ends.every(TICK_MS, () => { tick(); if (!live.isStale) link.tick(); });
   load();
 }

@@ -1,10 +1,12 @@
 // Every session: search, filter by state, sort; ten thousand rows scroll like ten.
-import { get } from "../js/api.js";
+import { get, post } from "../js/api.js";
 import { fill, h, say } from "../js/dom.js";
 import { fleet, RANK, STATES } from "../js/fleet.js";
 import { age, duration, milliseconds, NOTHING, number } from "../js/format.js";
 import { t } from "../js/i18n.js";
 import { live } from "../js/live.js";
+import { me } from "../js/me.js";
+import { ask, failed } from "../js/notice.js";
 import { stateName } from "../js/states.js";
 import { VirtualTable } from "../js/table.js";
 
@@ -73,8 +75,20 @@ export function sessions(main, ends, query) {
     Object.keys(ORDERS).map((key) => h("option", { value: key, selected: key === order }, `${t("sessions.sort")}: ${t(`sessions.${key}`)}`)));
 
   fill(main, h("div", { class: "sessions" },
-    h("div", { class: "row between" }, h("h1", {}, t("nav.sessions")), count),
+    h("div", { class: "row between" }, h("h1", {}, t("nav.sessions")),
+      h("div", { class: "row" }, count, h("button", { type: "button", class: "primary small add", disabled: !me.scopes.has("admin"), onclick: add }, t("sessions.add")))),
     h("div", { class: "tools" }, search, sortPick, chips), table.element));
+
+  async function add() {  // a new session; its page shows the code to scan
+    const field = (name, props) => h("label", { class: "stack" }, t(`sessions.add.${name}`), h("input", { name, autocomplete: "off", spellcheck: false, ...props }));
+    const answer = await ask({ title: t("sessions.add"), text: t("sessions.add.text"), confirm: t("sessions.add.confirm"),
+      fields: [field("id", { required: true, maxLength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*" }), field("proxy", { placeholder: "socks5://user:password@10.0.0.7:1080" })] });
+    if (answer === null) return;
+    try {
+      await post("/api/sessions", { id: answer.id, proxy: answer.proxy || null });
+      location.hash = `#/session/${encodeURIComponent(answer.id)}`;
+    } catch (error) { failed(error); }
+  }
 
   function remember() {  // in the address, so that it can be kept and shared
     const next = new URLSearchParams();

@@ -1,0 +1,191 @@
+//! One-time pre-keys: new ones are uploaded when the server has few left. docs/protocol.md, "Pre-keys".
+//!
+//! What is uploaded is durable first, with the ids that come next, so that no key reaches a peer that we could not use,
+//! and no id is given twice. An upload that is not confirmed is repeated with the same keys, also after a restart.
+
+use runner_proto::session::{Io, Request};
+use runner_signal::PreKey;
+
+use crate::{
+    Client, Cx, Effect, StoredRecord, Write,
+    client::{Ask, io},
+    receive::{self, LoadFor},
+    record::{RecordKey, RecordKind},
+};
+
+/// The server has few when it has fewer than this many.
+const FEW: u64 = 5;
+
+/// How many it then has. docs/protocol.md, "Pre-keys": what all clients upload first.
+const WANTED: u32 = 812;
+
+/// Where the ids of a device begin that has none of ours yet: in the middle of their three bytes, since an imported
+/// device has used those from 1 on.
+const FIRST_ID: u32 = 0x0040_0000;
+
+/// Ids above this belong to retry receipts; the count begins anew.
+const LAST_ID: u32 = 0x007f_ffff;
+
+/// Where the upload of one connection stands.
+#[derive(Debug, Default)]
+pub(crate) enum PreKeys {
+    /// Nothing to do.
+    #[default]
+    Idle,
+    /// The ids are being loaded; the server has so many keys.
+    LoadingIds { count: u32 },
+    /// Keys of an upload that was not confirmed are being loaded.
+    LoadingKeys { ids: Ids },
+    /// New keys become durable under this token.
+    Committing { token: u64, ids: Ids, keys: Vec<PreKey> },
+    /// The server was told.
+    Uploading { ids: Ids },
+}
+
+/// The ids of one-time pre-keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ids {
+    /// The first that is not known to be at the server.
+    unconfirmed: u32,
+    /// The next that is free.
+    next: u32,
+}
+
+impl Ids {
+    fn key() -> RecordKey {
+        RecordKey::new(RecordKind::PreKeyIds, "")
+    }
+
+    fn read(record: Option<StoredRecord>) -> Self {
+        let bytes = record.as_ref().map(|record| record.value.expose());
+        let ids = bytes.and_then(|bytes| {
+            let (unconfirmed, next) = bytes.split_first_chunk()?;
+            let ids = Self {
+                unconfirmed: u32::from_be_bytes(*unconfirmed),
+                next: u32::from_be_bytes(next.try_into().ok()?),
+            };
+            let is_sound = (FIRST_ID..=ids.next).contains(&ids.unconfirmed) && ids.next <= LAST_ID;
+            is_sound.then_some(ids)
+        });
+        ids.unwrap_or(Self { unconfirmed: FIRST_ID, next: FIRST_ID })
+    }
+
+    fn write(self) -> Write {
+        let value = [self.unconfirmed.to_be_bytes(), self.next.to_be_bytes()].concat().into();
+        Write::PutRecord { key: Self::key(), value }
+    }
+}
+
+impl PreKeys {
+    /// The store cannot be read; the next count asks again.
+    pub(crate) fn give_up(&mut self) {
+        *self = Self::Idle;
+    }
+
+    /// The upload was answered or was not.
+    pub(crate) fn on_uploaded(&mut self, is_done: bool) -> Option<Write> {
+        let Self::Uploading { ids } = std::mem::take(self) else { return None };
+        is_done.then(|| Ids { unconfirmed: ids.next, ..ids }.write())
+    }
+}
+
+impl Client {
+    /// The server has `count` one-time pre-keys of ours.
+    pub(crate) fn on_pre_key_count(&mut self, count: u64, effects: &mut Vec<Effect>) {
+        if count >= FEW || !matches!(self.pre_keys, PreKeys::Idle) {
+            return;
+        }
+        if let Some((token, keys)) = self.receiver.load(LoadFor::PreKeys, vec![Ids::key()]) {
+            self.pre_keys = PreKeys::LoadingIds { count: u32::try_from(count).unwrap_or(u32::MAX) };
+            effects.push(Effect::Load { token, keys });
+        }
+    }
+
+    pub(crate) fn on_pre_keys_loaded(
+        &mut self,
+        keys: &[RecordKey],
+        mut records: Vec<Option<StoredRecord>>,
+        cx: &mut Cx<'_>,
+    ) {
+        match std::mem::take(&mut self.pre_keys) {
+            PreKeys::LoadingIds { count } => {
+                let ids = Ids::read(records.pop().flatten());
+                if ids.unconfirmed < ids.next {
+                    let unconfirmed = ids.unconfirmed..ids.next.min(ids.unconfirmed + WANTED);
+                    let keys =
+                        unconfirmed.map(|id| RecordKey::new(RecordKind::PreKey, id.to_string())).collect();
+                    if let Some((token, keys)) = self.receiver.load(LoadFor::PreKeys, keys) {
+                        self.pre_keys = PreKeys::LoadingKeys { ids };
+                        cx.effects.push(Effect::Load { token, keys });
+                    }
+                } else {
+                    self.generate(ids, WANTED.saturating_sub(count), cx);
+                }
+            }
+            PreKeys::LoadingKeys { ids } => {
+                // One that was used meanwhile was at the server after all.
+                let found = keys.iter().zip(records);
+                let left: Vec<_> = found
+                    .filter_map(|(key, record)| receive::own_form(key, record?))
+                    .filter_map(|record| PreKey::from_record(record.expose()).ok())
+                    .collect();
+                if left.is_empty() {
+                    self.generate(Ids { unconfirmed: ids.next, ..ids }, WANTED, cx);
+                } else {
+                    self.upload(ids, &left, &mut io(cx));
+                }
+            }
+            other => self.pre_keys = other,
+        }
+    }
+
+    fn generate(&mut self, ids: Ids, count: u32, cx: &mut Cx<'_>) {
+        let first = if ids.next + count > LAST_ID { FIRST_ID } else { ids.next };
+        let random = &mut |bytes: &mut [u8]| cx.entropy.fill(bytes);
+        let keys: Vec<_> = (first..first + count).map(|id| PreKey::generate(id, random)).collect();
+        let ids = Ids { unconfirmed: first, next: first + count };
+        let mut writes: Vec<_> = keys
+            .iter()
+            .map(|key| Write::PutRecord {
+                key: RecordKey::new(RecordKind::PreKey, key.id.to_string()),
+                value: key.to_record().into_bytes().into(),
+            })
+            .collect();
+        writes.push(ids.write());
+        let token = self.inbox.next_token();
+        self.pre_keys = PreKeys::Committing { token, ids, keys };
+        cx.effects.push(Effect::Commit { token, writes });
+    }
+
+    /// True when the commit was one of pre-keys.
+    pub(crate) fn on_pre_keys_committed(&mut self, token: u64, is_durable: bool, cx: &mut Cx<'_>) -> bool {
+        match std::mem::take(&mut self.pre_keys) {
+            PreKeys::Committing { token: own, ids, keys } if own == token => {
+                if is_durable {
+                    self.upload(ids, &keys, &mut io(cx));
+                }
+                true
+            }
+            other => {
+                self.pre_keys = other;
+                false
+            }
+        }
+    }
+
+    fn upload(&mut self, ids: Ids, keys: &[PreKey], io: &mut Io<'_>) {
+        self.pre_keys = PreKeys::Uploading { ids };
+        let own = &self.keys;
+        let request = Request { xmlns: "encrypt", is_set: true, purpose: Ask::Upload as u8 };
+        self.session.request(io, request, 5, |writer| {
+            receive::write_registration(writer, &own.identity);
+            receive::write_identity(writer, &own.identity);
+            writer.node("list", 0, true);
+            writer.children(keys.len());
+            for key in keys {
+                receive::write_key(writer, "key", key.id, &key.pair, None);
+            }
+            receive::write_signed_pre_key(writer, &own.signed_pre_key);
+        });
+    }
+}

@@ -1,0 +1,27 @@
+//! Records that another program wrote, as Baileys' files have them, in our own form.
+//!
+//! A record that cannot be read is as good as none: what was made with it cannot be read either, and its sender is asked
+//! again. It stays in the store until one of ours takes its place.
+
+use runner_signal::baileys;
+
+use crate::record::{RecordBytes, RecordKey, RecordKind, StoredRecord};
+
+/// A record in our own form; `None` when it cannot be read.
+pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBytes> {
+    if !stored.is_imported {
+        return Some(stored.value);
+    }
+    let json = stored.value.expose();
+    let record = match key.kind {
+        // Both programs keep it in the same form.
+        RecordKind::LidMapping => return Some(stored.value),
+        RecordKind::Session => baileys::session_record(json).ok()?.record,
+        RecordKind::SenderKey => baileys::sender_key_record(json).ok()?.record,
+        RecordKind::PreKey => baileys::pre_key_record(key.id.parse().ok()?, json).ok()?,
+        RecordKind::Identity => baileys::identity_record(json).ok()?,
+        // Only we have these.
+        RecordKind::SignedPreKey | RecordKind::PreKeyIds => return None,
+    };
+    Some(record.into_bytes().into())
+}
