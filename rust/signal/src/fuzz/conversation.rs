@@ -28,7 +28,12 @@ struct Sent {
 /// One direction.
 #[derive(Debug, Default)]
 struct Way {
+    /// Encrypted, to leave when their record is durable.
+    unsent: Vec<Sent>,
     in_flight: Vec<Sent>,
+    /// Read, to be answered when their record is durable; until then the server has them still.
+    unanswered: Vec<Sent>,
+    /// Read and answered.
     read: Vec<Sent>,
     /// Ratchet keys in the order in which they came.
     opened: Vec<PublicKey>,
@@ -58,6 +63,9 @@ pub fn conversation(data: &[u8]) {
         run.step(kind, argument % 2, argument / 2);
     }
     for from in [0, 1] {
+        run.settle(from);
+    }
+    for from in [0, 1] {
         while !run.ways[from].in_flight.is_empty() {
             run.deliver(from, 0, Commit::Done);
         }
@@ -67,18 +75,39 @@ pub fn conversation(data: &[u8]) {
 impl Run {
     fn step(&mut self, kind: u8, from: usize, argument: usize) {
         match kind % 16 {
-            0..=3 => self.send(from, [1, 1, 2, 16][argument % 4], Commit::Done),
-            4..=8 => self.deliver(from, argument, Commit::Done),
-            9 => self.deliver(from, argument, Commit::Failed),
-            10 => self.send(from, 4, Commit::Failed),
+            0..=2 => self.send(from, [1, 1, 2, 16][argument % 4], Commit::Done),
+            3 => self.send(from, 1, Commit::Later),
+            4..=7 => self.deliver(from, argument, Commit::Done),
+            8 | 9 => self.deliver(from, argument, Commit::Later),
+            10 => self.settle(from),
             11 => {
                 self.ways[from].in_flight.pop();
             }
             12 => self.deliver_again(from, argument),
             13 => self.forge(from, argument),
-            14 => self.devices[from].lease = None,
+            14 => self.crash(from),
             _ => self.start(from, argument),
         }
+    }
+
+    /// What the device knows becomes durable: its messages leave, and what it read is answered.
+    fn settle(&mut self, device: usize) {
+        self.devices[device].save();
+        let sent = std::mem::take(&mut self.ways[device].unsent);
+        for sent in sent {
+            self.leave(device, sent);
+        }
+        let way = &mut self.ways[1 - device];
+        way.read.append(&mut way.unanswered);
+    }
+
+    /// The device dies and starts again; the server gives it once more what it did not answer.
+    fn crash(&mut self, device: usize) {
+        self.devices[device].crash();
+        self.ways[device].unsent.clear();
+        let way = &mut self.ways[1 - device];
+        let again = std::mem::take(&mut way.unanswered);
+        way.in_flight.splice(0..0, again);
     }
 
     fn start(&mut self, from: usize, argument: usize) {
@@ -86,6 +115,7 @@ impl Run {
             self.starts += 1;
             let bundle = self.devices[1 - from].bundle(argument.is_multiple_of(2));
             self.devices[from].start(&bundle);
+            self.settle(from);
         }
     }
 
@@ -94,12 +124,24 @@ impl Run {
             self.start(from, 0);
         }
         let plaintext = self.sent.to_be_bytes().to_vec();
+        let is_leased = self.devices[from].lease.as_ref().is_some_and(|lease| lease.left() > 0);
         let Some(message) = self.devices[from].encrypt(&plaintext, lease, commit) else { return };
         self.sent += 1;
-        let (ratchet_key, counter) = place(&message);
+        let (ratchet_key, _) = place(&message);
+        let sent = Sent { message, plaintext, ratchet_key };
+        if is_leased {
+            return self.leave(from, sent);
+        }
+        self.ways[from].unsent.push(sent);
+        if commit == Commit::Done {
+            self.settle(from);
+        }
+    }
+
+    fn leave(&mut self, from: usize, sent: Sent) {
         let way = &mut self.ways[from];
-        assert!(way.used.insert((ratchet_key, counter)), "a message key was used twice");
-        way.in_flight.push(Sent { message, plaintext, ratchet_key });
+        assert!(way.used.insert(place(&sent.message)), "a message key was used twice");
+        way.in_flight.push(sent);
         if way.in_flight.len() > MAX_IN_FLIGHT {
             self.deliver(from, 0, Commit::Done);
         }
@@ -121,8 +163,9 @@ impl Run {
         }
         let plaintext = self.devices[1 - from].decrypt(&sent.message, commit);
         assert_eq!(plaintext.as_ref(), Ok(&sent.plaintext));
+        self.note_read(from, at);
         if commit == Commit::Done {
-            self.note_read(from, at);
+            self.settle(1 - from);
         }
     }
 
@@ -132,7 +175,7 @@ impl Run {
         if !way.opened.contains(&sent.ratchet_key) {
             way.opened.push(sent.ratchet_key);
         }
-        way.read.push(sent);
+        way.unanswered.push(sent);
     }
 
     fn deliver_again(&mut self, from: usize, at: usize) {
@@ -155,6 +198,7 @@ impl Run {
             Ok(plaintext) => {
                 assert_eq!(plaintext, sent.plaintext);
                 self.note_read(from, 0);
+                self.settle(1 - from);
             }
             Err(_) => assert_eq!(self.devices[1 - from].session, before),
         }

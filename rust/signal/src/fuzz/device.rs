@@ -30,23 +30,25 @@ pub struct Device {
     /// Its only signed pre-key.
     pub signed: SignedPreKey,
     next_pre_key: u32,
-    /// Those that nobody has used yet.
+    /// One-time pre-keys that nobody has used yet.
     pub pre_keys: BTreeMap<u32, Record>,
     /// The session record of its peer.
     pub session: Option<Record>,
     /// What it sends by without a commit.
     pub lease: Option<Lease>,
+    /// What of the above is durable.
+    saved: (BTreeMap<u32, Record>, Option<Record>),
     /// Its randomness.
     pub steps: Steps,
 }
 
-/// What a device does with the new record of a step.
+/// When the new record of a step becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
-    /// It is durable.
+    /// At once, and everything before it.
     Done,
-    /// The store failed, or the device died first.
-    Failed,
+    /// With the next one that is, unless the device crashes first.
+    Later,
 }
 
 impl Device {
@@ -62,8 +64,20 @@ impl Device {
             pre_keys: BTreeMap::new(),
             session: None,
             lease: None,
+            saved: (BTreeMap::new(), None),
             steps,
         }
+    }
+
+    /// All that is known becomes durable.
+    pub fn save(&mut self) {
+        self.saved = (self.pre_keys.clone(), self.session.clone());
+    }
+
+    /// kill -9: what is not durable is gone.
+    pub fn crash(&mut self) {
+        (self.pre_keys, self.session) = self.saved.clone();
+        self.lease = None;
     }
 
     /// The session record's bytes.
@@ -77,6 +91,7 @@ impl Device {
             let key = PreKey::generate(self.next_pre_key, &mut |bytes| self.steps.fill(bytes));
             self.next_pre_key += 1;
             self.pre_keys.insert(key.id, key.to_record());
+            self.saved.0.insert(key.id, key.to_record());
             (key.id, *key.pair.public())
         });
         Bundle {
@@ -93,27 +108,29 @@ impl Device {
     pub fn start(&mut self, bundle: &Bundle) {
         let record = self.session.as_ref().map(Record::as_bytes);
         let record = session::start(&self.identity, record, bundle, &mut |bytes| self.steps.fill(bytes));
-        self.commit(record.expect("a good bundle"));
+        self.take_over(record.expect("a good bundle"));
+        self.save();
     }
 
-    /// Commits a record that no lease came with.
-    pub fn commit(&mut self, record: Record) {
+    /// Goes on with a record that no lease came with.
+    pub fn take_over(&mut self, record: Record) {
         let is_current = |lease: &Lease| lease.is_current(record.as_bytes()).expect("just made");
         self.lease = self.lease.take().filter(is_current);
         self.session = Some(record);
     }
 
-    /// A message, or `None` without a session or without a commit: then it never leaves.
+    /// A message, or `None` without a session. It may leave when its record is durable: at once when its key is of a
+    /// lease taken before.
     pub fn encrypt(&mut self, plaintext: &[u8], lease: u32, commit: Commit) -> Option<Ciphertext> {
         if self.lease.as_ref().is_none_or(|lease| lease.left() == 0) {
             let record = self.session.as_ref().map(Record::as_bytes);
             let random = &mut |bytes: &mut [u8]| self.steps.fill(bytes);
             let leased = session::lease(&self.identity, record, lease, random).ok()?;
-            if commit == Commit::Failed {
-                return None;
-            }
             self.session = Some(leased.record);
             self.lease = Some(leased.lease);
+            if commit == Commit::Done {
+                self.save();
+            }
         }
         self.lease.as_mut()?.encrypt(plaintext).ok()
     }
@@ -135,11 +152,12 @@ impl Device {
                 session::decrypt_pre_key(&self.identity, self.record(), keys, &message)?
             }
         };
+        if let Some(id) = opened.used_pre_key {
+            self.pre_keys.remove(&id).expect("a used pre-key is one that we had");
+        }
+        self.take_over(opened.record);
         if commit == Commit::Done {
-            if let Some(id) = opened.used_pre_key {
-                self.pre_keys.remove(&id).expect("a used pre-key is one that we had");
-            }
-            self.commit(opened.record);
+            self.save();
         }
         Ok(opened.plaintext)
     }

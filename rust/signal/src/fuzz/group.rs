@@ -26,10 +26,14 @@ struct Run {
     steps: Steps,
     own: Record,
     lease: Option<Lease>,
+    /// The reader's record, and what of it is durable.
     theirs: Option<Record>,
+    saved: Option<Record>,
     rotation: u32,
     used: BTreeSet<(u32, u32)>,
     in_flight: Vec<Sent>,
+    /// Read, to be answered when the record is durable; until then the server has them still.
+    unanswered: Vec<Sent>,
     read: Vec<Sent>,
     sent: u32,
 }
@@ -43,9 +47,11 @@ pub fn group_conversation(data: &[u8]) {
         own,
         lease: None,
         theirs: None,
+        saved: None,
         rotation: 0,
         used: BTreeSet::new(),
         in_flight: Vec::new(),
+        unanswered: Vec::new(),
         read: Vec::new(),
         sent: 0,
     };
@@ -53,6 +59,7 @@ pub fn group_conversation(data: &[u8]) {
     for operation in data.chunks_exact(2) {
         run.step(operation[0], usize::from(operation[1]));
     }
+    run.settle();
     while !run.in_flight.is_empty() {
         run.deliver(0, true);
     }
@@ -64,7 +71,8 @@ impl Run {
             0..=3 => self.send([1, 1, 2, 16][argument % 4], true),
             4..=8 => self.deliver(argument, true),
             9 => self.deliver(argument, false),
-            10 => self.send(4, false),
+            10 if argument.is_multiple_of(2) => self.send(4, false),
+            10 => self.crash(),
             11 => {
                 self.in_flight.pop();
             }
@@ -86,14 +94,27 @@ impl Run {
         if let Some(record) = group::accept(known, &told).expect("as written") {
             self.theirs = Some(record);
         }
+        self.settle();
+    }
+
+    /// What the reader knows becomes durable, and what it read is answered.
+    fn settle(&mut self) {
+        self.saved.clone_from(&self.theirs);
+        self.read.append(&mut self.unanswered);
+    }
+
+    /// The reader dies and starts again; the server gives it once more what it did not answer.
+    fn crash(&mut self) {
+        self.theirs.clone_from(&self.saved);
+        self.in_flight.splice(0..0, std::mem::take(&mut self.unanswered));
     }
 
     fn rotate(&mut self) {
         self.rotation += 1;
-        let is_late = |sent: &Sent| sent.rotation + OVERTAKEN_KEYS <= self.rotation;
+        let newest = self.rotation;
+        let is_late = |sent: &Sent| sent.rotation + OVERTAKEN_KEYS <= newest;
         while let Some(at) = self.in_flight.iter().position(is_late) {
-            let sent = self.in_flight.remove(at);
-            read(&mut self.theirs, &mut self.read, sent);
+            self.deliver(at, true);
         }
         self.own = group::create(&mut |bytes| self.steps.fill(bytes));
         self.lease = None;
@@ -125,14 +146,13 @@ impl Run {
         if self.in_flight.is_empty() {
             return;
         }
-        let at = at % self.in_flight.len();
+        let sent = self.in_flight.remove(at % self.in_flight.len());
+        let opened = decrypt(self.theirs.as_ref(), &sent.message).expect("a good message");
+        assert_eq!(opened.plaintext, sent.plaintext);
+        self.theirs = Some(opened.record);
+        self.unanswered.push(sent);
         if is_committed {
-            let sent = self.in_flight.remove(at);
-            read(&mut self.theirs, &mut self.read, sent);
-        } else {
-            let sent = &self.in_flight[at];
-            let opened = decrypt(self.theirs.as_ref(), &sent.message).expect("a good message");
-            assert_eq!(opened.plaintext, sent.plaintext);
+            self.settle();
         }
     }
 
@@ -150,13 +170,6 @@ impl Run {
         forged[bit / 8] ^= 1 << (bit % 8);
         assert!(decrypt(self.theirs.as_ref(), &forged).is_err(), "all of a message is signed");
     }
-}
-
-fn read(theirs: &mut Option<Record>, read: &mut Vec<Sent>, sent: Sent) {
-    let opened = decrypt(theirs.as_ref(), &sent.message).expect("a good message");
-    assert_eq!(opened.plaintext, sent.plaintext);
-    *theirs = Some(opened.record);
-    read.push(sent);
 }
 
 fn decrypt(record: Option<&Record>, message: &[u8]) -> Result<group::Decrypted, DecryptError> {

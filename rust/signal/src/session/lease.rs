@@ -126,15 +126,14 @@ impl Lease {
         self.left
     }
 
-    /// Whether the block is of the chain with which `record` sends now, in the same kind of message. Ask after each
-    /// commit of the session's record that was not made by taking a lease.
+    /// Whether the block is of the chain with which `record` sends now. Ask after each commit of the session's record
+    /// that was not made by taking a lease.
     ///
     /// # Errors
     /// The record is damaged; the store's fault.
     pub fn is_current(&self, record: &[u8]) -> Result<bool, RecordError> {
         Ok(Sessions::decode(record)?.current.is_some_and(|state| {
             !state.is_retired
-                && state.pending == self.pending
                 && matches!(&state.sending, super::state::Sending::Chain { ratchet, .. }
                     if *ratchet.public() == self.ratchet_key)
         }))

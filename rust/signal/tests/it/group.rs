@@ -165,7 +165,10 @@ fn a_key_that_comes_back_under_its_id_with_another_signature_takes_the_place() {
     let before = pair.send(b"before");
     let last = told.len() - 1;
     told[last] ^= 1;
+    let len = |pair: &Pair| pair.theirs.as_ref().unwrap().as_bytes().len();
+    let one_key = len(&pair);
     assert!(pair.accept(&told));
+    assert_eq!(len(&pair), one_key);
     assert_eq!(pair.read(&before), Err(DecryptError::BadSignature));
 }
 

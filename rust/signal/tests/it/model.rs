@@ -21,6 +21,9 @@ fn operations() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    // A failure is told in minutes, not hours.
+    #![proptest_config(ProptestConfig { max_shrink_iters: 500, ..ProptestConfig::default() })]
+
     #[test]
     fn a_conversation_keeps_its_promises(data in operations()) {
         conversation(&data);

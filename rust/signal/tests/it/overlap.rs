@@ -89,7 +89,7 @@ fn a_device_that_was_linked_anew_is_a_value_and_its_old_messages_do_not_bring_it
     assert_eq!(opened.used_pre_key, message.pre_key_id);
     let seen = observe(Some(known.as_bytes()), &opened.new_identity.unwrap()).unwrap().0;
     assert_eq!(seen, Seen::Changed { before: *b.identity.public() });
-    a.commit(opened.record);
+    a.take_over(opened.record);
 
     assert_eq!(read(&mut a, &late).unwrap(), b"from before");
     let current = session::summary(a.record().unwrap()).unwrap().current.unwrap();
@@ -133,6 +133,8 @@ fn a_retired_session_never_sends_again_and_still_reads() {
         assert_eq!(session::summary(a.record().unwrap()).unwrap().current, None);
     }
     a.start(&b.bundle(true));
+    let late = send(&mut b, b"by the old one");
+    assert_eq!(read(&mut a, &late).unwrap(), b"by the old one");
     let first = send(&mut a, b"anew");
     assert_eq!(read(&mut b, &first).unwrap(), b"anew");
     let answer = send(&mut b, b"welcome back");
