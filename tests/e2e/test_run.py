@@ -140,7 +140,7 @@ def test_commands_change_what_the_fleet_does(folder: Path) -> None:
 def test_an_empty_store_says_how_to_fill_it(folder: Path) -> None:
     with Runner(folder, **DEAD_ENDPOINT) as runner:
         runner.wait_serving()
-        assert "python -m runner import" in runner.output()
+        assert "python -m runner pair NAME, or import DIR" in runner.output()
         assert runner.stop() == 0
 
 
