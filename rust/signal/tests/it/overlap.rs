@@ -58,6 +58,15 @@ fn the_session_that_the_peer_uses_is_the_current_one() {
 }
 
 #[test]
+fn a_message_that_an_older_session_has_read_is_known_as_that() {
+    let (mut a, mut b) = acquainted();
+    let message = send(&mut a, b"once");
+    read(&mut b, &message).unwrap();
+    b.start(&a.bundle(true));
+    assert_eq!(read(&mut b, &message), Err(DecryptError::Duplicate { counter: 0 }));
+}
+
+#[test]
 fn so_many_sessions_are_kept_and_no_more() {
     let (mut a, mut b) = acquainted();
     let first = send(&mut b, b"by the first session");

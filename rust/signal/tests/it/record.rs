@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use runner_signal::fuzz::{Commit, Device, records};
 use runner_signal::session::{self, MAX_JUMP};
-use runner_signal::{Kind, PreKey, Record, RecordError, SignedPreKey, group, identity};
+use runner_signal::{
+    Kind, PreKey, Record, RecordError, SenderKeyDistribution, SenderKeyMessage, SignedPreKey, group, identity,
+};
 use sha2::{Digest, Sha256};
 
 use crate::{acquainted, pair, read, send};
@@ -29,7 +31,7 @@ fn examples() -> Vec<(Kind, Record)> {
     ]
 }
 
-fn open(kind: Kind, record: &[u8]) -> Result<(), RecordError> {
+fn open_any(kind: Kind, record: &[u8]) -> Result<(), RecordError> {
     match kind {
         Kind::Session => session::summary(record).map(drop),
         Kind::SenderKey => match group::distribution(record) {
@@ -56,7 +58,7 @@ fn every_damaged_bit_is_noticed() {
         for bit in 0..record.as_bytes().len() * 8 {
             let mut damaged = record.as_bytes().to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(open(kind, &damaged), Err(RecordError::Damaged { kind }), "{kind}, bit {bit}");
+            assert_eq!(open_any(kind, &damaged), Err(RecordError::Damaged { kind }), "{kind}, bit {bit}");
         }
     }
 }
@@ -66,14 +68,18 @@ fn every_truncation_is_noticed() {
     for (kind, record) in examples() {
         let record = record.as_bytes();
         for len in 0..record.len() {
-            assert_eq!(open(kind, &record[..len]), Err(RecordError::Damaged { kind }), "{kind}, {len} bytes");
+            assert_eq!(
+                open_any(kind, &record[..len]),
+                Err(RecordError::Damaged { kind }),
+                "{kind}, {len} bytes"
+            );
             if len >= 10 {
                 // With the right checksum it is still no whole record.
-                assert!(open(kind, &resealed(record[..len].to_vec())).is_err(), "{kind}, {len} bytes");
+                assert!(open_any(kind, &resealed(record[..len].to_vec())).is_err(), "{kind}, {len} bytes");
             }
         }
         let longer = [&record[..record.len() - 8], &[0], &record[record.len() - 8..]].concat();
-        assert_eq!(open(kind, &resealed(longer)), Err(RecordError::Damaged { kind }));
+        assert_eq!(open_any(kind, &resealed(longer)), Err(RecordError::Damaged { kind }));
     }
 }
 
@@ -83,12 +89,66 @@ fn a_record_of_another_kind_or_version_is_named() {
     for (kind, record) in &examples {
         for (other, _) in &examples {
             let expected = if kind == other { Ok(()) } else { Err(RecordError::Kind { kind: *other }) };
-            assert_eq!(open(*other, record.as_bytes()), expected);
+            assert_eq!(open_any(*other, record.as_bytes()), expected);
         }
         let mut newer = record.as_bytes().to_vec();
         newer[1] = 2;
-        assert_eq!(open(*kind, &resealed(newer)), Err(RecordError::Version { kind: *kind, version: 2 }));
+        assert_eq!(open_any(*kind, &resealed(newer)), Err(RecordError::Version { kind: *kind, version: 2 }));
     }
+}
+
+/// A sender-key record with two skipped messages, and where the parts of its chain begin.
+fn with_skipped() -> (Vec<u8>, [usize; 4]) {
+    let random = &mut |bytes: &mut [u8]| bytes.fill(3);
+    let own = group::create(random);
+    let told = group::distribution(own.as_bytes()).unwrap();
+    let record = group::accept(None, &SenderKeyDistribution::parse(&told).unwrap()).unwrap().unwrap();
+    let mut lease = group::lease(Some(own.as_bytes()), 3).unwrap().lease;
+    let sent: Vec<_> = (0..3).map(|_| lease.encrypt(b"x", random).unwrap()).collect();
+    let message = SenderKeyMessage::parse(&sent[2]).unwrap();
+    let record = group::decrypt(Some(record.as_bytes()), &message).unwrap().record.into_bytes();
+    // Kind, version, count; own, id, signing key; open, chain key, next, count.
+    let (open, next) = (3 + 1 + 4 + 32, 3 + 37 + 33);
+    let skipped = next + 4 + 2;
+    assert_eq!(record[open], 1);
+    assert_eq!(record[next..skipped], [0, 0, 0, 3, 0, 2]);
+    assert_eq!(record.len(), skipped + 2 * 36 + 8);
+    (record, [open, next, skipped, skipped + 36])
+}
+
+#[test]
+fn what_no_program_of_ours_writes_is_damage_also_under_a_right_checksum() {
+    let (record, [open, next, first, second]) = with_skipped();
+    let refuse = |kind, record: Vec<u8>, what| {
+        assert_eq!(open_any(kind, &resealed(record)), Err(RecordError::Damaged { kind }), "{what}");
+    };
+    let changed = |at: usize, byte: u8| {
+        let mut changed = record.clone();
+        changed[at] = byte;
+        changed
+    };
+    refuse(Kind::SenderKey, changed(open, 2), "neither open nor closed");
+    refuse(Kind::SenderKey, changed(3, 2), "neither own nor another's");
+    refuse(Kind::SenderKey, changed(2, 6), "more keys than are kept");
+    refuse(Kind::SenderKey, changed(second + 3, 0), "a number twice");
+    refuse(Kind::SenderKey, changed(second + 3, 3), "a number that is not behind");
+    refuse(Kind::SenderKey, changed(next + 3, 1), "a number that is not behind");
+    let mut swapped = record.clone();
+    let (one, other) = swapped.split_at_mut(second);
+    one[first..].swap_with_slice(&mut other[..36]);
+    refuse(Kind::SenderKey, swapped, "numbers that fall");
+    let mut closed = changed(open, 0);
+    closed.drain(open + 1..open + 33);
+    refuse(Kind::SenderKey, closed, "a sender key that is closed");
+    refuse(Kind::SenderKey, [&record[..2], &[0; 9]].concat(), "no key");
+
+    let session = pair(false).0.session.unwrap().into_bytes();
+    let flags = |flags: u8| [&session[..3], &[flags], &session[4..]].concat();
+    assert_eq!(session[2..4], [1, 1 | 4 | 8], "one that we began, with a chain, pending");
+    refuse(Kind::Session, flags(1 | 4 | 8 | 32), "a flag that there is not");
+    refuse(Kind::Session, flags(1 | 4 | 16), "a pre-key of no header");
+    refuse(Kind::Session, [&[1, 1, 2], &session[3..]].concat(), "two current ones");
+    refuse(Kind::Session, [&[1, 1][..], &[0; 10]].concat(), "none at all");
 }
 
 #[test]

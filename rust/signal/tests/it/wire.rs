@@ -211,17 +211,22 @@ fn groups_and_repeated_fields_are_read_as_protobuf_says() {
     };
     // Field 20 as a group with a group of field 21 and a number within.
     assert_eq!(with(&[0xa3, 1, 0xab, 1, 0x08, 0x05, 0xac, 1, 0xa4, 1]), Ok(3));
-    assert_eq!(with(&[0xa3, 1, 0xab, 1, 0xa4, 1]), Err(WireError::Malformed), "ends that do not match");
+    let crossed = [0xa3, 1, 0xab, 1, 0xa4, 1, 0xac, 1];
+    assert_eq!(with(&crossed), Err(WireError::Malformed), "ends that do not match");
     assert_eq!(with(&[0xa3, 1]), Err(WireError::Malformed), "no end");
     assert_eq!(with(&[0xa4, 1]), Err(WireError::Malformed), "an end without a beginning");
-    assert_eq!(with(&[0xa3, 1].repeat(9)), Err(WireError::Malformed), "too deep");
+    let nested = |depth| [[0xa3, 1].repeat(depth), [0xa4, 1].repeat(depth)].concat();
+    assert_eq!(with(&nested(8)), Ok(3));
+    assert_eq!(with(&nested(9)), Err(WireError::Malformed), "too deep");
     assert_eq!(with(&[0x10, 9]), Ok(9), "the last one counts");
     assert_eq!(with(&[0x15, 1, 2, 3, 4]), Ok(3), "another wire type is another field");
     assert_eq!(with(&[0x10, 0x80, 0x80, 0x80, 0x80, 0x10]), Err(WireError::Malformed), "2^32");
     assert_eq!(with(&[0x10, 0xff, 0xff, 0xff, 0xff, 0x0f]), Ok(u32::MAX));
     assert_eq!(with(&[0x16]), Err(WireError::Malformed), "no such wire type");
     assert_eq!(with(&[0x00, 1]), Err(WireError::Malformed), "field 0");
-    assert_eq!(with(&[0xff; 11]), Err(WireError::Malformed), "more than 64 bits");
+    let unknown = |last| [&[0xa0, 1][..], &[0xff; 9], &[last]].concat();
+    assert_eq!(with(&unknown(1)), Ok(3), "64 bits of a field that is not known");
+    assert_eq!(with(&unknown(2)), Err(WireError::Malformed), "more than 64 bits");
 }
 
 #[test]
