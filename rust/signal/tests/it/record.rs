@@ -152,6 +152,22 @@ fn what_no_program_of_ours_writes_is_damage_also_under_a_right_checksum() {
 }
 
 #[test]
+fn more_skipped_messages_than_are_kept_are_damage_also_spread_over_sessions() {
+    for (skipped, outcome) in [(1_000, Ok(())), (1_001, Err(RecordError::Damaged { kind: Kind::Session }))] {
+        let (mut a, mut b) = acquainted();
+        for _ in 0..skipped {
+            send(&mut a, b"lost");
+        }
+        read(&mut b, &send(&mut a, b"read")).unwrap();
+        let record = b.session.unwrap().into_bytes();
+        // Kind, version, has current; the session; no archived ones. Now with itself as an archived one.
+        let state = &record[3..record.len() - 9];
+        let twice = [&record[..3], state, &[1], state, &[0; 8]].concat();
+        assert_eq!(open_any(Kind::Session, &resealed(twice)), outcome, "twice {skipped}");
+    }
+}
+
+#[test]
 fn an_error_names_what_is_wrong_with_which_record() {
     let error = RecordError::Damaged { kind: Kind::SenderKey };
     assert_eq!(error.to_string(), "the sender-key record is damaged");
