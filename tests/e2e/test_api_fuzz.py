@@ -14,7 +14,7 @@ from support.pair import pair
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLES = int(os.environ.get("FUZZ_API_EXAMPLES", "16"))
+EXAMPLES = int(os.environ.get("FUZZ_API_EXAMPLES", "8"))
 TOKEN = "a-token-of-the-fuzzer"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 30 * EXAMPLES)]
