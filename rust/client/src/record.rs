@@ -22,6 +22,8 @@ pub enum RecordKind {
     LidMapping,
     /// The ids of one-time pre-keys that come next.
     PreKeyIds,
+    /// Which signed pre-key is in use, and when what is due.
+    SignedPreKeyState,
 }
 
 impl RecordKind {
@@ -36,6 +38,7 @@ impl RecordKind {
             Self::Identity => "identity-key",
             Self::LidMapping => "lid-mapping",
             Self::PreKeyIds => "pre-key-ids",
+            Self::SignedPreKeyState => "signed-pre-key-state",
         }
     }
 }
