@@ -62,6 +62,8 @@ pub struct Client {
     pub(crate) inbox: Inbox,
     pub(crate) pre_keys: PreKeys,
     pub(crate) upkeep: Upkeep,
+    /// The server has said on this connection how many pre-keys it has.
+    pub(crate) is_counted: bool,
     sends: Sends,
     /// When the passive probe asks next.
     probe_at: Option<Instant>,
@@ -170,6 +172,7 @@ impl Client {
             inbox: Inbox::default(),
             pre_keys: PreKeys::default(),
             upkeep: Upkeep::default(),
+            is_counted: false,
             sends: Sends::default(),
             probe_at: None,
             unanswered_asks: 0,

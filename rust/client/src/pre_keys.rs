@@ -79,6 +79,11 @@ impl Ids {
 }
 
 impl PreKeys {
+    /// Nothing is under way.
+    pub(crate) const fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle)
+    }
+
     /// The store cannot be read; the next count asks again.
     pub(crate) fn give_up(&mut self) {
         *self = Self::Idle;

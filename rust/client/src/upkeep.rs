@@ -158,10 +158,15 @@ impl Client {
         self.upkeep = Upkeep::Ready(Box::new(Ready { state, pending, step: Step::Nothing }));
         let (mut io, effects) = split(cx);
         self.resume_pre_keys(effects);
-        self.tend_keys(&mut io, effects);
+        if self.is_counted {
+            self.tend_keys(&mut io, effects);
+        } else {
+            self.rest();
+        }
     }
 
-    /// Does what is due, one thing at a time.
+    /// Does what is due, one thing at a time. Not before the server has said how many pre-keys it has, and not while it is
+    /// given some: a new device's are not missing.
     pub(crate) fn tend_keys(&mut self, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
         let now_s = io.unix_ms / 1000;
         let ready = match &mut self.upkeep {
@@ -176,10 +181,17 @@ impl Client {
             } else {
                 self.make_signed_pre_key(io, effects);
             }
-        } else if now_s >= ready.state.check_at_s {
+        } else if now_s < ready.state.check_at_s {
+            self.rest();
+        } else if self.pre_keys.is_idle() {
             ready.step = Step::Asking;
             self.ask(Ask::Digest, io);
-        } else {
+        }
+    }
+
+    /// Nothing is under way: the state is loaded again when something is due.
+    fn rest(&mut self) {
+        if let Upkeep::Ready(ready) = &self.upkeep {
             self.upkeep = Upkeep::Resting { due_at_s: ready.state.rotate_at_s.min(ready.state.check_at_s) };
         }
     }

@@ -173,6 +173,7 @@ impl Client {
         }
         if pending.purpose == Ask::Upload as u8 {
             commit(self.pre_keys.on_uploaded(!is_error).into_iter().collect(), effects);
+            self.tend_keys(io, effects);
         }
         let error = is_error.then(|| {
             iq.child("error")
@@ -188,6 +189,7 @@ impl Client {
         let count =
             iq.child("count").and_then(|count| count.attr("value")).and_then(|value| value.parse_u64());
         if pending.purpose == Ask::Count as u8 {
+            self.is_counted = true;
             if let Some(count) = count {
                 self.on_pre_key_count(count, effects);
             }
