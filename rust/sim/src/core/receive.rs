@@ -195,6 +195,7 @@ impl Peer {
                 }
             }
             ("md", "remove-companion-device") => self.log_out(node, world, cx),
+            ("w:g2", "query") => self.on_group_query(node, world, cx),
             ("usync", _) => {
                 let answer = child.map(|child| world.usync(child));
                 self.result(node, world, cx, answer);
