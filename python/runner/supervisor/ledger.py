@@ -73,6 +73,8 @@ class Ledger:
         self.slots: set[str] = set()
         self.fd_waiting: dict[str, None] = {}
         self.outdated: set[str] = set()
+        self.forgiving: deque[str] = deque()
+        """Sessions whose drop turned out to be part of a mass drop, not yet forgiven."""
         self.archive_due: deque[str] = deque()
         self.resume_rests_until = float("-inf")
         self._offset_s = wall() - now
