@@ -168,6 +168,7 @@ def _handing(tally: Tally) -> list[str]:
         *_one("handler_seconds", time),
         *_one("handler_attempts_total", _labelled("outcome", tally.handlers)),
         *_one("webhook_attempts_total", _labelled("outcome", tally.deliveries)),
+        *_plain({"undecryptable_messages_total": tally.undecryptable}),
     ]
 
 
