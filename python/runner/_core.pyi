@@ -80,7 +80,8 @@ class InboxMessage:
 
         no_session, bad_mac, unknown_pre_key, unknown_signed_pre_key, too_far_ahead, no_sender_key,
         bad_signature, malformed, record: the sender is asked again. bad_padding, unsupported, unavailable,
-        empty: it is not. With content and failure both None an earlier version kept it; it is decrypted at
+        empty: it is not. key_gone: its key was used or dropped, and nothing of its name was read: it is.
+        With content and failure both None an earlier version kept it; it is decrypted at
         the session's next login.
         """
     @property
@@ -197,6 +198,29 @@ class Delivery:
         """Those that failed."""
     @property
     def not_before_unix_ms(self) -> int: ...
+
+@final
+class UnreadMessage:
+    """One message of the inbox that could not be read, as `Store.unread` gives it."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def received_unix_ms(self) -> int: ...
+    @property
+    def failure(self) -> str:
+        """As `InboxMessage.failure`, of the last time."""
+    @property
+    def attempts(self) -> int:
+        """How often it came and was not read."""
 
 @final
 class Undelivered:
@@ -397,6 +421,17 @@ class Store:
     def bury(self, messages: list[tuple[int, int, str]]) -> int:
         """Give up messages `(seq, attempts, why)` that the application could not take; how many waited.
         Blocking."""
+    def unread(self, before_unix_ms: int, n: int) -> list[UnreadMessage]:
+        """Messages that could not be read and wait since before this time, or that nobody expects any more:
+        asking cannot mend the failure, or five requests did not. Blocking."""
+    def give_up_unread(
+        self, events: list[tuple[str, str, str, str, bytes, int, list[str]]], seqs: list[int]
+    ) -> int:
+        """Post events, as `post` does, and give up such messages, in one transaction; how many still waited.
+
+        They are `undelivered` under the sink `undecryptable`; one that is read later is delivered, and leaves
+        it. Blocking.
+        """
     def undelivered(self, after_seq: int, n: int, sink: str | None = None) -> list[Undelivered]:
         """What was given up, oldest first; of one sink, or of all. Blocking."""
     def redrive(self, seqs: list[int]) -> tuple[int, int]:

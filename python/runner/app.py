@@ -298,6 +298,7 @@ class Process:
             await nursery.start(self._handing_on.webhooks.run)
             await nursery.start(self._supervisor.run)
             nursery.start_soon(self._handing_on.consumer.loop.run)
+            nursery.start_soon(self._handing_on.undecryptable.run)
             nursery.start_soon(self._metrics.run)
             nursery.start_soon(self._health.run)
             nursery.start_soon(self._alerts.run)

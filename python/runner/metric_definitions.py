@@ -320,6 +320,17 @@ def _handing() -> list[Definition]:
             "calls of the app's handler by outcome: done, failed (the message is given again), dead (it is a "
             "dead letter)",
         ),
+        Definition(
+            json="undecryptable",
+            prometheus="undecryptable_messages_total",
+            kind="counter",
+            unit="messages",
+            window=_EVER,
+            what="messages that could not be read and are not expected any more; they are dead letters of "
+            "the sink `undecryptable`",
+            section=HANDING,
+            panel="Errors",
+        ),
         outcomes(
             "webhooks",
             "webhook_attempts_total",

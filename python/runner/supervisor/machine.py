@@ -132,6 +132,7 @@ class Machine(Faults):
         now = self._clock()
         self._in_engine = None
         is_done = self._judge_deadlines(now)
+        is_done &= self.forgive(self._clock() + SLICE_S)
         self.tell_outages(self.outages.due(now))
         self._look_at_version(now)
         is_done &= self.is_stopping or self.dial_allowed(now, self._clock() + SLICE_S)

@@ -66,8 +66,15 @@ pub enum Effect {
 pub enum Content {
     /// It was read: a serialized `Message`.
     Plain(Vec<u8>),
-    /// It was not: the slug of a [`Failure`](crate::Failure).
-    Failed(&'static str),
+    /// It was read, and there is nothing in it for the consumer.
+    Nothing,
+    /// It was not read.
+    Failed {
+        /// The slug of a [`Failure`](crate::Failure).
+        why: &'static str,
+        /// How many failures are worth asking its sender for it again; behind them it is not expected any more.
+        asks: u32,
+    },
 }
 
 /// One change of durable state.

@@ -147,6 +147,37 @@ fn a_message_given_again_is_receipted_and_kept_once() {
     assert!(retries(&world).is_empty());
 }
 
+/// So many of a chain are skipped that the oldest keys go: what comes late then is no twin of anything.
+#[test]
+fn a_message_whose_key_is_gone_is_asked_for_and_not_taken_for_one_that_was_read() {
+    let mut world = World::online();
+    let mut contact = contact();
+    let late = contact.message("late", "it was not lost");
+    for n in 0..2 {
+        // Each jump skips as many as may be skipped, and there is room for no more than one jump.
+        (0..1_500).for_each(|_| drop(contact.message("lost", "x")));
+        world.push(&contact.message(&format!("J{n}"), "x"));
+    }
+    assert_eq!(delivered(&world).len(), 2);
+    world.push(&late);
+    let asked = retries(&world);
+    assert_eq!(asked.len(), 1, "{:?}", answers(&world, "late"));
+    let retry = child(asked[0], "retry").expect("retry");
+    assert_eq!(retry.find_attr("error").map(ToString::to_string), Some("9".into()), "invalid message key");
+    assert_eq!(
+        answers(&world, "late").last().map(|last| last.0.as_str()),
+        Some("ack"),
+        "the server has its answer"
+    );
+    // The sender encrypts it again.
+    world.push(&contact.message("late", "it was not lost"));
+    assert_eq!(delivered(&world).last(), Some(&("late".into(), "it was not lost".into())));
+    // One that was read is known by its name, however late its twin comes.
+    world.push(&late);
+    assert_eq!(answers(&world, "late").last(), Some(&told("receipt", "")));
+    assert_eq!((delivered(&world).len(), retries(&world).len()), (3, 1));
+}
+
 /// A twin is answered when what it is the twin of is durable, and not before.
 #[test]
 fn a_duplicate_waits_for_the_message_whose_twin_it_is() {

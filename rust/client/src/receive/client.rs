@@ -180,10 +180,13 @@ impl Client {
                 row(stanza::without_ciphertexts(message), Content::Plain(content));
                 received(stanza::message_ack(message, &self.own_jid()))
             }
-            // A duplicate has nothing to commit, and still waits for its twin, which may be under way.
-            Outcome::Internal | Outcome::Duplicate => received(receipt()),
+            Outcome::Internal => {
+                row(Vec::new(), Content::Nothing);
+                received(receipt())
+            }
             Outcome::Failed(failure) => {
-                row(waiting.stanza.clone(), Content::Failed(failure.slug()));
+                let asks = if failure.retry_reason().is_some() { MAX_ATTEMPTS } else { 0 };
+                row(waiting.stanza.clone(), Content::Failed { why: failure.slug(), asks });
                 Answer::Failed { message: waiting.stanza.clone(), failure }
             }
         };

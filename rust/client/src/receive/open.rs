@@ -84,8 +84,6 @@ pub(super) enum Outcome {
     },
     /// Read, and for us alone.
     Internal,
-    /// Read before.
-    Duplicate,
     Failed(Failure),
 }
 
@@ -230,29 +228,29 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn open_all(&mut self, encs: &[Enc<'_>]) -> Outcome {
-        let (mut content, mut failure, mut is_read) = (None, None, false);
+        let (mut content, mut failure, mut is_known) = (None, None, false);
         for enc in encs {
             let opened = self
                 .open_one(*enc)
                 .and_then(|padded| unpadded(padded).ok_or(Unread::Failed(Failure::BadPadding)));
             match opened {
                 Ok(message) => {
-                    is_read = true;
                     self.accept_distribution(&message);
                     // What is no protobuf may be one to whoever knows better.
                     if content::has_more(&message).unwrap_or(true) {
                         content = Some(message);
                     }
                 }
-                Err(Unread::Duplicate) => {}
+                Err(Unread::Duplicate) => is_known = true,
                 Err(Unread::Failed(why)) => failure = failure.or(Some(why)),
             }
         }
         match (content, failure) {
             (Some(content), _) => Outcome::Content { content, was_encrypted: true },
             (None, Some(why)) => Outcome::Failed(why),
-            (None, None) if is_read => Outcome::Internal,
-            (None, None) => Outcome::Duplicate,
+            // The store knows the names of all that was read, and answers a failure of those as read.
+            (None, None) if is_known => Outcome::Failed(Failure::KeyGone),
+            (None, None) => Outcome::Internal,
         }
     }
 
