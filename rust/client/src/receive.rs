@@ -2,6 +2,7 @@
 //!
 //! - `address`: who sent it, and under which names their records lie.
 //! - `open`: what a message needs, and what is in it; pure.
+//! - `between`: what the own devices tell each other.
 //! - `failure`, `answer`, `limiter`: why there is no content, what is told to whom, and how often.
 //! - `identity`: a contact was linked anew, as the server tells it.
 //! - `imported`: records in the form of the program that the session came from.
@@ -11,6 +12,7 @@
 
 mod address;
 mod answer;
+mod between;
 mod failure;
 mod identity;
 mod imported;

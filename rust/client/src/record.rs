@@ -24,6 +24,10 @@ pub enum RecordKind {
     PreKeyIds,
     /// Which signed pre-key is in use, and when what is due.
     SignedPreKeyState,
+    /// A key of the app state, by its id in base64: an encoded `AppStateSyncKeyData`.
+    AppStateKey,
+    /// Where a piece of history lies, by the id of the message that told: an encoded `HistorySyncNotification`.
+    HistoryNotice,
 }
 
 impl RecordKind {
@@ -39,6 +43,8 @@ impl RecordKind {
             Self::LidMapping => "lid-mapping",
             Self::PreKeyIds => "pre-key-ids",
             Self::SignedPreKeyState => "signed-pre-key-state",
+            Self::AppStateKey => "app-state-sync-key",
+            Self::HistoryNotice => "history-notice",
         }
     }
 }

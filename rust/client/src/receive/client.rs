@@ -9,6 +9,7 @@ use runner_signal::PreKey;
 use super::{
     LoadFor, Waiting,
     answer::{self, KEYS_FROM_ATTEMPT, MAX_ATTEMPTS, ReceiptKind},
+    between,
     failure::Failure,
     identity,
     open::{self, Opened, Outcome, OwnKeys},
@@ -156,7 +157,7 @@ impl Client {
 
     /// Commits what came of a message; its answer follows when that is durable.
     fn keep(&mut self, message: NodeRef<'_>, waiting: &Waiting, opened: Opened, effects: &mut Vec<Effect>) {
-        let Opened { outcome, changes, has_new_identity } = opened;
+        let Opened { mut outcome, changes, has_new_identity } = opened;
         if has_new_identity {
             let jid = message.attr("participant").or_else(|| message.attr("from"));
             let jid = jid.map(|jid| jid.to_string()).unwrap_or_default();
@@ -165,11 +166,18 @@ impl Client {
         let mut writes: Vec<Write> = changes.into_iter().map(write_of).collect();
         let Some(names) = stanza::names(message) else { return };
         let received_unix_ms = waiting.received_unix_ms;
+        let kind = self.receipt_kind(message);
+        if let Outcome::Content { content, was_encrypted: true } = &outcome
+            && kind == ReceiptKind::Peer
+        {
+            writes.extend(between::kept(&names.message_id, content).into_iter().map(write_of));
+            outcome = Outcome::Internal;
+        }
         let mut row = |stanza, content| {
             let stanza::Names { chat, sender, message_id } = names.clone();
             writes.push(Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms });
         };
-        let receipt = || answer::receipt(message, self.receipt_kind(message));
+        let receipt = || answer::receipt(message, kind);
         let received = |stanza| Answer::Send { stanzas: vec![stanza], counted: Counted::Received };
         let answer = match outcome {
             Outcome::Content { content, was_encrypted: true } => {
@@ -271,10 +279,9 @@ impl Client {
     fn receipt_kind(&self, message: NodeRef<'_>) -> ReceiptKind {
         let from =
             message.attr("participant").or_else(|| message.attr("from")).and_then(|from| from.to_jid());
-        if message.attr("category").is_some_and(|category| category == *"peer") {
-            ReceiptKind::Peer
-        } else if from.is_some_and(|from| self.is_own(&from)) {
-            ReceiptKind::Sender
+        if from.is_some_and(|from| self.is_own(&from)) {
+            let is_peer = message.attr("category").is_some_and(|category| category == *"peer");
+            if is_peer { ReceiptKind::Peer } else { ReceiptKind::Sender }
         } else if self.is_shown_online {
             ReceiptKind::Delivered
         } else {

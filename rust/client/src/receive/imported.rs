@@ -21,6 +21,8 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
         RecordKind::SenderKey => baileys::sender_key_record(json).ok()?.record,
         RecordKind::PreKey => baileys::pre_key_record(key.id.parse().ok()?, json).ok()?,
         RecordKind::Identity => baileys::identity_record(json).ok()?,
+        // Kept for later, as they came.
+        RecordKind::AppStateKey | RecordKind::HistoryNotice => return Some(stored.value),
         // Only we have these.
         RecordKind::SignedPreKey | RecordKind::PreKeyIds | RecordKind::SignedPreKeyState => return None,
     };
