@@ -9,6 +9,7 @@ mod engine;
 mod event;
 mod facts;
 mod message;
+mod moving;
 mod noise;
 mod outbox;
 mod sim;
@@ -28,6 +29,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     message::register(m)?;
     store::register(m)?;
     outbox::register(m)?;
+    moving::register(m)?;
     noise::register(m)?;
     wire::register(m)
 }

@@ -4,6 +4,7 @@
 //!   and `verdicts` (what is overdue).
 //! - `receive`: messages are opened in their order with the records that they need (`record`); `pre_keys` is what others
 //!   begin with, `upkeep` keeps that true at the server (`key_check`, `key_state`). [`content`] looks into what was opened.
+//! - [`export`], [`restored`]: a session's records for another program, and out of a backup.
 //! - `backlog`, `inbox`, `sends`: what waited at the server, what waits for our store, what waits for the server.
 //! - `new_device`, `pairing`: a device that no phone has linked yet, and how one does.
 //! - `health`: the verdicts of the probes. They are facts; whether a session is rebuilt is decided elsewhere.
@@ -14,6 +15,7 @@ mod client;
 mod config;
 pub mod content;
 mod effect;
+pub mod export;
 #[doc(hidden)]
 pub mod fuzz;
 mod health;
@@ -28,6 +30,7 @@ mod pre_keys;
 mod protobuf;
 mod receive;
 mod record;
+pub mod restored;
 mod secret;
 mod sends;
 mod stanza;

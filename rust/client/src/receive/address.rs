@@ -78,7 +78,7 @@ pub(super) fn names(device: &Jid, other: Option<&Jid>) -> (String, Option<String
 }
 
 /// `user[_agent].device`. docs/protocol.md, "Messages".
-pub(super) fn address(jid: &Jid) -> String {
+pub(crate) fn address(jid: &Jid) -> String {
     let agent = match jid.server {
         Server::Lid => "_1",
         Server::Hosted => "_128",
