@@ -159,7 +159,7 @@ mod tests {
             }
         }
 
-        fn send(&mut self, to: &Party, random: &mut Steps) -> Ciphertext {
+        fn send(&mut self, to: &Self, random: &mut Steps) -> Ciphertext {
             let random = &mut |bytes: &mut [u8]| random.fill(bytes);
             let may_send = self
                 .record
