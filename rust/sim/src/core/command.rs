@@ -385,6 +385,8 @@ pub struct Settings {
     pub chain: Option<ChainFault>,
     /// Pairing codes are refused with this number; 0 = never.
     pub link_code_error: u32,
+    /// Every n-th message is broken on its way, so that its receiver asks for it again; 0 = none is.
+    pub spoil_every: u32,
 }
 
 impl Default for Settings {
@@ -406,6 +408,7 @@ impl Default for Settings {
             handshake: HandshakeFault::None,
             chain: None,
             link_code_error: 0,
+            spoil_every: 0,
         }
     }
 }
