@@ -22,6 +22,10 @@ pub enum RecordKind {
     LidMapping,
     /// The ids of one-time pre-keys that come next.
     PreKeyIds,
+    /// The devices of an account, by its user part.
+    Devices,
+    /// A message of ours that somebody may ask for again, by the place that its id is given.
+    Sent,
 }
 
 impl RecordKind {
@@ -36,6 +40,8 @@ impl RecordKind {
             Self::Identity => "identity-key",
             Self::LidMapping => "lid-mapping",
             Self::PreKeyIds => "pre-key-ids",
+            Self::Devices => "devices",
+            Self::Sent => "sent",
         }
     }
 }
@@ -102,6 +108,9 @@ pub struct StoredRecord {
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     entries: HashMap<RecordKey, Entry>,
+    /// Counts how often all of it was thrown away. The answer to a load of an earlier time is not believed: a change may
+    /// have been committed since it was asked for.
+    age: u32,
 }
 
 #[derive(Debug)]
@@ -184,6 +193,12 @@ impl Records {
     /// None of it holds any more.
     pub(crate) fn clear(&mut self) {
         self.entries = HashMap::new();
+        self.age = self.age.wrapping_add(1);
+    }
+
+    /// What a load that is asked for has to come back with.
+    pub(crate) const fn age(&self) -> u32 {
+        self.age
     }
 
     #[cfg(test)]

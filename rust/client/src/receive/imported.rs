@@ -21,7 +21,9 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
         RecordKind::PreKey => baileys::pre_key_record(key.id.parse().ok()?, json).ok()?,
         RecordKind::Identity => baileys::identity_record(json).ok()?,
         // Only we have these.
-        RecordKind::SignedPreKey | RecordKind::PreKeyIds => return None,
+        RecordKind::SignedPreKey | RecordKind::PreKeyIds | RecordKind::Devices | RecordKind::Sent => {
+            return None;
+        }
     };
     Some(record.into_bytes().into())
 }
