@@ -80,7 +80,8 @@ class InboxMessage:
 
         no_session, bad_mac, unknown_pre_key, unknown_signed_pre_key, too_far_ahead, no_sender_key,
         bad_signature, malformed, record: the sender is asked again. bad_padding, unsupported, unavailable,
-        empty: it is not. With content and failure both None an earlier version kept it; it is decrypted at
+        empty: it is not. key_gone: its key was used or dropped, and nothing of its name was read: it is.
+        With content and failure both None an earlier version kept it; it is decrypted at
         the session's next login.
         """
     @property
@@ -197,6 +198,29 @@ class Delivery:
         """Those that failed."""
     @property
     def not_before_unix_ms(self) -> int: ...
+
+@final
+class UnreadMessage:
+    """One message of the inbox that could not be read, as `Store.unread` gives it."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def received_unix_ms(self) -> int: ...
+    @property
+    def failure(self) -> str:
+        """As `InboxMessage.failure`, of the last time."""
+    @property
+    def attempts(self) -> int:
+        """How often it came and was not read."""
 
 @final
 class Undelivered:
@@ -397,6 +421,17 @@ class Store:
     def bury(self, messages: list[tuple[int, int, str]]) -> int:
         """Give up messages `(seq, attempts, why)` that the application could not take; how many waited.
         Blocking."""
+    def unread(self, before_unix_ms: int, n: int) -> list[UnreadMessage]:
+        """Messages that could not be read and wait since before this time, or that nobody expects any more:
+        asking cannot mend the failure, or five requests did not. Blocking."""
+    def give_up_unread(
+        self, events: list[tuple[str, str, str, str, bytes, int, list[str]]], seqs: list[int]
+    ) -> int:
+        """Post events, as `post` does, and give up such messages, in one transaction; how many still waited.
+
+        They are `undelivered` under the sink `undecryptable`; one that is read later is delivered, and leaves
+        it. Blocking.
+        """
     def undelivered(self, after_seq: int, n: int, sink: str | None = None) -> list[Undelivered]:
         """What was given up, oldest first; of one sink, or of all. Blocking."""
     def redrive(self, seqs: list[int]) -> tuple[int, int]:
@@ -434,8 +469,10 @@ class Event:
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
     (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
-    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path`
-    (a dial that
+    key is another one than before), `keys_differ` (detail: what the server had of ours that is not so; it was
+    given ours), `record_unreadable` (detail: the kind of an imported record that cannot be read and counts as
+    none; the first of its kind on the connection), `resume_failed` (Noise IK failed; rest it for this
+    endpoint), `path` (a dial that
     reached `authenticating`). On a connection that links a new device: `qr` (qr, ttl_s, qr_left: a QR code to
     scan, in place of the one before), `pairing_code` (pairing_code, ttl_s: to be typed into the phone),
     `no_pairing_code` (reason: `too_many`, `refused`, with the server's number as code, or `spent`), `linked`
@@ -444,7 +481,8 @@ class Event:
     to be sent): what became of a `send_text`, one for each, unless its connection panics.
     The engine's own: `messages` (the inbox has new rows; one stands for all that wait), `store`
     (healthy, detail), `stopped` (shutdown finished; the last event).
-    All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the
+    All but `clock_offset`, `identity_changed`, `keys_differ`, `record_unreadable` and `path` always fit;
+    of these `outbox_capacity` may wait, the
     rest is dropped and counted. Of each probe of a connection only the newest verdict waits.
     """
 
@@ -553,6 +591,9 @@ class SessionCounters:
     def messages_undecrypted(self) -> int:
         """Inbound messages committed and answered without content: `InboxMessage.failure` says why."""
     @property
+    def records_unreadable(self) -> int:
+        """Imported Signal records that could not be read and count as none."""
+    @property
     def messages_undecodable(self) -> int:
         """Inbound messages that did not decode and were refused; those up to 1 MiB are dead letters first."""
     @property
@@ -625,9 +666,9 @@ class CounterColumns:
     def session_id(self, row: int) -> str | None: ...
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
-        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, messages_sent,
-        messages_resent, sends_failed, pings_sent, pongs_received, requests_sent, requests_failed,
-        response_count, response_sum_s."""
+        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, records_unreadable,
+        messages_sent, messages_resent, sends_failed, pings_sent, pongs_received, requests_sent,
+        requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:
         """The response buckets over all sessions, forgotten ones included; not cumulative."""

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from runner.alerts.mail import Notify
     from runner.application import App
     from runner.config import Settings
+    from runner.embedded import Rehearsal
     from runner.engine import EngineEvent
     from runner.handover import Restart
 
@@ -82,7 +83,7 @@ NOT_READY: Final = frozenset({"engine_lag", "store_lag", "disk_full"})
 
 
 def main(
-    environ: MutableMapping[str, str], simulated: int | None = None, reference: str | None = None
+    environ: MutableMapping[str, str], simulated: Rehearsal | None = None, reference: str | None = None
 ) -> int:
     """Run until told to stop; the exit code. `reference` (`MODULE:NAME`) is the app that gets the messages.
 
@@ -118,7 +119,7 @@ def main(
 def _run(
     settings: Settings,
     environ: Mapping[str, str],
-    simulated: int | None,
+    simulated: Rehearsal | None,
     logs: Logs,
     stack: ExitStack,
     door: Door,
@@ -139,7 +140,7 @@ def _run(
         logger().warning("store opened", found=line)
     if simulated is not None:
         _import_all(store, server.credentials)
-        sys.stdout.write(embedded.where_to_look(simulated, settings, server.control))
+        sys.stdout.write(embedded.where_to_look(simulated.sessions, settings, server.control))
         sys.stdout.flush()
     elif not store.sessions():
         logger().warning("no sessions yet", remedy=_HOW_TO_FILL)
@@ -297,6 +298,7 @@ class Process:
             await nursery.start(self._handing_on.webhooks.run)
             await nursery.start(self._supervisor.run)
             nursery.start_soon(self._handing_on.consumer.loop.run)
+            nursery.start_soon(self._handing_on.undecryptable.run)
             nursery.start_soon(self._metrics.run)
             nursery.start_soon(self._health.run)
             nursery.start_soon(self._alerts.run)

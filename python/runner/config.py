@@ -374,6 +374,11 @@ class Settings:
         check=parse_allowed_targets,
         kind="names",
     )
+    undecrypted_timeout_s: float = duration(
+        86_400_000,
+        "how long a message that could not be read is expected to come again before it is a dead letter",
+        low_ms=1000,
+    )
     dead_letter_retention_s: float = duration(
         2_592_000_000, "how long messages and events that were given up are kept", low_ms=60_000
     )

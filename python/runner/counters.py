@@ -242,6 +242,7 @@ TOTALS: Final = (
     "stanzas_malformed",
     "messages_received",
     "messages_undecrypted",
+    "records_unreadable",
     "messages_sent",
     "messages_resent",
     "sends_failed",

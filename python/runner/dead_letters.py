@@ -1,4 +1,4 @@
-"""What handlers and webhooks did not take: listed, put back, let go."""
+"""What handlers and webhooks did not take, and what could not be read: listed, put back, let go."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class DeadLetters:
         }
 
     async def redrive(self, ids: Sequence[str] | None, sink: str | None) -> dict[str, int]:
-        """Put back those, or all of a sink (None: of every sink): how many, and how many of a webhook that is
-        gone and so stay. Errors: AdminError 404 for an id that is none, 422."""
+        """Put back those, or all of a sink (None: of every sink): how many, and how many stay: of a webhook
+        that is gone, or never read. Errors: AdminError 404 for an id that is none, 422."""
         messages = deliveries = kept = 0
         async with aclosing(self._meant(ids, sink)) as batches:
             async for batch in batches:

@@ -31,6 +31,15 @@ _CONCURRENCY: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What `run --simulator` asks for."""
+
+    sessions: int
+    chatter_per_minute: float | None = None
+    """Messages that contacts write by themselves, over all sessions; None: `CHATTER_PER_MINUTE`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """Where the simulator listens."""
 
@@ -42,19 +51,21 @@ class Server:
 
 
 @contextmanager
-def simulator(sessions: int, directory: Path) -> Iterator[Server]:
-    """A simulator with credentials for `sessions` devices below `directory`, which is emptied first.
+def simulator(rehearsal: Rehearsal, directory: Path) -> Iterator[Server]:
+    """A simulator with credentials for the devices of a rehearsal below `directory`, which is emptied first.
 
     Errors: LeaseHeldError when another runner uses it: emptying it would pull the store from under that one.
     """
     from runner.sim import SimulatorControl
 
+    sessions, wanted = rehearsal.sessions, rehearsal.chatter_per_minute
+    per_minute = CHATTER_PER_MINUTE if wanted is None else wanted
     lock = SocketLock(directory)
     try:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700, parents=True)
         with (_own_process if sessions > OWN_PROCESS_ABOVE else _in_process)(sessions, directory) as server:
-            SimulatorControl(server.control).post("/chatter", perMinute=CHATTER_PER_MINUTE)
+            SimulatorControl(server.control).post("/chatter", perMinute=per_minute)
             (directory / _CONTROL_FILE).write_text(server.control, encoding="ascii")
             yield server
     finally:
@@ -149,12 +160,11 @@ def where_to_look(sessions: int, settings: Settings, control: str) -> str:
             f"  curl -X POST {at}/force-reconnection/sim-00001",
             f"  curl -X POST {at}/reset-circuit-breaker/sim-00001",
         ]
-    hello = '{"all": true, "text": "hello {n}", "n": 10}'
     lines += [
         f"  curl --unix-socket {settings.socket_path} http://localhost/health",
         "  python -m runner status",
         "  python -m runner sessions",
-        f"  curl {control}/say -d '{hello}'    # a contact writes to everybody, encrypted",
+        "  python -m runner sim say sim-00001 hello     # a contact writes; all the time: sim chatter 2/s",
         "  python -m runner pair shop-1        # and `python -m runner sim scan shop-1` plays the phone",
         f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
         "  python -m runner alerts",

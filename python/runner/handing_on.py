@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from runner.consumer.loop import Consumer, Limits
+from runner.consumer.undecryptable import UNDECRYPTABLE, Undecryptable
 from runner.dead_letters import DeadLetters
 from runner.delivery.retry import Retry
 from runner.supervisor.feed import StatusEvent
@@ -66,6 +67,14 @@ class HandingOn:
             tally=tally,
             rng=rng,
         )
+        self.undecryptable = Undecryptable(
+            store,
+            self.webhooks,
+            settings.undecrypted_timeout_s,
+            tell=self._tell_undecryptable,
+            tally=tally,
+            unix_ms=supervisor.machine.unix_ms,
+        )
         self.dead_letters = DeadLetters(store, self.consumer, self.webhooks)
 
     def observe(self, event: EngineEvent) -> None:
@@ -85,6 +94,12 @@ class HandingOn:
     def _state(self, session_id: str) -> State | None:
         view = self._supervisor.view(session_id)
         return None if view is None else view.state
+
+    def _tell_undecryptable(
+        self, session_id: str, payload: dict[str, object], at_ms: int, event_id: str
+    ) -> None:
+        event = StatusEvent(UNDECRYPTABLE, session_id, at_ms, None, payload, event_id=event_id)
+        self._supervisor.machine.feed.publish(event)
 
     def _tell(self, session_id: str, message: Message, event_id: str) -> None:
         feed = self._supervisor.machine.feed

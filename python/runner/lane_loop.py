@@ -7,7 +7,7 @@ an attempt is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -57,8 +57,6 @@ class Found(Generic[T]):
     page: Sequence[T] = ()
     last: int | None = None
     """The number of the last row that was read, also when it was not for us; None: there was none."""
-    locked: list[tuple[int, str]] = field(default_factory=list)
-    """Rows (number, session) that cannot be handed on yet."""
 
 
 class Desk(Protocol[T, W]):
@@ -101,7 +99,6 @@ class LaneLoop(Generic[T, W]):
         self._has_news = True
         self._news = trio.Event()
         self._ended = trio.Event()
-        self._again: tuple[float, int] = (inf, 0)
         self._is_stopping = False
         self._scope: trio.CancelScope | None = None
         self._over = trio.Event()
@@ -119,11 +116,6 @@ class LaneLoop(Generic[T, W]):
         """What was passed over may be for us now."""
         self.lanes.rescan()
         self.wake()
-
-    def rescan_at(self, at: float, from_seq: int) -> None:
-        """Do so then, from this number on; of two times the first counts."""
-        if self._again[0] == inf:
-            self._again = (at, from_seq)
 
     def reopen(self, keys: Iterable[Key]) -> None:
         """Old rows of these lanes wait again."""
@@ -163,18 +155,11 @@ class LaneLoop(Generic[T, W]):
         return is_clean
 
     def _look_at_clock(self) -> None:
-        now = trio.current_time()
-        self.lanes.wake(now)
-        at, from_seq = self._again
-        if now >= at:
-            self._again = (inf, 0)
-            self.lanes.rescan()
-            self.lanes.passed(from_seq - 1)
-            self._has_news = True
+        self.lanes.wake(trio.current_time())
 
     async def _wait(self) -> None:
         next_at = self.lanes.next_at
-        with trio.move_on_at(min(self._again[0], inf if next_at is None else next_at)):
+        with trio.move_on_at(inf if next_at is None else next_at):
             await self._news.wait()
         self._news = trio.Event()
 

@@ -265,6 +265,7 @@ def _fleet() -> list[Definition]:
         total("messages_resent_total", "the same sent again, to a device that could not read it"),
         total("sends_failed_total", "messages that are not known to be sent", panel="Errors"),
         total("messages_undecrypted_total", "inbound messages kept without content", panel="Errors"),
+        total("records_unreadable_total", "imported Signal records that cannot be read, and count as none"),
         total("pings_sent_total", "keep-alive pings sent, second ones included"),
         total("pongs_received_total", "pings that were answered"),
         total("frames_received_total", "frames received"),
@@ -324,6 +325,17 @@ def _handing() -> list[Definition]:
             "handler_attempts_total",
             "calls of the app's handler by outcome: done, failed (the message is given again), dead (it is a "
             "dead letter)",
+        ),
+        Definition(
+            json="undecryptable",
+            prometheus="undecryptable_messages_total",
+            kind="counter",
+            unit="messages",
+            window=_EVER,
+            what="messages that could not be read and are not expected any more; they are dead letters of "
+            "the sink `undecryptable`",
+            section=HANDING,
+            panel="Errors",
         ),
         outcomes(
             "webhooks",

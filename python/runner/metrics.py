@@ -473,6 +473,7 @@ class Metrics:
             **self._summary(),
             "handlers": dict(self.tally.handlers),
             "webhooks": dict(self.tally.deliveries),
+            "undecryptable": self.tally.undecryptable,
             "process": self.process(),
             "engine": {
                 "readings": self.readings,

@@ -30,8 +30,8 @@ Sample = tuple[str, float]
 
 TOP: Final = 20
 """How many of the worst `WHATSAPP_METRICS_SESSIONS=top` shows."""
-ROWS_A_PIECE: Final = 100
-ROWS_A_LOOK: Final = 500
+ROWS_A_PIECE: Final = 50
+ROWS_A_LOOK: Final = 250
 _NUMBER: Final = re.compile(r"\d{7,}")
 _ESCAPED: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _WORST: Final = {
@@ -58,7 +58,8 @@ class Choice:
 def pieces(metrics: Metrics, choice: Choice, standings: Callable[[], Iterable[Standing]]) -> Iterator[bytes]:
     """All of it, a piece at a time; `standings` is where the sessions are, asked for once if at all."""
     yield _joined(_fleet(metrics))
-    yield _joined([*_machine(metrics), *_engine(metrics), *_store(metrics)])
+    for section in (_machine, _engine, _store):
+        yield _joined(section(metrics))
     if choice.which == "off":
         return
     chosen: list[Standing] = []
@@ -152,6 +153,7 @@ _COUNTED: Final = (
     "messages_resent",
     "sends_failed",
     "messages_undecrypted",
+    "records_unreadable",
     "pings_sent",
     "pongs_received",
     "frames_received",
@@ -170,6 +172,7 @@ def _handing(tally: Tally) -> list[str]:
         *_one("handler_seconds", time),
         *_one("handler_attempts_total", _labelled("outcome", tally.handlers)),
         *_one("webhook_attempts_total", _labelled("outcome", tally.deliveries)),
+        *_plain({"undecryptable_messages_total": tally.undecryptable}),
     ]
 
 

@@ -27,6 +27,8 @@ class Tally:
         self.handlers: Counter[str] = Counter({DONE: 0, FAILED: 0, DEAD: 0})
         self.deliveries: Counter[str] = Counter({DONE: 0, FAILED: 0, DEAD: 0, LOST: 0})
         """Attempts of webhooks."""
+        self.undecryptable = 0
+        """Messages that could not be read and are not expected any more."""
 
     @property
     def handler_calls(self) -> int:

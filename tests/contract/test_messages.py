@@ -70,6 +70,31 @@ def test_a_message_that_nobody_can_read_says_why(simulator: Simulator, tmp_path:
         assert (counters.messages_received, counters.messages_undecrypted) == (0, 1)
 
 
+def test_a_message_that_does_not_come_again_is_given_up_once(simulator: Simulator, tmp_path: Path) -> None:
+    with Receiver(tmp_path / "store.db", simulator, [NAME]) as receiver:
+        receiver.open()
+        simulator.client.post("/push", user=USER, template="ciphertext", n=1)
+        (row,) = receiver.take(1)
+        store = receiver.store
+        assert store.unread(row.received_unix_ms, 9) == [], "its sender is asked"
+        (unread,) = store.unread(row.received_unix_ms + 1, 9)
+        assert (unread.seq, unread.session_id, unread.chat, unread.sender, unread.message_id) == (
+            row.seq, row.session_id, row.chat, row.sender, row.message_id,
+        )  # fmt: skip
+        assert (unread.failure, unread.attempts) == ("malformed", 1)
+        event = ("evt_1", "message.undecryptable", NAME, row.chat, b"{}", 1, ["w1"])
+        assert (store.give_up_unread([event], [unread.seq]), store.give_up_unread([], [unread.seq])) == (1, 0)
+        assert store.take(0, 9) == []
+        assert store.unread(2**62, 9) == []
+        (letter,) = store.undelivered(0, 9)
+        assert (letter.sink, letter.name, letter.id, letter.why) == (
+            "undecryptable", "message.undecryptable", row.message_id, "malformed",
+        )  # fmt: skip
+        assert [it.event_id for it in store.deliveries("w1", 0, 9)] == ["evt_1"]
+        assert store.redrive([letter.seq]) == (0, 0)
+        assert (store.discard([letter.seq]), store.undelivered(0, 9)) == (1, [])
+
+
 def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, len(content)]) + content
 

@@ -48,6 +48,36 @@ class FakeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FakeUnread:
+    """What is used of `_core.UnreadMessage`."""
+
+    seq: int
+    failure: str
+    attempts: int
+    row: FakeRow
+
+    @property
+    def session_id(self) -> str:
+        return self.row.session_id
+
+    @property
+    def chat(self) -> str:
+        return self.row.chat
+
+    @property
+    def sender(self) -> str:
+        return self.row.sender
+
+    @property
+    def message_id(self) -> str:
+        return self.row.message_id
+
+    @property
+    def received_unix_ms(self) -> int:
+        return self.row.received_unix_ms
+
+
+@dataclass(frozen=True, slots=True)
 class FakeDelivery:
     seq: int
     webhook_id: str
@@ -86,6 +116,7 @@ class FakeStore:
         self.open: dict[int, FakeDelivery] = {}
         self.dead: dict[int, FakeUndelivered] = {}
         self.hooks: dict[str, str] = {}
+        self.unread_since: dict[int, tuple[int, FakeUnread]] = {}
         self.is_broken = False
         self.reads = 0
         self._seq = self._delivery = self._dead = 0
@@ -104,8 +135,50 @@ class FakeStore:
         )
         return self._seq
 
-    def decrypt(self, seq: int, text: str) -> None:
-        self.waiting[seq] = replace(self.waiting[seq], content=conversation(text))
+    def decrypt(self, seq: int, text: str) -> int:
+        """The message came again and was read: a new row in place of the old one, or of its dead letter."""
+        row = self.waiting.pop(seq, None)
+        for number, it in list(self.dead.items()):
+            if isinstance(it.what, FakeUnread) and it.what.seq == seq:
+                row = it.what.row
+                del self.dead[number]
+        assert row is not None
+        self.unread_since.pop(seq, None)
+        self._seq += 1
+        self.waiting[self._seq] = replace(row, seq=self._seq, content=conversation(text))
+        return self._seq
+
+    def fail(self, seq: int, why: str, *, is_final: bool = False) -> None:
+        """The message of this row could not be read, once more."""
+        row = self.waiting[seq]
+        before = self.unread_since.get(seq)
+        attempts = 1 if before is None else before[1].attempts + 1
+        since_ms = 0 if is_final else row.received_unix_ms
+        self.unread_since[seq] = since_ms, FakeUnread(seq, why, attempts, row)
+
+    def unread(self, before_unix_ms: int, n: int) -> list[FakeUnread]:
+        self._check()
+        self.reads += 1
+        due = [it for since_ms, it in self.unread_since.values() if since_ms < before_unix_ms]
+        return [it for it in due if it.seq in self.waiting][:n]
+
+    def give_up_unread(self, events: list[Event], seqs: list[int]) -> int:
+        self.post(events, [])
+        for seq in seqs:
+            _, it = self.unread_since.pop(seq)
+            row = self.waiting.pop(seq)
+            self._bury(
+                "undecryptable",
+                "message.undecryptable",
+                row.message_id,
+                row.session_id,
+                row.chat,
+                row.received_unix_ms,
+                it.attempts,
+                it.failure,
+                it,
+            )
+        return len(seqs)
 
     def _check(self) -> None:
         if self.is_broken:

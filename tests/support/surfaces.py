@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import wsproto
-from wsproto.events import AcceptConnection, Message, Request
+from wsproto.events import AcceptConnection, Message, Ping, Request
 
 from support.processes import ROOT, UnixHTTPConnection
 
@@ -238,7 +238,9 @@ class Account:
     def _run(self) -> None:
         while self._protocol.state is wsproto.ConnectionState.OPEN:
             for event in self._events():
-                if isinstance(event, Message):
+                if isinstance(event, Ping):  # without an answer the runner takes us for dead
+                    self._link.sendall(self._protocol.send(event.response()))
+                elif isinstance(event, Message):
                     self._text += event.data
                     if event.message_finished:
                         self._take(json.loads(self._text))

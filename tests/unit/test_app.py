@@ -106,7 +106,7 @@ def test_the_embedded_simulator_does_not_empty_a_directory_that_another_runner_u
     directory = tmp_path / "simulator"
     (directory / "store").mkdir(parents=True)
     held = SocketLock(directory)
-    with pytest.raises(LeaseHeldError), embedded.simulator(1, directory):
+    with pytest.raises(LeaseHeldError), embedded.simulator(embedded.Rehearsal(1), directory):
         pass
     assert (directory / "store").exists()
     held.close()

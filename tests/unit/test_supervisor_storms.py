@@ -7,9 +7,11 @@ from itertools import cycle, pairwise
 
 import pytest
 
+from runner.engine import pending
 from runner.reconnect.policy import Policy
 from runner.reconnect.version import VersionGate
 from runner.session import State
+from runner.supervisor.machine import SLICE_S
 from support.fake_engine import FakeServer, FakeStore
 from support.world import FAST, World, most_in, names
 
@@ -137,6 +139,23 @@ def test_mass_drops_are_not_flapping() -> None:
         world.engine.drop_all()
     world.run(40)
     assert world.are_all_online(), world.census()
+    assert {view.flap_60m for view in world.views()} == {0}
+
+
+def test_the_drop_that_makes_a_mass_of_those_before_it_holds_nobody_up_for_them() -> None:
+    world = fleet(1000)
+    world.run(40)
+    world.engine.drop_all()
+    for event in pending(world.engine, lambda: world.now):
+        world.machine.route(event)
+    before = len(world.machine.forgiving)
+    assert before >= 199, "a fifth of the fleet, but for the one that told"
+    world.look_costs_s = SLICE_S / 10
+    assert not world.machine.forgive(world.now + SLICE_S)
+    assert before - 20 <= len(world.machine.forgiving) < before, "a slice of them"
+    world.look_costs_s = 0.0
+    world.run(40)
+    assert not world.machine.forgiving
     assert {view.flap_60m for view in world.views()} == {0}
 
 

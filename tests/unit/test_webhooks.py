@@ -81,6 +81,8 @@ def _nobody_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("message", "message", True),
         ("message", "message.any", False),
+        ("message", "message.undecryptable", False),
+        ("message.*", "message.undecryptable", True),
         ("session.*", "session.status", True),
         ("session.*", "sessions", False),
         ("*", "alert.firing", True),

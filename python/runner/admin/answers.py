@@ -134,6 +134,7 @@ _DETAILS: Final = {
     "averageHandlerTime": _numbers(HANDING)["averageHandlerTime"],
     "handlers": record(dict.fromkeys(Tally().handlers, WHOLE)),
     "webhooks": record(dict.fromkeys(Tally().deliveries, WHOLE)),
+    "undecryptable": WHOLE,
     "responseTime": record(dict.fromkeys(("averageMs", "p50Ms", "p95Ms", "p99Ms"), NUMBER_OR_NULL)),
     "states": by_name(WHOLE),
     "process": ref("ProcessMetrics"),

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from runner.supervisor.feed import StatusEvent
 
 STATUS: Final = "session.status"
-MESSAGE: Final = "message"
+MESSAGES: Final = frozenset({"message", "message.undecryptable"})
+"""What says who writes to whom."""
 _STOP_POLL_S: Final = 0.5
 EVENTS_A_STEP: Final = 16
 """Events that one receiver gets before others have their turn: about a millisecond of work."""
@@ -66,7 +67,7 @@ def wanted_of(caller: HTTPConnection, default: str) -> Wanted:
     """Read the query. Errors: AdminError 403 when it names messages and the caller may not see them."""
     query = caller.query_params
     sessions, events = frozenset(words(query, "session")), frozenset(words(query, "events"))
-    if MESSAGE in events and not sees_detail(caller.scope):
+    if events & MESSAGES and not sees_detail(caller.scope):
         raise AdminError(
             403, "scope_missing", f"this token may not see messages: that needs the scope {OPERATE}"
         )
@@ -129,7 +130,7 @@ def _told(change: StatusEvent, wanted: Wanted, version: str, *, with_detail: boo
     if change.lost:
         yield envelope("stream.lost", None, {"events": change.lost}, version)
     session = change.session_id or None
-    if not wanted.has(change.name, session) or (change.name == MESSAGE and not with_detail):
+    if not wanted.has(change.name, session) or (change.name in MESSAGES and not with_detail):
         return
     payload = payload_of(change, with_detail=with_detail)
     yield envelope(change.name, session, payload, version, change.at_unix_ms, change.event_id)

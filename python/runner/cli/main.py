@@ -18,7 +18,7 @@ from runner.cli.options import as_json, ends_well, settings, show_json
 from runner.cli.pairing import pair
 from runner.cli.restarting import restart
 from runner.cli.service import service
-from runner.cli.simulating import sim
+from runner.cli.simulating import Rate, sim
 from runner.cli.top import top
 from runner.cli.tune import tune
 from runner.errors import ConfigError
@@ -62,8 +62,14 @@ def cli(context: click.Context) -> None:
     metavar="N",
     help="Run against an embedded simulator with N sessions instead of WhatsApp.",
 )
+@click.option(
+    "--chatter",
+    type=Rate(),
+    metavar="RATE",
+    help="With --simulator: how often its contacts write, over all sessions (2/s, 30/min, off; 6/min).",
+)
 @ends_well
-def run(app: str | None = None, simulated: int | None = None) -> None:
+def run(app: str | None = None, simulated: int | None = None, chatter: float | None = None) -> None:
     """Keep the sessions connected until SIGTERM.
 
     MODULE:NAME is an app of yours that gets the messages: docs/app.md says how to write one.
@@ -76,10 +82,15 @@ def run(app: str | None = None, simulated: int | None = None) -> None:
       python -m runner
       python -m runner run --simulator 25
       python -m runner run my_app:app
+      python -m runner run --simulator 25 --chatter 2/s my_app:app
     """
     from runner.app import main
+    from runner.embedded import Rehearsal
 
-    raise SystemExit(main(os.environ, simulated, app))
+    if simulated is None and chatter is not None:
+        raise click.UsageError("--chatter is of the simulator's contacts: use it with --simulator N")
+    rehearsal = None if simulated is None else Rehearsal(simulated, chatter)
+    raise SystemExit(main(os.environ, rehearsal, app))
 
 
 @cli.command()

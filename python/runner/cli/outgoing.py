@@ -56,6 +56,8 @@ def _said(name: str, payload: dict[str, Any]) -> str:
         return f"{payload['from']}{where} {payload['kind']}: {text[:200]}"
     if name == "stream.lost":
         return f"{payload['events']} events: this terminal is too slow"
+    if name == "message.undecryptable":
+        return f"{payload['from']} {payload['reason']}, after {payload['attempts']} times"
     words = [payload.get(key) for key in ("state", "reason", "alert", "kind", "severity", "text", "detail")]
     return " ".join(str(word) for word in words if word)
 
@@ -192,9 +194,12 @@ def test(webhook_id: str, *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+_SINKS = "the id of a webhook, app for the handlers, or undecryptable"
+
+
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """What handlers and webhooks did not take.
+    """What handlers and webhooks did not take, and what could not be read.
 
     \b
     Examples:
@@ -205,7 +210,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--sink", help="The id of a webhook, or app for the handlers.")
+@click.option("--sink", help=f"{_SINKS}.")
 @click.option("-n", "--limit", default=100, show_default=True, type=click.IntRange(1, 500))
 @click.option("--after", help="Where the page before ended.")
 @as_json
@@ -231,7 +236,7 @@ def list_dead_letters(*, sink: str | None, limit: int, after: str | None, as_jso
 
 _ids = click.argument("ids", metavar="[ID]...", nargs=-1)
 _all = click.option("--all", "every", is_flag=True, help="All of them, or all of --sink.")
-_sink = click.option("--sink", help="With --all: the id of a webhook, or app for the handlers.")
+_sink = click.option("--sink", help=f"With --all: {_SINKS}.")
 
 
 @dead_letters.command()
@@ -255,7 +260,7 @@ def redrive(ids: tuple[str, ...], *, every: bool, sink: str | None, as_json: boo
         return
     click.echo(f"put back: {answer['messages']} messages, {answer['deliveries']} events")
     if answer["kept"]:
-        click.echo(f"kept: {answer['kept']} events of webhooks that are gone")
+        click.echo(f"kept: {answer['kept']} that could not be read, or are of webhooks that are gone")
 
 
 @dead_letters.command()

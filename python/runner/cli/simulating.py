@@ -1,11 +1,39 @@
-"""`sim`: a simulator in the foreground; `sim scan`, `sim enter`: its phone."""
+"""`sim`: a simulator in the foreground; `scan`, `enter` play its phone, `say`, `chatter` its contacts."""
 
 from __future__ import annotations
+
+from typing import Any, Final
 
 import click
 
 from runner.cli.options import connect, ends_well, session_id, settings
 from runner.errors import StartError
+
+_PER_MINUTE: Final = {"s": 60.0, "min": 1.0, "h": 1 / 60}
+FIRST_USERNAME: Final = 15_550_000_000
+"""The number of sim-00001 (rust/sim/src/core/fleet.rs); the others follow by one."""
+KINDS: Final = ("text", "reply", "reaction", "edit", "revoke")
+
+
+class Rate(click.ParamType[float]):
+    """`2/s`, `30/min`, `5/h`, or `off`; as messages a minute."""
+
+    name = "rate"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if not isinstance(value, str):
+            return value
+        if value == "off":
+            return 0.0
+        number, _, unit = value.partition("/")
+        try:
+            rate = float(number) * _PER_MINUTE[unit]
+        except (ValueError, KeyError):
+            rate = -1.0
+        if not 0 <= rate <= 60_000:  # a message a millisecond
+            self.fail(f"{value!r} is no rate: write 2/s, 30/min, 5/h or off", param, ctx)
+        return rate
+
 
 _control = click.option(
     "--control", metavar="URL", help="The simulator's control port; default: that of `run --simulator`."
@@ -44,6 +72,9 @@ def sim(
       python -m runner sim --port 7001 --control-port 7002 --sessions 100 --tls
       python -m runner sim scan shop-1          # its phone scans what `pair shop-1` shows
       python -m runner sim enter ABCD-EFGH --phone 15550001111
+      python -m runner sim say sim-00001 "is anybody there?"
+      python -m runner sim chatter 2/s
+      python -m runner sim new-identity 1       # a contact with a new phone
     """
     if context.invoked_subcommand is not None:
         return
@@ -89,7 +120,93 @@ def enter(code: str, *, phone: str, control: str | None) -> None:
     click.echo("typed in")
 
 
-def _order(control: str | None, route: str, body: dict[str, str | None]) -> dict[str, str]:
+@sim.command()
+@click.argument("who")
+@click.argument("text")
+@click.option("--contact", type=click.IntRange(1, 10), default=1, show_default=True, help="Who writes.")
+@click.option("--kind", type=click.Choice(KINDS), default="text", show_default=True, help="What it writes.")
+@click.option("--group", is_flag=True, help="In the group that the session has with the contacts.")
+@click.option("--count", type=click.IntRange(1), default=1, help="How often; {n} in TEXT is the number.")
+@_control
+@ends_well
+def say(
+    who: str, text: str, *, contact: int, kind: str, group: bool, count: int, control: str | None
+) -> None:
+    """Let a contact write to WHO: a session of the simulator (sim-00007), a phone's number, or all.
+
+    A reaction, an edit and a revoke are about the contact's last text in that chat.
+
+    \b
+    Examples:
+      python -m runner sim say sim-00001 hello
+      python -m runner sim say all "message {n}" --count 100 --group
+      python -m runner sim say sim-00001 hullo --kind edit
+    """
+    body = {**_target(who), "text": text, "contact": contact - 1, "kind": kind, "group": group, "n": count}
+    told = _order(control, "/say", body)
+    if not told["targets"]:
+        raise StartError(f"the simulator has no {who}", "name a session sim-NNNNN, a phone's number, or all")
+    click.echo(f"said to {told['targets']}: {count} each")
+
+
+@sim.command()
+@click.argument("contact", type=click.IntRange(1, 10))
+@click.argument("who", default="all")
+@_control
+@ends_well
+def new_identity(contact: int, who: str, *, control: str | None) -> None:
+    """Link CONTACT anew, as with a new phone: other keys, no sessions. WHO (default: all) is told.
+
+    \b
+    Examples:
+      python -m runner sim new-identity 1
+      python -m runner sim new-identity 3 sim-00001
+    """
+    told = _order(control, "/new-identity", {**_target(who), "contact": contact - 1})
+    click.echo(f"contact {contact} has other keys; told {told['targets']}")
+
+
+@sim.command()
+@click.argument("rate", type=Rate())
+@click.option("--kinds", metavar="KIND,…", help=f"What they write, instead of all of {', '.join(KINDS)}.")
+@click.option(
+    "--groups", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share written in groups."
+)
+@_control
+@ends_well
+def chatter(rate: float, *, kinds: str | None, groups: float, control: str | None) -> None:
+    """Let the contacts write by themselves, RATE messages over all sessions that are connected.
+
+    \b
+    Examples:
+      python -m runner sim chatter 2/s
+      python -m runner sim chatter 30/min --kinds text,reaction --groups 0
+      python -m runner sim chatter off
+    """
+    body: dict[str, Any] = {"perMinute": rate, "groups": groups}
+    if kinds is not None:
+        wanted = kinds.split(",")
+        if unknown := [kind for kind in wanted if kind not in KINDS]:
+            raise click.UsageError(f"--kinds: no {unknown[0]!r}; there are {', '.join(KINDS)}")
+        body["kinds"] = dict.fromkeys(wanted, 1)
+    every_s = _order(control, "/chatter", body)["everySeconds"]
+    click.echo("they are quiet" if every_s is None else f"a message every {every_s:g} s")
+
+
+def _target(who: str) -> dict[str, Any]:
+    """The simulator's name for it: sim-00001 is the first number of its fleet."""
+    if who == "all":
+        return {"all": True}
+    place = who.removeprefix("sim-")
+    if place != who and place.isdecimal():
+        return {"user": FIRST_USERNAME + int(place) - 1}
+    digits = "".join(filter(str.isdecimal, who))
+    if not digits:
+        raise click.UsageError(f"no {who!r}: name a session sim-NNNNN, a phone's number, or all")
+    return {"user": int(digits)}
+
+
+def _order(control: str | None, route: str, body: dict[str, Any]) -> dict[str, Any]:
     from runner.embedded import control_url
     from runner.sim import ControlError, SimulatorControl
 
@@ -97,7 +214,7 @@ def _order(control: str | None, route: str, body: dict[str, str | None]) -> dict
     try:
         return dict(SimulatorControl(url).post(route, {k: v for k, v in body.items() if v is not None}))
     except ControlError as error:
-        raise StartError(f"the phone says: {error.args[1]}") from error
+        raise StartError(f"the simulator says: {error.args[1]}") from error
     except OSError as error:
         raise StartError(
             f"no simulator answers on {url}: {error.strerror}", "name it with --control"

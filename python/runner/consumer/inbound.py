@@ -52,7 +52,7 @@ class Inbound:
 
 
 def inbound(row: InboxRow) -> Inbound | None:
-    """The message in a row; None while it has no content: then it stays where it is.
+    """The message in a row; None when it has no content: it is passed over. What is read later is a new row.
 
     Content that cannot be read is handed on as it is, of kind `unknown`.
     """

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-UNDECRYPTED_S: Final = (5.0, 600.0)
-"""Until what was not decrypted is looked at again: at first, and at the most."""
 MESSAGE: Final = "message"
 
 Event = tuple[str, str, str, str, bytes, int, list[str]]
@@ -119,7 +117,6 @@ class Consumer:
         self._lanes = lanes if lanes is not None else Lanes[Inbound]()
         self._writes = Writes()
         self._told_upto = 0
-        self._locked_wait_s = UNDECRYPTED_S[0]
         self.loop: LaneLoop[Inbound, Writes] = LaneLoop(
             self, self._lanes, lambda: self.limits.concurrency, "messages", aside=aside
         )
@@ -150,10 +147,7 @@ class Consumer:
         if after is None:
             return Found(refills)
         rows = self._inbox.take(after, PAGE)
-        found = _readable(rows)
-        readable = {item.seq for item in found}
-        locked = [(row.seq, row.session_id) for row in rows if row.seq not in readable]
-        return Found(refills, found, rows[-1].seq if rows else None, locked)
+        return Found(refills, _readable(rows), rows[-1].seq if rows else None)
 
     def written(self, writes: Writes) -> Iterable[int]:
         self._outbox.posted({webhook for event in writes.events for webhook in event[-1]})
@@ -162,7 +156,6 @@ class Consumer:
     def scanned(self, found: Found[Inbound]) -> Sequence[Inbound]:
         for item in found.page:
             self._show(item)
-        self._note_locked(found)
         return found.page if self._handler is not None else ()
 
     def _show(self, item: Inbound) -> None:
@@ -181,16 +174,6 @@ class Consumer:
         if item.seq > self._told_upto:
             self._told_upto = item.seq
             self._tell(item.session_id, message, event_id)
-
-    def _note_locked(self, found: Found[Inbound]) -> None:
-        """Look later at what is wanted and not decrypted; ever more rarely while nothing else comes."""
-        if found.page:
-            self._locked_wait_s = UNDECRYPTED_S[0]
-        for seq, session_id in found.locked:
-            if self._handler is not None or self._outbox.wanting(MESSAGE, session_id):
-                self.loop.rescan_at(trio.current_time() + self._locked_wait_s, seq)
-                self._locked_wait_s = min(2 * self._locked_wait_s, UNDECRYPTED_S[1])
-                return
 
     async def attempt(self, item: Inbound) -> None:
         if self._handler is None:

@@ -229,15 +229,24 @@ class Endings(Dialling):
         self.account_for_fd(row)
 
     def _is_mass_drop(self, row: Row, ending: Ending, now: float) -> bool:
-        """Whether this drop is one of many; those before it, that nobody could know yet, are forgiven now."""
+        """Whether this drop is one of many; those before it, which nobody could know, wait in `forgiving`."""
         if rule_for(ending.reason).verdict is Verdict.OPERATOR:
             return False
         self.dials.gate.doubt(now)
         together = self.mass.dropped(row.session_id, len(self.rows), now)
-        for other in together:
-            if other != row.session_id:
-                self._forgive(self.rows.get(other), now)
+        self.forgiving.extend(other for other in together if other != row.session_id)
         return row.session_id in together
+
+    def forgive(self, until: float) -> bool:
+        """What mass drops took with them counts against nobody. False when `until` came before the end.
+
+        The drop that makes a mass of the two thousand before it must not hold everybody up for them.
+        """
+        while self.forgiving:
+            self._forgive(self.rows.get(self.forgiving.popleft()), self._clock())
+            if self._clock() >= until:
+                return not self.forgiving
+        return True
 
     def _tell_fleet(self, row: Row, ending: Ending, now: float) -> None:
         session_id, verdict = row.session_id, rule_for(ending.reason).verdict

@@ -19,7 +19,8 @@ class StatusEvent:
 
     name: str
     """`session.status`, `session.qr`, `session.reconnecting`, `session.reconnected`,
-    `session.reconnect_loop`, `session.breaker`, `incident.*`, `alert.*`, `message`."""
+    `session.reconnect_loop`, `session.breaker`, `incident.*`, `alert.*`, `message`,
+    `message.undecryptable`."""
     session_id: str
     at_unix_ms: int
     view: SessionView | None = None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EVENTS: Final = {
     "message": "a message came in, decrypted",
+    "message.undecryptable": "a message could not be read, and is not expected to come again",
     "session.status": "a session's state changed",
     "session.reconnecting": "a session lost its connection and will try again",
     "session.reconnected": "it is online again",

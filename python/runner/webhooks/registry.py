@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MESSAGE: Final = "message"
+DURABLE: Final = (MESSAGE, "message.undecryptable")
+"""Events that whoever finds them in the store posts."""
 EVENT_QUEUE: Final = 65_536
 """Events of sessions that wait for the store: a fleet of 10,000 that drops and comes back."""
 BATCH: Final = 256
@@ -239,7 +241,7 @@ class Webhooks:
 
     @staticmethod
     def _wants_more_than_messages(webhook: Webhook) -> bool:
-        return webhook.events != (MESSAGE,)
+        return not set(webhook.events) <= set(DURABLE)
 
     async def _bring(self, changes: trio.MemoryReceiveChannel[StatusEvent]) -> None:
         with changes:
@@ -261,7 +263,7 @@ class Webhooks:
             self._tally.deliveries[LOST] += change.lost
             log.error("webhook events lost", events=change.lost, problem="the store did not keep up")
         session = change.session_id or None
-        if change.name == MESSAGE or not (webhooks := self.wanting(change.name, session)):
+        if change.name in DURABLE or not (webhooks := self.wanting(change.name, session)):
             return  # messages come from the inbox, where they are durable
         payload = {**(change.view.to_json() if change.view else {}), **change.data}
         event_id = new_id("evt", change.at_unix_ms)

@@ -162,6 +162,7 @@ impl CounterColumns {
         totals.set_item("stanzas_malformed", self.totals.stanzas_malformed)?;
         totals.set_item("messages_received", self.totals.messages_received)?;
         totals.set_item("messages_undecrypted", self.totals.messages_undecrypted)?;
+        totals.set_item("records_unreadable", self.totals.records_unreadable)?;
         totals.set_item("messages_sent", self.totals.messages_sent)?;
         totals.set_item("messages_resent", self.totals.messages_resent)?;
         totals.set_item("sends_failed", self.totals.sends_failed)?;

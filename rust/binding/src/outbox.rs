@@ -124,6 +124,58 @@ impl Undelivered {
     }
 }
 
+#[pyclass(frozen, module = "runner._core")]
+pub(crate) struct UnreadMessage(store::Unread);
+
+impl From<store::Unread> for UnreadMessage {
+    fn from(unread: store::Unread) -> Self {
+        Self(unread)
+    }
+}
+
+#[pymethods]
+impl UnreadMessage {
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    #[getter]
+    fn session_id(&self) -> &str {
+        &self.0.session_id
+    }
+
+    #[getter]
+    fn chat(&self) -> &str {
+        &self.0.chat
+    }
+
+    #[getter]
+    fn sender(&self) -> &str {
+        &self.0.sender
+    }
+
+    #[getter]
+    fn message_id(&self) -> &str {
+        &self.0.message_id
+    }
+
+    #[getter]
+    fn received_unix_ms(&self) -> u64 {
+        self.0.received_unix_ms
+    }
+
+    #[getter]
+    fn failure(&self) -> &str {
+        &self.0.failure
+    }
+
+    #[getter]
+    fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+}
+
 /// An event as Python gives it: id, name, session, chat, body, Unix milliseconds, webhooks.
 pub(crate) type Posted = (String, String, String, String, Vec<u8>, u64, Vec<String>);
 
@@ -133,5 +185,6 @@ pub(crate) fn new_event((event_id, name, session_id, chat, body, at_unix_ms, web
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Delivery>()?;
-    m.add_class::<Undelivered>()
+    m.add_class::<Undelivered>()?;
+    m.add_class::<UnreadMessage>()
 }

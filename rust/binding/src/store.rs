@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use runner_store as store;
 use runner_store::{Credentials, Import, Options, Secret32, SecretBytes, SignalKey};
 
-use crate::outbox::{Delivery, Posted, Undelivered, new_event};
+use crate::outbox::{Delivery, Posted, Undelivered, UnreadMessage, new_event};
 
 create_exception!(_core, StoreError, PyException);
 
@@ -490,6 +490,17 @@ impl Store {
 
     fn bury(&self, py: Python<'_>, messages: Vec<(u64, u32, String)>) -> PyResult<u64> {
         py.detach(|| self.store.bury(messages)).map_err(raise)
+    }
+
+    fn unread(&self, py: Python<'_>, before_unix_ms: u64, n: usize) -> PyResult<Vec<UnreadMessage>> {
+        let rows = py.detach(|| self.store.unread(before_unix_ms, n)).map_err(raise)?;
+        Ok(rows.into_iter().map(UnreadMessage::from).collect())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn give_up_unread(&self, py: Python<'_>, events: Vec<Posted>, seqs: Vec<u64>) -> PyResult<u64> {
+        let events = events.into_iter().map(new_event).collect();
+        py.detach(|| self.store.give_up_unread(events, &seqs)).map_err(raise)
     }
 
     #[pyo3(signature = (after_seq, n, sink = None))]

@@ -67,8 +67,15 @@ pub enum Effect {
 pub enum Content {
     /// It was read: a serialized `Message`.
     Plain(Vec<u8>),
-    /// It was not: the slug of a [`Failure`](crate::Failure).
-    Failed(&'static str),
+    /// It was read, and there is nothing in it for the consumer.
+    Nothing,
+    /// It was not read.
+    Failed {
+        /// The slug of a [`Failure`](crate::Failure).
+        why: &'static str,
+        /// How many failures are worth asking its sender for it again; behind them it is not expected any more.
+        asks: u32,
+    },
 }
 
 /// One change of durable state.
@@ -185,6 +192,16 @@ pub enum Event {
         token: u64,
         /// The server has it, or why that is not known.
         outcome: Result<Receipt, SendFailure>,
+    },
+    /// The server had other keys of ours than we have, and was given ours.
+    KeysDiffer {
+        /// What it had.
+        what: &'static str,
+    },
+    /// An imported record cannot be read, and is as good as none; the first of its kind on this connection.
+    RecordUnreadable {
+        /// The slug of its kind.
+        kind: &'static str,
     },
     /// A resumed handshake (IK) failed; rest it for this endpoint.
     ResumeFailed,

@@ -125,7 +125,8 @@ impl MemoryStore {
                         *row = Ok(bytes);
                         self.delivered.push(name);
                     }
-                    (Err(attempts), Content::Failed(_)) => {
+                    (Err(_), Content::Nothing) => *row = Ok(Vec::new()),
+                    (Err(attempts), Content::Failed { .. }) => {
                         *attempts += 1;
                         return *attempts;
                     }

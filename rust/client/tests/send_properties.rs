@@ -251,13 +251,13 @@ fn run(ops: &[Op]) {
     outside.hear(&mut world);
     world.peer.directory = outside.directory();
     reconnect(&mut world, &mut outside);
-    for chat in 0..CHATS.len() {
+    for (chat, user) in CHATS.iter().enumerate() {
         let changed = Node::new("notification").attr("type", "devices").attr("id", "1");
-        world.push(&changed.attr_jid("from", jid(CHATS[chat])));
+        world.push(&changed.attr_jid("from", jid(user)));
         send(&mut world, &mut outside, chat);
         while world.answer() {}
         let id = format!("M{}", outside.texts - 1);
-        for place in 0..outside.contacts.len() {
+        for (place, device) in DEVICES.iter().enumerate() {
             let on_wire = world.peer.received_with("message").into_iter().find(|it| attr(it, "id") == id);
             let on_wire = on_wire.expect("it was sent").clone();
             let contact = &mut outside.contacts[place];
@@ -277,7 +277,7 @@ fn run(ops: &[Op]) {
                     .find_map(|message| outside.contacts[place].hear(message));
                 heard = again;
             }
-            assert!(heard.is_some(), "{} never reads {id}", DEVICES[place]);
+            assert!(heard.is_some(), "{device} never reads {id}");
         }
         world.peer.received.clear();
     }

@@ -12,7 +12,8 @@ pub(crate) fn store_write(write: Write) -> runner_store::Write {
         Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms } => {
             let content = match content {
                 Content::Plain(bytes) => runner_store::Content::Plain(bytes),
-                Content::Failed(why) => runner_store::Content::Failed(why.into()),
+                Content::Nothing => runner_store::Content::Nothing,
+                Content::Failed { why, asks } => runner_store::Content::Failed { why: why.into(), asks },
             };
             runner_store::Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms }
         }

@@ -6,7 +6,10 @@ mod support;
 
 use std::time::Duration;
 
-use runner_client::Command;
+use runner_client::{
+    Command,
+    content::{Kind, View},
+};
 use runner_proto::close_reason::CloseReason;
 use runner_proto::jid::Jid;
 use runner_proto::node::Node;
@@ -147,4 +150,100 @@ fn contacts_chat_by_themselves_at_their_rate_with_whoever_is_connected() {
     pair.order("/chatter", &json!({ "perMinute": 0 }));
     pair.advance(Duration::from_secs(60));
     assert_eq!(pair.read("/stats")["contactMessages"], 30);
+}
+
+/// Kind, words and target of what was read, in order.
+fn views(pair: &Pair, link: usize) -> Vec<(Kind, Option<String>, Option<String>)> {
+    let store = &pair.links[link].store;
+    let view = |name| {
+        let content: &Vec<u8> = store.inbox.get(name).and_then(|row| row.as_ref().ok()).expect("stored");
+        let view = View::read(content).expect("a message");
+        let about = view.target.or(view.quoted).and_then(|key| key.id);
+        (view.kind, view.text.map(str::to_owned), about.map(str::to_owned))
+    };
+    store.delivered.iter().map(view).collect()
+}
+
+#[test]
+fn a_contact_writes_every_kind_about_its_last_text_in_a_chat_and_in_a_group() {
+    for group in [false, true] {
+        let mut pair = Pair::new(1);
+        let link = pair.online();
+        let mut ids = Vec::new();
+        let said = [
+            ("reaction", "none"),
+            ("reply", "two"),
+            ("reaction", "+"),
+            ("edit", "2"),
+            ("revoke", ""),
+            ("edit", "1"),
+        ];
+        for (kind, text) in said {
+            let order = json!({ "user": user(0), "kind": kind, "text": text, "group": group });
+            ids.push(pair.order("/say", &order)["ids"][0].as_str().expect("an id").to_owned());
+            pair.exchange();
+        }
+        let row = |kind, text: Option<&str>, about: Option<usize>| {
+            (kind, text.map(str::to_owned), about.map(|at: usize| ids[at].clone()))
+        };
+        // There was nothing to react to at first: a text. And what was revoked is not written about again.
+        let expected = [
+            row(Kind::Text, Some("none"), None),
+            row(Kind::Text, Some("two"), Some(0)),
+            row(Kind::Reaction, Some("+"), Some(1)),
+            row(Kind::Edit, Some("2"), Some(1)),
+            row(Kind::Revoke, None, Some(1)),
+            row(Kind::Edit, Some("1"), Some(0)),
+        ];
+        assert_eq!(views(&pair, link), expected, "group: {group}");
+        let stats = pair.read("/stats");
+        assert_eq!((stats["contactReceipts"].as_u64(), stats["contactRetries"].as_u64()), (Some(6), Some(0)));
+    }
+}
+
+#[test]
+fn a_group_is_read_from_the_start_and_by_who_lost_its_records() {
+    let mut pair = Pair::new(2);
+    let mut link = pair.online();
+    for round in 0..3 {
+        for contact in 0..3 {
+            let order = json!({ "user": user(0), "text": format!("{round} {contact}"), "contact": contact, "group": true });
+            pair.order("/say", &order);
+        }
+        pair.exchange();
+        link = again(&mut pair, 0, link);
+        if round == 1 {
+            pair.links[link].store.records.clear();
+        }
+    }
+    let read: Vec<_> = views(&pair, link).into_iter().filter_map(|(_, text, _)| text).collect();
+    let expected: Vec<_> =
+        (0..3).flat_map(|round| (0..3).map(move |contact| format!("{round} {contact}"))).collect();
+    assert_eq!(read, expected);
+    let stats = pair.read("/stats");
+    assert_eq!(stats["contactRetries"], 3, "each contact's key had to be told again");
+    assert_eq!(stats["contactMessages"], 9);
+    assert_eq!(pair.read("/owed")[0]["count"], 0);
+}
+
+#[test]
+fn chatter_has_every_kind_in_chats_and_in_groups() {
+    let mut pair = Pair::new(2);
+    let links = [pair.online(), pair.dial(pair.device(1)).expect("accepted")];
+    pair.order("/chatter", &json!({ "perMinute": 600, "groups": 0.5 }));
+    pair.advance(Duration::from_secs(60));
+    let read: Vec<_> = links.iter().flat_map(|&link| views(&pair, link)).collect();
+    assert_eq!(read.len(), 600, "one message reaches one device");
+    for kind in [Kind::Text, Kind::Reaction, Kind::Edit, Kind::Revoke] {
+        assert!(read.iter().any(|(of, ..)| *of == kind), "{kind:?}");
+    }
+    let groups = |link: usize| {
+        let names = pair.links[link].store.delivered.iter();
+        names.filter(|(chat, ..)| chat.ends_with("@g.us")).count()
+    };
+    let share = groups(links[0]) + groups(links[1]);
+    assert!((240..360).contains(&share), "{share} of 600 in groups");
+    pair.order("/chatter", &json!({ "perMinute": 60, "kinds": { "revoke": 1 }, "groups": 0 }));
+    pair.advance(Duration::from_secs(60));
+    assert_eq!(pair.read("/stats")["contactRetries"], 0);
 }

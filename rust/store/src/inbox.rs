@@ -2,15 +2,16 @@
 //!
 //! A message is one row under (session, chat, sender, id). After a lost connection the server sends again what
 //! it saw no answer for; such a message is found by that name, stored once, and answered. A confirmed row
-//! stays for a while, so that this holds over `done` as well. Only a row with content stands for a message in this
-//! way: one that could not be decrypted gives way to the same message, sent again and decrypted.
+//! stays for a while, so that this holds over `done` as well. Only a row with content (an empty one, when there is
+//! nothing in it for the consumer) stands for a message in this way: one that could not be decrypted gives way to the
+//! same message, sent again and decrypted, also when it was given up by then (`unread`).
 
 use rusqlite::{Connection, params};
 
 use crate::checksum;
 use crate::record::{Applied, Content, InboxMessage, Write};
 use crate::writer::in_savepoint;
-use crate::{StoreError, dead_letter, sessions, signal_record};
+use crate::{StoreError, dead_letter, sessions, signal_record, unread};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -80,8 +81,8 @@ struct Row<'a> {
 /// Keeps a message, unless its content is kept already.
 fn keep(connection: &Connection, row: &Row<'_>, applied: &mut Applied) -> Result<()> {
     if insert(connection, row)? {
-        applied.inbox_rows += 1;
-        applied.attempts = u32::from(matches!(row.content, Content::Failed(_)));
+        applied.inbox_rows += u32::from(*row.content != Content::Nothing);
+        applied.attempts = u32::from(matches!(row.content, Content::Failed { .. }));
         return Ok(());
     }
     let (seq, has_content): (i64, bool) = connection
@@ -92,18 +93,14 @@ fn keep(connection: &Connection, row: &Row<'_>, applied: &mut Applied) -> Result
             applied.attempts = 0;
             Ok(())
         }
-        Content::Failed(why) => {
-            applied.attempts = connection
-                .prepare_cached(
-                    "UPDATE inbox SET failure = ?2, attempts = attempts + 1 WHERE seq = ?1 RETURNING attempts",
-                )?
-                .query_row(params![seq, why], |found| found.get(0))?;
+        Content::Failed { why, asks } => {
+            applied.attempts = unread::failed_again(connection, seq, why, *asks)?;
             Ok(())
         }
-        Content::Plain(_) => {
+        Content::Plain(_) | Content::Nothing => {
             applied.superseded += supersede(connection, seq)?;
             insert(connection, row)?;
-            applied.inbox_rows += 1;
+            applied.inbox_rows += u32::from(*row.content != Content::Nothing);
             Ok(())
         }
     }
@@ -111,15 +108,19 @@ fn keep(connection: &Connection, row: &Row<'_>, applied: &mut Applied) -> Result
 
 /// False when a message of that name is there.
 fn insert(connection: &Connection, row: &Row<'_>) -> Result<bool> {
-    let (content, failure) = match row.content {
-        Content::Plain(bytes) => (Some(bytes), None),
-        Content::Failed(why) => (None, Some(why)),
+    let received_unix_ms = row.received_unix_ms.cast_signed();
+    let (content, failure, unread_since) = match row.content {
+        Content::Plain(bytes) => (Some(bytes.as_slice()), None, None),
+        Content::Nothing => (Some(&[][..]), None, None),
+        Content::Failed { why, asks } => {
+            (None, Some(why), Some(if *asks == 0 { 0 } else { received_unix_ms }))
+        }
     };
     let inserted = connection
         .prepare_cached(
             "INSERT INTO inbox (session_id, chat, sender, message_id, stanza, received_unix_ms, name, content, failure,
-                 attempts)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (name) DO NOTHING",
+                 attempts, unread_since_unix_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (name) DO NOTHING",
         )?
         .execute(params![
             row.session_id,
@@ -127,27 +128,37 @@ fn insert(connection: &Connection, row: &Row<'_>) -> Result<bool> {
             row.sender,
             row.message_id,
             row.stanza,
-            row.received_unix_ms.cast_signed(),
+            received_unix_ms,
             row.name,
             content,
             failure,
             i64::from(failure.is_some()),
+            unread_since,
         ])?;
-    if inserted > 0 {
-        connection
-            .prepare_cached("INSERT INTO pending (seq) VALUES (?1)")?
-            .execute([connection.last_insert_rowid()])?;
+    if inserted == 0 {
+        return Ok(false);
     }
-    Ok(inserted > 0)
+    let seq = connection.last_insert_rowid();
+    if *row.content == Content::Nothing {
+        confirm(connection, seq, row.received_unix_ms)?;
+    } else {
+        connection.prepare_cached("INSERT INTO pending (seq) VALUES (?1)")?.execute([seq])?;
+    }
+    Ok(true)
 }
 
 /// A message without content gives its name to the same message with content; returns how many fewer wait.
 ///
-/// One that the consumer has confirmed stays under another name, for `confirmed` to be whole.
+/// One that was given up comes back from there. One that the consumer has confirmed stays under another name, for
+/// `confirmed` to be whole.
 fn supersede(connection: &Connection, seq: i64) -> Result<u32> {
     if connection.prepare_cached("DELETE FROM pending WHERE seq = ?1")?.execute([seq])? > 0 {
         connection.prepare_cached("DELETE FROM inbox WHERE seq = ?1")?.execute([seq])?;
         return Ok(1);
+    }
+    if unread::come_back(connection, seq)? {
+        connection.prepare_cached("DELETE FROM inbox WHERE seq = ?1")?.execute([seq])?;
+        return Ok(0);
     }
     connection.prepare_cached("UPDATE inbox SET name = randomblob(16) WHERE seq = ?1")?.execute([seq])?;
     Ok(0)

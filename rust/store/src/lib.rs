@@ -29,6 +29,7 @@ mod sessions;
 mod shared;
 mod signal_record;
 mod store;
+mod unread;
 mod wal;
 mod writer;
 
@@ -39,7 +40,8 @@ pub use outbox::{APP, Backlog, Delivery, NewEvent, Settled, Undelivered};
 pub use record::{
     Applied, Batch, Ciphertext, Completion, Content, Credentials, DeadLetter, Device, Health, Import,
     InboxMessage, Linked, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey,
-    SignalRecord, Write,
+    SignalRecord, Unread, Write,
 };
 pub use secret::{Secret32, SecretBytes};
 pub use store::Store;
+pub use unread::UNDECRYPTABLE;

@@ -3,11 +3,11 @@
 //! An event is one row under its id, so that one that is posted twice goes out once. Each webhook it is for has a
 //! row in `delivery` until it took the event; the event itself stays for a while after the last of them, to
 //! recognise it. What is given up is in `undelivered`, whoever it was for: a webhook, or the application, whose
-//! messages are the rows of `inbox`.
+//! messages are the rows of `inbox`, or nobody, since it could not be read (`unread`).
 
 use rusqlite::{Connection, Row, params};
 
-use crate::{StoreError, inbox};
+use crate::{StoreError, inbox, unread::UNDECRYPTABLE};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -78,11 +78,11 @@ pub struct Settled {
 pub struct Undelivered {
     /// Grows; never used twice.
     pub seq: u64,
-    /// A webhook's id, or [`APP`].
+    /// A webhook's id, [`APP`] or [`UNDECRYPTABLE`].
     pub sink: String,
-    /// The event's name; `message` for the application.
+    /// The event's name; `message` for the application, `message.undecryptable` for what could not be read.
     pub name: String,
-    /// The event's id; the message's for the application.
+    /// The event's id; the message's for those two.
     pub id: String,
     /// Empty: of the whole runner.
     pub session_id: String,
@@ -101,7 +101,7 @@ pub struct Undelivered {
 /// How much waits for one sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
-    /// A webhook's id, or [`APP`].
+    /// A webhook's id, [`APP`] or [`UNDECRYPTABLE`].
     pub sink: String,
     /// Deliveries that wait; for the application see `Health::inbox_pending`.
     pub waiting: u64,
@@ -229,7 +229,7 @@ fn spend(connection: &Connection, event_seq: i64, now_unix_ms: u64) -> Result<()
         .prepare_cached(
             "INSERT OR IGNORE INTO spent (spent_unix_ms, event_seq) SELECT ?2, ?1
              WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE event_seq = ?1)
-             AND NOT EXISTS (SELECT 1 FROM undelivered WHERE what = ?1 AND sink <> 'app')",
+             AND NOT EXISTS (SELECT 1 FROM undelivered WHERE what = ?1 AND sink NOT IN ('app', 'undecryptable'))",
         )?
         .execute([event_seq, signed(now_unix_ms)])?;
     Ok(())
@@ -264,11 +264,12 @@ pub(crate) fn undelivered(
     n: usize,
 ) -> Result<Vec<Undelivered>> {
     let mut statement = connection.prepare_cached(
-        "SELECT u.seq, sink, coalesce(e.name, 'message'), coalesce(event_id, message_id, ''), u.session_id, u.chat,
+        "SELECT u.seq, sink,
+             coalesce(e.name, CASE sink WHEN 'app' THEN 'message' ELSE 'message.undecryptable' END), coalesce(event_id, message_id, ''), u.session_id, u.chat,
              coalesce(at_unix_ms, received_unix_ms, 0), died_unix_ms, u.attempts, why
          FROM undelivered u
-         LEFT JOIN event e ON sink <> 'app' AND e.event_seq = what
-         LEFT JOIN inbox i ON sink = 'app' AND i.seq = what
+         LEFT JOIN event e ON sink NOT IN ('app', 'undecryptable') AND e.event_seq = what
+         LEFT JOIN inbox i ON sink IN ('app', 'undecryptable') AND i.seq = what
          WHERE u.seq > ?1 AND (?2 IS NULL OR sink = ?2) ORDER BY u.seq LIMIT ?3",
     )?;
     let mut rows = statement.query(params![signed(after_seq), sink, signed(n as u64)])?;
@@ -291,10 +292,11 @@ pub(crate) fn undelivered(
 }
 
 /// Puts what was given up behind all that waits, with its attempts forgotten; `(messages, deliveries)` put back.
+/// What could not be read stays: there is nothing to hand over.
 pub(crate) fn redrive(connection: &Connection, seqs: &[u64]) -> Result<(u64, u64)> {
     let (mut messages, mut deliveries) = (0, 0);
     for seq in seqs {
-        let Some((sink, what)) = exhume(connection, *seq)? else { continue };
+        let Some((sink, what)) = exhume(connection, *seq, UNDECRYPTABLE)? else { continue };
         if sink == APP {
             messages += connection
                 .prepare_cached("INSERT INTO pending (seq) SELECT seq FROM inbox WHERE seq = ?1")?
@@ -315,8 +317,8 @@ pub(crate) fn redrive(connection: &Connection, seqs: &[u64]) -> Result<(u64, u64
 pub(crate) fn discard(connection: &Connection, seqs: &[u64], now_unix_ms: u64) -> Result<u64> {
     let mut discarded = 0;
     for seq in seqs {
-        let Some((sink, what)) = exhume(connection, *seq)? else { continue };
-        if sink == APP {
+        let Some((sink, what)) = exhume(connection, *seq, "")? else { continue };
+        if sink == APP || sink == UNDECRYPTABLE {
             inbox::confirm(connection, what, now_unix_ms)?;
         } else {
             spend(connection, what, now_unix_ms)?;
@@ -326,10 +328,11 @@ pub(crate) fn discard(connection: &Connection, seqs: &[u64], now_unix_ms: u64) -
     Ok(discarded)
 }
 
-fn exhume(connection: &Connection, seq: u64) -> Result<Option<(String, i64)>> {
-    let mut statement =
-        connection.prepare_cached("DELETE FROM undelivered WHERE seq = ?1 RETURNING sink, what")?;
-    let mut rows = statement.query([signed(seq)])?;
+/// Takes one out, unless it is of the sink `but`.
+fn exhume(connection: &Connection, seq: u64, but: &str) -> Result<Option<(String, i64)>> {
+    let mut statement = connection
+        .prepare_cached("DELETE FROM undelivered WHERE seq = ?1 AND sink <> ?2 RETURNING sink, what")?;
+    let mut rows = statement.query(params![signed(seq), but])?;
     Ok(rows.next()?.map(|row| Ok::<_, rusqlite::Error>((row.get(0)?, row.get(1)?))).transpose()?)
 }
 

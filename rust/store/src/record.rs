@@ -94,8 +94,15 @@ pub struct SignalRecord {
 pub enum Content {
     /// It is here: a serialized `Message`.
     Plain(Vec<u8>),
-    /// It is not, and why: a stable slug.
-    Failed(String),
+    /// The message was read, and there is nothing in it for the consumer: only its name is kept.
+    Nothing,
+    /// It is not here.
+    Failed {
+        /// A stable slug.
+        why: String,
+        /// After more failures than these the message is not expected to come again.
+        asks: u32,
+    },
 }
 
 /// An inbound message that an earlier version kept without decrypting it.
@@ -164,6 +171,27 @@ pub struct InboxMessage {
     pub failure: Option<String>,
     /// When it arrived first, Unix milliseconds.
     pub received_unix_ms: u64,
+}
+
+/// One inbound `<message>` of the inbox that could not be read, and is not expected to come again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Its place in the inbox.
+    pub seq: u64,
+    /// The session that received it.
+    pub session_id: String,
+    /// The stanza's `from`.
+    pub chat: String,
+    /// The stanza's `participant`, or `from`.
+    pub sender: String,
+    /// The stanza's `id`.
+    pub message_id: String,
+    /// When it arrived first, Unix milliseconds.
+    pub received_unix_ms: u64,
+    /// Why it was not read, the last time: a stable slug.
+    pub failure: String,
+    /// How often it came and was not read.
+    pub attempts: u32,
 }
 
 /// One inbound `<message>` that could not be read and was refused, kept as it came.
@@ -267,7 +295,8 @@ impl Write {
                 Self::Inbox { chat, sender, message_id, stanza, content, .. } => {
                     let content = match content {
                         Content::Plain(bytes) => bytes.len(),
-                        Content::Failed(why) => why.len(),
+                        Content::Nothing => 0,
+                        Content::Failed { why, .. } => why.len(),
                     };
                     chat.len() + sender.len() + message_id.len() + stanza.len() + content
                 }

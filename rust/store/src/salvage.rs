@@ -325,12 +325,13 @@ impl Copy<'_> {
         }
         // What is not known to be confirmed, or given up, is handed out again.
         self.new.execute(
-            "INSERT INTO pending (seq) SELECT seq FROM inbox WHERE seq NOT IN (SELECT seq FROM confirmed)",
+            "INSERT INTO pending (seq) SELECT seq FROM inbox WHERE seq NOT IN (SELECT seq FROM confirmed)
+                 AND (content IS NULL OR length(content) > 0)",
             [],
         )?;
         if self.has("undelivered")? {
-            let given_up =
-                "DELETE FROM pending WHERE seq IN (SELECT what FROM undelivered WHERE sink = 'app')";
+            let given_up = "DELETE FROM pending WHERE seq IN
+                 (SELECT what FROM undelivered WHERE sink IN ('app', 'undecryptable'))";
             self.new.execute(given_up, [])?;
         }
         let newest: Option<i64> = self.new.query_row("SELECT max(seq) FROM inbox", [], |row| row.get(0))?;

@@ -11,7 +11,7 @@ use crate::{ErrorKind, StoreError};
 pub(crate) const APPLICATION_ID: i32 = 0x726e_6e72;
 
 /// Version n is reached by `STEPS[n - 1]`.
-pub(crate) const STEPS: &[&str] = &[V1, V2, V3, V4, OUTBOX];
+pub(crate) const STEPS: &[&str] = &[V1, V2, V3, V4, OUTBOX, UNREAD];
 
 /// `device` never changes after import: what a connection learns is in `connection_state`, so that a routing
 /// change does not rewrite keys. `inbox` outlives its session: an answered message is the consumer's. Every inbox
@@ -230,6 +230,15 @@ CREATE TABLE undelivered (
 
 CREATE INDEX undelivered_died ON undelivered (died_unix_ms, seq);
 CREATE INDEX undelivered_what ON undelivered (what);
+";
+
+/// Messages that could not be read and may come again: since when, or 0 when nobody expects them any more. NULL: it was
+/// read, or given up.
+const UNREAD: &str = "
+ALTER TABLE inbox ADD COLUMN unread_since_unix_ms INTEGER;
+UPDATE inbox SET unread_since_unix_ms = received_unix_ms
+    WHERE content IS NULL AND failure IS NOT NULL AND seq IN (SELECT seq FROM pending);
+CREATE INDEX inbox_unread ON inbox (unread_since_unix_ms) WHERE unread_since_unix_ms IS NOT NULL;
 ";
 
 /// Brings the file to the newest version.

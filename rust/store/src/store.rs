@@ -12,13 +12,13 @@ use crate::lock::Lock;
 use crate::queue::{Call, Job};
 use crate::record::{
     Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, RecordKey,
-    SessionRow, SignalKey,
+    SessionRow, SignalKey, Unread,
 };
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::writer::Writer;
 use crate::{
     Backlog, Delivery, DeviceError, NewEvent, Options, Settled, StoreError, Undelivered, dead_letter, inbox,
-    open, outbox, sessions,
+    open, outbox, sessions, unread,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -299,6 +299,24 @@ impl Store {
         let buried = self.call(move |c| outbox::bury(c, &messages, now_unix_ms()))?;
         self.inner.shared.meters.inbox_pending.fetch_sub(buried, Ordering::Relaxed);
         Ok(buried)
+    }
+
+    /// Messages that could not be read and wait since before this time, or that nobody expects any more, at most `n`.
+    /// Blocking.
+    pub fn unread(&self, before_unix_ms: u64, n: usize) -> Result<Vec<Unread>> {
+        self.read(|c| unread::due(c, before_unix_ms, n))
+    }
+
+    /// Posts events to the outbox and gives up messages that could not be read, all or nothing; how many were waiting.
+    /// One that is read later comes back from there. Blocking.
+    pub fn give_up_unread(&self, events: Vec<NewEvent>, seqs: &[u64]) -> Result<u64> {
+        let seqs = seqs.to_owned();
+        let given_up = self.call(move |c| {
+            outbox::post(c, &events)?;
+            unread::give_up(c, &seqs, now_unix_ms())
+        })?;
+        self.inner.shared.meters.inbox_pending.fetch_sub(given_up, Ordering::Relaxed);
+        Ok(given_up)
     }
 
     /// What was given up, oldest first, after `after_seq`, at most `n`; of one sink, or of all. Blocking.

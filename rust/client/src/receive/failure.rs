@@ -32,6 +32,8 @@ pub enum Failure {
     Unavailable,
     /// There is nothing in it.
     Empty,
+    /// Its key was used for another message, or not kept after so many others, and no message of its name was read.
+    KeyGone,
 }
 
 impl Failure {
@@ -50,6 +52,7 @@ impl Failure {
         Self::Unsupported,
         Self::Unavailable,
         Self::Empty,
+        Self::KeyGone,
     ];
 
     /// The word for it in the store, the API and the docs.
@@ -69,6 +72,7 @@ impl Failure {
             Self::Unsupported => "unsupported",
             Self::Unavailable => "unavailable",
             Self::Empty => "empty",
+            Self::KeyGone => "key_gone",
         }
     }
 
@@ -82,6 +86,7 @@ impl Failure {
             Self::TooFarAhead => Some(6),
             Self::BadMac => Some(7),
             Self::Record | Self::NoSenderKey => Some(8),
+            Self::KeyGone => Some(9),
             Self::BadPadding | Self::Unsupported | Self::Unavailable | Self::Empty => None,
         }
     }
@@ -99,7 +104,7 @@ impl Failure {
 /// What became of one ciphertext that was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
-    /// It was opened before: nothing is missing.
+    /// It was opened before, or its key is gone: whether something is missing is known by its name.
     Duplicate,
     Failed(Failure),
 }

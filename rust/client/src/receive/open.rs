@@ -28,8 +28,22 @@ use crate::{
 pub(crate) struct OwnKeys {
     pub(crate) identity: Identity,
     pub(crate) signed_pre_key: SignedPreKey,
+    /// The one that has taken its place at the server.
+    pub(crate) rotated: Option<Box<SignedPreKey>>,
     /// The encoded `ADVSignedDeviceIdentity`.
     pub(crate) account: Option<Box<[u8]>>,
+}
+
+impl OwnKeys {
+    /// The signed pre-key in use.
+    pub(crate) fn current(&self) -> &SignedPreKey {
+        self.rotated.as_deref().unwrap_or(&self.signed_pre_key)
+    }
+
+    /// The signed pre-key with this id, unless it is one that is only in the store.
+    fn signed(&self, id: u32) -> Option<&SignedPreKey> {
+        [self.current(), &self.signed_pre_key].into_iter().find(|key| key.id == id)
+    }
 }
 
 /// What is in one `<enc>`, or instead of it.
@@ -70,8 +84,6 @@ pub(super) enum Outcome {
     },
     /// Read, and for us alone.
     Internal,
-    /// Read before.
-    Duplicate,
     Failed(Failure),
 }
 
@@ -159,7 +171,7 @@ pub(super) fn wanted(
             if let Some(id) = named.pre_key_id {
                 want(RecordKey::new(RecordKind::PreKey, id.to_string()));
             }
-            if named.signed_pre_key_id != keys.signed_pre_key.id {
+            if keys.signed(named.signed_pre_key_id).is_none() {
                 want(RecordKey::new(RecordKind::SignedPreKey, named.signed_pre_key_id.to_string()));
             }
         }
@@ -216,29 +228,29 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn open_all(&mut self, encs: &[Enc<'_>]) -> Outcome {
-        let (mut content, mut failure, mut is_read) = (None, None, false);
+        let (mut content, mut failure, mut is_known) = (None, None, false);
         for enc in encs {
             let opened = self
                 .open_one(*enc)
                 .and_then(|padded| unpadded(padded).ok_or(Unread::Failed(Failure::BadPadding)));
             match opened {
                 Ok(message) => {
-                    is_read = true;
                     self.accept_distribution(&message);
                     // What is no protobuf may be one to whoever knows better.
                     if content::has_more(&message).unwrap_or(true) {
                         content = Some(message);
                     }
                 }
-                Err(Unread::Duplicate) => {}
+                Err(Unread::Duplicate) => is_known = true,
                 Err(Unread::Failed(why)) => failure = failure.or(Some(why)),
             }
         }
         match (content, failure) {
             (Some(content), _) => Outcome::Content { content, was_encrypted: true },
             (None, Some(why)) => Outcome::Failed(why),
-            (None, None) if is_read => Outcome::Internal,
-            (None, None) => Outcome::Duplicate,
+            // The store knows the names of all that was read, and answers a failure of those as read.
+            (None, None) if is_known => Outcome::Failed(Failure::KeyGone),
+            (None, None) => Outcome::Internal,
         }
     }
 
@@ -263,15 +275,14 @@ impl Opening<'_> {
                 .and_then(|record| PreKey::from_record(&record).ok())
         });
         let signed_id = message.signed_pre_key_id;
-        let older = (signed_id != self.keys.signed_pre_key.id)
-            .then(|| self.own(&RecordKey::new(RecordKind::SignedPreKey, signed_id.to_string())))
-            .flatten()
-            .and_then(|record| SignedPreKey::from_record(&record).ok());
-        let signed = if signed_id == self.keys.signed_pre_key.id {
-            Some(&self.keys.signed_pre_key)
-        } else {
-            older.as_ref()
+        let kept = self.keys.signed(signed_id);
+        let older = match kept {
+            Some(_) => None,
+            None => self
+                .own(&RecordKey::new(RecordKind::SignedPreKey, signed_id.to_string()))
+                .and_then(|record| SignedPreKey::from_record(&record).ok()),
         };
+        let signed = kept.or(older.as_ref());
         let named = NamedPreKeys { signed, one_time: one_time.as_ref() };
         self.in_session(|own, record| session::decrypt_pre_key(own, record, named, message))
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::chain::ChainFault;
 use super::owed::AnswerRule;
+use super::wording::{Mix, Wording};
 use super::world::ConnectionId;
 
 /// Which connections a command is for.
@@ -152,24 +153,58 @@ pub struct Say {
     pub target: Target,
     /// Which contact, from 0.
     pub contact: u32,
-    /// What; `{n}` is the number of the message.
+    /// What; `{n}` is the number of the message. An emoji for a reaction, the new words for an edit.
     pub text: String,
     /// How many messages each gets.
     pub n: u32,
+    /// What kind of message.
+    pub kind: Wording,
+    /// In the group that each has with the contacts.
+    pub group: bool,
 }
 
 impl Default for Say {
     fn default() -> Self {
-        Self { target: Target::default(), contact: 0, text: "hello {n}".to_owned(), n: 1 }
+        let (target, text) = (Target::default(), "hello {n}".to_owned());
+        Self { target, contact: 0, text, n: 1, kind: Wording::Text, group: false }
     }
 }
 
 /// Contacts write by themselves.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Chatter {
     /// Messages a minute over all clients; 0: none.
     pub per_minute: f64,
+    /// How often each kind is written.
+    pub kinds: Mix,
+    /// The share of it that is written in groups, from 0 to 1.
+    pub groups: f64,
+}
+
+impl Default for Chatter {
+    fn default() -> Self {
+        Self { per_minute: 0.0, kinds: Mix::USUAL, groups: 0.25 }
+    }
+}
+
+/// A group that is made on command.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct NewGroup {
+    /// What it is called.
+    pub subject: String,
+    /// Who is in it.
+    #[serde(deserialize_with = "usernames")]
+    pub members: Vec<u64>,
+    /// Its members are called by their LIDs.
+    pub lid: bool,
+}
+
+impl Default for NewGroup {
+    fn default() -> Self {
+        Self { subject: "Group".to_owned(), members: Vec::new(), lid: false }
+    }
 }
 
 /// What is wrong with what the server sends.
@@ -350,6 +385,8 @@ pub struct Settings {
     pub chain: Option<ChainFault>,
     /// Pairing codes are refused with this number; 0 = never.
     pub link_code_error: u32,
+    /// New signed pre-keys are refused with this number; 0 = never.
+    pub rotate_error: u32,
 }
 
 impl Default for Settings {
@@ -371,6 +408,7 @@ impl Default for Settings {
             handshake: HandshakeFault::None,
             chain: None,
             link_code_error: 0,
+            rotate_error: 0,
         }
     }
 }
@@ -468,6 +506,17 @@ fn jid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Jid>, D::Error> {
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
+/// A contact is linked anew.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct NewIdentity {
+    /// Who is told; everybody when nobody is named.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Which contact, from 0.
+    pub contact: u32,
+}
+
 /// Everything that can be asked.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each variant is a route of docs/simulator.md")]
@@ -475,6 +524,7 @@ pub enum Command {
     Info,
     Say(Say),
     Chatter(Chatter),
+    Group(NewGroup),
     Stats,
     Sessions,
     Devices,
@@ -553,5 +603,9 @@ pub enum Command {
     Config(Map<String, Value>),
     Scan(Scan),
     EnterCode(TypedCode),
+    NewIdentity(NewIdentity),
+    LoseKeys {
+        target: Target,
+    },
     Quit,
 }

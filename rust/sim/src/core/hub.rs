@@ -10,6 +10,7 @@ use std::time::Duration;
 use runner_proto::time::Instant;
 use serde_json::{Value, json};
 
+use super::chatter::Talk;
 use super::command::{Command, Ending, Refusal};
 use super::peer::{Peer, Verdict};
 use super::push::PushJob;
@@ -50,8 +51,8 @@ pub struct Hub {
     quitting: bool,
     /// The driver's clock at the last call: listening is judged by it.
     now: Instant,
-    /// How often contacts write by themselves, and when next.
-    pub(super) chatter: Option<(Duration, Instant)>,
+    /// How contacts write by themselves.
+    pub(super) talk: Option<Talk>,
 }
 
 impl Hub {
@@ -69,7 +70,7 @@ impl Hub {
             info,
             quitting: false,
             now: Instant::default(),
-            chatter: None,
+            talk: None,
         }
     }
 
@@ -179,7 +180,7 @@ impl Hub {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let job = self.jobs.iter().map(PushJob::wake_at).min();
         let listen = self.world.refusing.map(|refusing| refusing.until).filter(|until| *until > self.now);
-        let chatter = self.chatter.map(|(_, at)| at);
+        let chatter = self.talk.map(|talk| talk.at);
         timer.into_iter().chain(job).chain(listen).chain(chatter).min()
     }
 
@@ -320,9 +321,12 @@ impl Hub {
             Command::Refuse { seconds, mode, status } => Ok(self.refuse(seconds, mode, status, cx)),
             Command::Config(change) => self.configure(change, cx),
             Command::Say(say) => self.say(&say, cx),
+            Command::Group(new) => self.make_group(new, cx),
             Command::Chatter(chatter) => Ok(self.set_chatter(chatter, cx)),
             Command::Scan(scan) => self.scan(&scan, cx),
             Command::EnterCode(typed) => self.enter_code(&typed, cx),
+            Command::NewIdentity(new) => self.renew_contact(&new, cx),
+            Command::LoseKeys { target } => Ok(self.lose_keys(&target, cx)),
             Command::Reset => {
                 self.reset(cx.unix_ms);
                 Ok(json!({ "targets": self.peers.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))

@@ -10,6 +10,7 @@ mod contact;
 mod counters;
 mod directory;
 mod fleet;
+mod group;
 mod http;
 mod hub;
 mod intro;
@@ -26,12 +27,13 @@ mod report;
 mod responder;
 mod route;
 mod stanza;
+mod wording;
 mod world;
 
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
     Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed,
-    PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target, TypedCode,
+    NewGroup, NewIdentity, PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target, TypedCode,
 };
 pub use contact::{CONTACTS, FIRST_CONTACT};
 pub use counters::{Counters, Tally};
@@ -40,4 +42,5 @@ pub use hub::{Accept, Hub, Reply};
 pub use owed::AnswerRule;
 pub use peer::{Peer, Verdict};
 pub use route::{ROUTES, RouteError};
+pub use wording::{Mix, Wording};
 pub use world::{ConnectionId, Cx, DeviceId, World};

@@ -6,17 +6,18 @@ use runner_proto::jid::Jid;
 use runner_proto::node::{AttrValue, Node, NodeRef, encode};
 
 use super::directory::{address_like, child, children, device_of, pn};
+use super::group;
 use super::hub::Hub;
 use super::peer::Peer;
 use super::stanza;
 use super::world::{Cx, DeviceId, World};
 
 /// Attributes of a message that its receivers see.
-const KEPT_OF_MESSAGE: [&str; 3] = ["id", "type", "edit"];
+pub(super) const KEPT_OF_MESSAGE: [&str; 3] = ["id", "type", "edit"];
 /// Attributes of a receipt that its receiver sees.
 const KEPT_OF_RECEIPT: [&str; 4] = ["id", "type", "recipient", "category"];
 /// Children of a message that go to every device.
-const FOR_ALL: [&str; 2] = ["device-identity", "meta"];
+pub(super) const FOR_ALL: [&str; 2] = ["device-identity", "meta"];
 
 /// A stanza on its way from one device to another.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ impl Peer {
         let Some(from) = self.device else { return };
         let message = message.to_node();
         let Some(to) = jid(&message, "to") else { return };
+        if group::group_id(&to).is_some() {
+            return self.relay_group_message(&message, &to, world, cx);
+        }
         let fan_out = child(&message, "participants").map(children).unwrap_or_default();
         let mut deliveries: Vec<_> =
             fan_out.iter().filter_map(|copy| Some((jid(copy, "jid")?, children(copy).to_vec()))).collect();
@@ -65,11 +69,20 @@ impl Peer {
     pub(super) fn relay_receipt(&mut self, receipt: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
         let Some(from) = self.device else { return };
         let Some(to) = receipt.attr("to").and_then(|to| to.to_jid()) else { return };
-        let Some(receiver) = device_of(&to).filter(|receiver| world.is_known(*receiver)) else { return };
         let receipt = receipt.to_node();
-        let stanza = with_kept(Node::new("receipt"), &receipt, &KEPT_OF_RECEIPT)
-            .attr("t", cx.unix_s().to_string())
-            .attr_jid("from", address_like(from, &to));
+        let is_group = group::group_id(&to).is_some();
+        // In a group the sender is beside the chat.
+        let Some(sender) = (if is_group { jid(&receipt, "participant") } else { Some(to.clone()) }) else {
+            return;
+        };
+        let Some(receiver) = device_of(&sender).filter(|receiver| world.is_known(*receiver)) else { return };
+        let stanza =
+            with_kept(Node::new("receipt"), &receipt, &KEPT_OF_RECEIPT).attr("t", cx.unix_s().to_string());
+        let stanza = if is_group {
+            stanza.attr_jid("from", to).attr_jid("participant", address_like(from, &sender))
+        } else {
+            stanza.attr_jid("from", address_like(from, &to))
+        };
         let stanza = children(&receipt).iter().fold(stanza, |stanza, child| stanza.child(child.clone()));
         world.counters.relayed_receipts += 1;
         world.deliveries.push_back(Delivery { from, to: receiver, stanza });
@@ -115,7 +128,7 @@ pub(super) fn with_both_addresses(stanza: Node, from: DeviceId, receiver: &Jid) 
     stanza.attr_jid("from", address_like(from, receiver)).attr_jid(key, other.to_non_ad())
 }
 
-fn with_kept(mut stanza: Node, from: &Node, keys: &[&str]) -> Node {
+pub(super) fn with_kept(mut stanza: Node, from: &Node, keys: &[&str]) -> Node {
     for key in keys {
         if let Some(value) = from.find_attr(key) {
             stanza = stanza.attr(*key, value.clone());
@@ -124,7 +137,7 @@ fn with_kept(mut stanza: Node, from: &Node, keys: &[&str]) -> Node {
     stanza
 }
 
-fn jid(node: &Node, key: &str) -> Option<Jid> {
+pub(super) fn jid(node: &Node, key: &str) -> Option<Jid> {
     match node.find_attr(key)? {
         AttrValue::Jid(jid) => Some(jid.clone()),
         AttrValue::Str(text) => text.parse().ok(),

@@ -46,8 +46,11 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/config"),
     ("POST", "/say"),
     ("POST", "/chatter"),
+    ("POST", "/group"),
     ("POST", "/pair"),
     ("POST", "/enter-code"),
+    ("POST", "/new-identity"),
+    ("POST", "/lose-keys"),
     ("POST", "/quit"),
 ];
 
@@ -152,8 +155,11 @@ fn order(path: &str, body: &[u8]) -> Result<Command, RouteError> {
         "/config" => Command::Config(parse(body)?),
         "/say" => Command::Say(parse(body)?),
         "/chatter" => Command::Chatter(parse(body)?),
+        "/group" => Command::Group(parse(body)?),
         "/pair" => Command::Scan(parse(body)?),
         "/enter-code" => Command::EnterCode(parse(body)?),
+        "/new-identity" => Command::NewIdentity(parse(body)?),
+        "/lose-keys" => Command::LoseKeys { target: parse(body)? },
         _ => Command::Quit,
     })
 }

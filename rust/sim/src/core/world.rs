@@ -15,6 +15,7 @@ use super::contact::Contact;
 use super::counters::Counters;
 use super::directory::Directory;
 use super::fleet::{DEVICE, Fleet};
+use super::group::Groups;
 use super::journal::{Happening, Ring, Sent};
 use super::relay::Delivery;
 
@@ -135,6 +136,8 @@ pub struct World {
     pub(super) directory: Directory,
     /// Devices of our own that talk.
     pub(super) contacts: HashMap<DeviceId, Contact>,
+    /// Groups there are.
+    pub(super) groups: Groups,
     /// Stanzas from one device to another, on their way.
     pub(super) deliveries: VecDeque<Delivery>,
     /// A plaintext being built.
@@ -181,6 +184,7 @@ impl World {
             orders: VecDeque::new(),
             directory: Directory::default(),
             contacts: Self::contacts_of(fleet),
+            groups: Groups::new(),
             deliveries: VecDeque::new(),
             plain: Vec::new(),
             scratch: Scratch::new(),

@@ -107,5 +107,6 @@ fn file_of_version_1_opens_with_everything_in_it() {
     assert!(open.store.device("s0").unwrap().has_ciphertexts, "its message was never decrypted");
     let version: i64 = dir.sqlite().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(open.store.backlog().unwrap(), [], "what version 5 brought");
-    assert_eq!(version, 5);
+    assert_eq!(open.store.unread(u64::MAX, 9).unwrap(), [], "what version 6 brought");
+    assert_eq!(version, 6);
 }

@@ -11,6 +11,7 @@ const WORDS = ["state", "reason", "alert", "kind", "severity", "detail"];
 
 function said({ event, payload }) {
   if (event === "message") return `${payload.from} · ${payload.kind}: ${payload.body ?? ""}`;
+  if (event === "message.undecryptable") return `${payload.from} · ${payload.reason}`;
   if (event === "stream.lost") return t("events.lost", { n: payload.events });
   return WORDS.map((key) => payload[key]).filter(Boolean).join(" · ");
 }

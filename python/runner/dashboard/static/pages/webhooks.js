@@ -6,7 +6,7 @@ import { t } from "../js/i18n.js";
 import { mayAdmin, mayOperate } from "../js/me.js";
 import { ask, failed, notice } from "../js/notice.js";
 
-const EVERY_MS = 5000, PAGE = 50, APP = "app";
+const EVERY_MS = 5000, PAGE = 50, APP = "app", UNDECRYPTABLE = "undecryptable";
 
 const button = (key, may, run, kind = "quiet small") => h("button", { type: "button", class: kind, disabled: !may, title: may ? "" : t("readOnly"), onclick: run }, t(key));
 const path = (id, rest = "") => `/api/webhooks/${encodeURIComponent(id)}${rest}`;
@@ -55,9 +55,9 @@ export function webhooks(main, ends) {
     try {
       const answer = await get(`/api/dead-letters?limit=${PAGE}${further && next ? `&after=${encodeURIComponent(next)}` : ""}`);
       const made = answer.deadLetters.map((it) => h("tr", { dataset: { id: it.id } },
-        h("td", {}, h("time", {}, dateTime(it.diedAt))), h("td", {}, it.sink === APP ? t("letters.app") : h("code", {}, it.sink)),
+        h("td", {}, h("time", {}, dateTime(it.diedAt))), h("td", {}, it.sink === APP || it.sink === UNDECRYPTABLE ? t(`letters.${it.sink}`) : h("code", {}, it.sink)),
         h("td", {}, h("code", {}, it.event)), h("td", {}, it.session ?? "–"), h("td", {}, it.why, " ", h("span", { class: "muted" }, t("letters.attempts", { n: it.attempts }))),
-        h("td", {}, h("div", { class: "row" }, button("letters.redrive", mayOperate(), () => one("redrive", it)), button("letters.drop", mayAdmin(), () => one("drop", it))))));
+        h("td", {}, h("div", { class: "row" }, it.sink === UNDECRYPTABLE ? null : button("letters.redrive", mayOperate(), () => one("redrive", it)), button("letters.drop", mayAdmin(), () => one("drop", it))))));
       if (further) rows.append(...made); else fill(rows, made);
       next = answer.next;
       more.hidden = next === null;
