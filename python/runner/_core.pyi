@@ -469,15 +469,18 @@ class Event:
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
     (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
-    key is another one than before), `resume_failed` (Noise IK failed; rest it for this endpoint), `path`
-    (a dial that
+    key is another one than before), `keys_differ` (detail: what the server had of ours that is not so; it was
+    given ours), `record_unreadable` (detail: the kind of an imported record that cannot be read and counts as
+    none; the first of its kind on the connection), `resume_failed` (Noise IK failed; rest it for this
+    endpoint), `path` (a dial that
     reached `authenticating`). On a connection that links a new device: `qr` (qr, ttl_s, qr_left: a QR code to
     scan, in place of the one before), `pairing_code` (pairing_code, ttl_s: to be typed into the phone),
     `no_pairing_code` (reason: `too_many`, `refused`, with the server's number as code, or `spent`), `linked`
     (the device is durable; it logs in on the next connection, or on this one where `pair` found it in the
     store). The engine's own: `messages` (the inbox has new rows; one stands for all that wait), `store`
     (healthy, detail), `stopped` (shutdown finished; the last event).
-    All but `clock_offset`, `identity_changed` and `path` always fit; of these `outbox_capacity` may wait, the
+    All but `clock_offset`, `identity_changed`, `keys_differ`, `record_unreadable` and `path` always fit;
+    of these `outbox_capacity` may wait, the
     rest is dropped and counted. Of each probe of a connection only the newest verdict waits.
     """
 
@@ -560,6 +563,9 @@ class SessionCounters:
     def messages_undecrypted(self) -> int:
         """Inbound messages committed and answered without content: `InboxMessage.failure` says why."""
     @property
+    def records_unreadable(self) -> int:
+        """Imported Signal records that could not be read and count as none."""
+    @property
     def messages_undecodable(self) -> int:
         """Inbound messages that did not decode and were refused; those up to 1 MiB are dead letters first."""
     @property
@@ -623,8 +629,8 @@ class CounterColumns:
     def session_id(self, row: int) -> str | None: ...
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
-        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, pings_sent,
-        pongs_received, requests_sent,
+        bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, records_unreadable,
+        pings_sent, pongs_received, requests_sent,
         requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:

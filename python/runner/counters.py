@@ -234,6 +234,7 @@ TOTALS: Final = (
     "stanzas_malformed",
     "messages_received",
     "messages_undecrypted",
+    "records_unreadable",
     "pings_sent",
     "pongs_received",
     "requests_sent",

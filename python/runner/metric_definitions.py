@@ -259,6 +259,7 @@ def _fleet() -> list[Definition]:
             "messages_received_total", "inbound messages decrypted, committed and answered", panel="Messages"
         ),
         total("messages_undecrypted_total", "inbound messages kept without content", panel="Errors"),
+        total("records_unreadable_total", "imported Signal records that cannot be read, and count as none"),
         total("pings_sent_total", "keep-alive pings sent, second ones included"),
         total("pongs_received_total", "pings that were answered"),
         total("frames_received_total", "frames received"),

@@ -150,6 +150,7 @@ def _fleet(metrics: Metrics) -> list[str]:
 _COUNTED: Final = (
     "messages_received",
     "messages_undecrypted",
+    "records_unreadable",
     "pings_sent",
     "pongs_received",
     "frames_received",

@@ -97,6 +97,30 @@ def test_a_code_for_a_phone_is_typed_in_and_survives_a_restart(
     runner.wait_state("desk", "online")
 
 
+def test_a_new_device_uploads_keys_and_reads_a_contact_also_one_with_a_new_phone(
+    pair: tuple[RunnerProcess, SimulatorProcess], tmp_path: Path
+) -> None:
+    runner, sim = pair
+    control = SimulatorControl(sim.control)
+    assert runner.request("POST", "/api/sessions", {"id": "desk"})[0] == 201
+    shown = runner.request("GET", "/api/desk/auth/qr?format=raw", timeout_s=40.0)[1]
+    control.post("/pair", qr=shown["value"], phone=PHONE)
+    runner.wait_state("desk", "online")
+
+    def asked() -> list[str]:
+        return [iq.get("child", "") for iq in control.sent(tag="iq")]
+
+    wait_until(lambda: "registration" in asked() and "digest" in asked(), 20.0, "an upload and a comparison")
+    command(runner, "sim", "say", PHONE, "hello", "--control", sim.control)
+    wait_until(lambda: control.stats()["contactReceipts"] == 1, 20.0, "a receipt")
+    renewed = command(runner, "sim", "new-identity", "1", PHONE, "--control", sim.control)
+    assert renewed.stdout == "contact 1 has other keys; told 1\n", renewed.stderr
+    command(runner, "sim", "say", PHONE, "my new phone", "--control", sim.control)
+    wait_until(lambda: control.stats()["contactReceipts"] == 2, 20.0, "a second receipt")
+    assert (control.stats()["contactRetries"], control.stats()["unexpectedAnswers"]) == (0, 0)
+    assert "the server had other keys" not in runner.output()
+
+
 @pytest.mark.pain(19)
 def test_an_empty_session_over_http_shows_its_code_and_costs_nothing_when_stopped(
     pair: tuple[RunnerProcess, SimulatorProcess],

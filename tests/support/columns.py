@@ -26,6 +26,7 @@ class Counted:
     bytes_sent: int = 0
     stanzas_malformed: int = 0
     messages_undecrypted: int = 0
+    records_unreadable: int = 0
     messages_received: int = 0
     pings_sent: int = 0
     pongs_received: int = 0

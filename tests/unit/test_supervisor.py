@@ -60,6 +60,15 @@ def test_every_change_has_the_next_number_whether_anybody_listens_or_not() -> No
     assert world.view().to_json()["revision"] == before + 1
 
 
+def test_a_login_is_data_also_when_the_counters_were_read_before_it() -> None:
+    world = online()
+    world.engine.counter_overrides["a"] = {"last_data_age_s": 0.25}
+    world.machine.engine.counters.refresh()
+    world.engine.drop("a")
+    world.run_until(lambda: world.view().connection == 2 and world.view().state is State.ONLINE, 1.5)
+    assert world.view().last_data_received_at == world.view().since_unix_ms
+
+
 def test_a_promised_number_is_news_also_to_a_session_that_waits_its_turn() -> None:
     world = online()
     world.force()

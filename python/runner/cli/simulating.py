@@ -74,6 +74,7 @@ def sim(
       python -m runner sim enter ABCD-EFGH --phone 15550001111
       python -m runner sim say sim-00001 "is anybody there?"
       python -m runner sim chatter 2/s
+      python -m runner sim new-identity 1       # a contact with a new phone
     """
     if context.invoked_subcommand is not None:
         return
@@ -146,6 +147,23 @@ def say(
     if not told["targets"]:
         raise StartError(f"the simulator has no {who}", "name a session sim-NNNNN, a phone's number, or all")
     click.echo(f"said to {told['targets']}: {count} each")
+
+
+@sim.command()
+@click.argument("contact", type=click.IntRange(1, 10))
+@click.argument("who", default="all")
+@_control
+@ends_well
+def new_identity(contact: int, who: str, *, control: str | None) -> None:
+    """Link CONTACT anew, as with a new phone: other keys, no sessions. WHO (default: all) is told.
+
+    \b
+    Examples:
+      python -m runner sim new-identity 1
+      python -m runner sim new-identity 3 sim-00001
+    """
+    told = _order(control, "/new-identity", {**_target(who), "contact": contact - 1})
+    click.echo(f"contact {contact} has other keys; told {told['targets']}")
 
 
 @sim.command()

@@ -119,10 +119,13 @@ class Ledger:
         table = self.engine.counters
         if (place := table.rows.get(row.session_id)) is None:
             return None
-        reading = table.now
+        reading, at = table.now, self._clock() - table.age_s()
+        last_data_s = known(reading.last_data_ages_s[place])
+        if row.online_at is not None:  # a login is data, and this reading may be older than it
+            last_data_s = min(at - row.online_at, inf if last_data_s is None else last_data_s)
         return Ages(
-            self._clock() - table.age_s(),
-            known(reading.last_data_ages_s[place]),
+            at,
+            last_data_s,
             known(reading.last_pong_ages_s[place]),
             known(reading.pong_rtts_s[place]),
         )

@@ -310,6 +310,16 @@ class Machine(Faults):
                 linking.linked(self, row)
             case "closed":
                 self.gone(row, event.reason or "failure_unknown", event.code, event.phase, event, now)
+            case "keys_differ":
+                log.warning(
+                    "the server had other keys: uploaded anew", session=row.session_id, had=event.detail or ""
+                )
+            case "record_unreadable":
+                log.warning(
+                    "an imported record cannot be read: its contact is asked to begin anew",
+                    session=row.session_id,
+                    kind=event.detail or "",
+                )
             case _:
                 pass
 

@@ -156,6 +156,7 @@ impl CounterColumns {
         totals.set_item("stanzas_malformed", self.totals.stanzas_malformed)?;
         totals.set_item("messages_received", self.totals.messages_received)?;
         totals.set_item("messages_undecrypted", self.totals.messages_undecrypted)?;
+        totals.set_item("records_unreadable", self.totals.records_unreadable)?;
         totals.set_item("pings_sent", self.totals.pings_sent)?;
         totals.set_item("pongs_received", self.totals.pongs_received)?;
         totals.set_item("requests_sent", self.totals.requests_sent)?;

@@ -76,6 +76,8 @@ impl Event {
             EventKind::Probe { detail, .. } => Some(detail),
             EventKind::Store { detail, .. } => Some(detail),
             EventKind::IdentityChanged { jid } => Some(jid),
+            EventKind::KeysDiffer { what } => Some(what),
+            EventKind::RecordUnreadable { kind } => Some(kind),
             _ => None,
         }
     }

@@ -84,6 +84,11 @@ impl SessionCounters {
     }
 
     #[getter]
+    fn records_unreadable(&self) -> u32 {
+        self.row.totals.records_unreadable
+    }
+
+    #[getter]
     fn messages_undecodable(&self) -> u64 {
         self.row.totals.messages_undecodable
     }

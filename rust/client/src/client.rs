@@ -7,7 +7,7 @@ mod verdicts;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use account::Ask;
-use account::commit;
+pub(crate) use account::commit;
 use runner_proto::{
     cert::VerifiedChain,
     close_reason::{CloseReason, Closed},
@@ -34,6 +34,7 @@ use crate::{
     receive::{OwnKeys, Receiver},
     sends::Sends,
     stanza,
+    upkeep::Upkeep,
 };
 
 /// One connection of one device, from "the transport is up" to its close reason.
@@ -60,11 +61,14 @@ pub struct Client {
     pub(crate) receiver: Receiver,
     pub(crate) inbox: Inbox,
     pub(crate) pre_keys: PreKeys,
+    pub(crate) upkeep: Upkeep,
+    /// The server has said on this connection how many pre-keys it has.
+    pub(crate) is_counted: bool,
     sends: Sends,
     /// When the passive probe asks next.
     probe_at: Option<Instant>,
     /// Which of the requests of [`Ask`] that must be answered have failed once in a row.
-    unanswered_asks: u8,
+    unanswered_asks: u16,
     /// Since when the store stalls.
     stalled_since: Option<Instant>,
     closed_told: bool,
@@ -167,6 +171,8 @@ impl Client {
             receiver: Receiver::default(),
             inbox: Inbox::default(),
             pre_keys: PreKeys::default(),
+            upkeep: Upkeep::default(),
+            is_counted: false,
             sends: Sends::default(),
             probe_at: None,
             unanswered_asks: 0,
@@ -220,7 +226,11 @@ impl Client {
                 session::Event::Undecodable { head, plain } => {
                     self.on_undecodable(head, plain, &mut io, effects);
                 }
-                session::Event::Stanza(stanza) => self.on_stanza(stanza, &mut io, effects),
+                session::Event::Stanza(stanza) => {
+                    if self.on_stanza(stanza, &mut io, effects) {
+                        self.open_messages(cx);
+                    }
+                }
                 session::Event::Response { pending, iq, is_error } if self.pairing.is_some() => {
                     self.on_link_answer(pending, Some(iq), is_error, &io, effects);
                 }
@@ -333,7 +343,9 @@ impl Client {
             self.on_device_committed(outcome.map(|_| ()), cx);
             return self.tell(cx);
         }
-        if self.on_pre_keys_committed(token, outcome.is_ok(), cx) {
+        if self.on_pre_keys_committed(token, outcome.is_ok(), cx)
+            || self.on_upkeep_committed(token, outcome.is_ok(), &mut io(cx))
+        {
             return self.tell(cx);
         }
         match (self.inbox.settle(token, outcome.is_ok()), outcome) {
@@ -467,6 +479,7 @@ impl Client {
         self.inbox = Inbox::default();
         self.receiver = Receiver::default();
         self.pre_keys = PreKeys::default();
+        self.upkeep = Upkeep::default();
         self.sends = Sends::default();
         if closed.reason == CloseReason::ResumeFailed {
             commit(vec![Write::ForgetServerChain], cx.effects);
@@ -493,8 +506,15 @@ fn own_keys(keys: DeviceKeys) -> OwnKeys {
             pair: pair(keys.signed_pre_key_secret),
             signature: keys.signed_pre_key_signature,
         },
+        rotated: None,
         account: keys.account.map(Vec::into_boxed_slice),
     }
+}
+
+/// What writes, and what is to be done, at once.
+pub(crate) fn split<'a>(cx: &'a mut Cx<'_>) -> (Io<'a>, &'a mut Vec<Effect>) {
+    let Cx { now, unix_ms, out, entropy, effects, .. } = cx;
+    (Io { now: *now, unix_ms: *unix_ms, out, entropy: &mut **entropy }, effects)
 }
 
 pub(crate) fn io<'a>(cx: &'a mut Cx<'_>) -> Io<'a> {

@@ -185,6 +185,16 @@ pub enum Event {
         /// The device.
         jid: String,
     },
+    /// The server had other keys of ours than we have, and was given ours.
+    KeysDiffer {
+        /// What it had.
+        what: &'static str,
+    },
+    /// An imported record cannot be read, and is as good as none; the first of its kind on this connection.
+    RecordUnreadable {
+        /// The slug of its kind.
+        kind: &'static str,
+    },
     /// A resumed handshake (IK) failed; rest it for this endpoint.
     ResumeFailed,
     /// A QR code to scan, in place of the one before.

@@ -68,6 +68,8 @@ pub(crate) enum Counted {
     Undecrypted,
     /// One that did not decode.
     Undecodable,
+    /// Nothing: it was no message, and the server has its answer.
+    Nothing,
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! - `client`: the driver's grammar; below it `account` (what stanzas lead to), `linking` (the same for a new device)
 //!   and `verdicts` (what is overdue).
 //! - `receive`: messages are opened in their order with the records that they need (`record`); `pre_keys` is what others
-//!   begin with. [`content`] looks into what was opened.
+//!   begin with, `upkeep` keeps that true at the server (`key_check`, `key_state`). [`content`] looks into what was opened.
 //! - `backlog`, `inbox`, `sends`: what waited at the server, what waits for our store, what waits for the server.
 //! - `new_device`, `pairing`: a device that no phone has linked yet, and how one does.
 //! - `health`: the verdicts of the probes. They are facts; whether a session is rebuilt is decided elsewhere.
@@ -18,6 +18,8 @@ mod effect;
 pub mod fuzz;
 mod health;
 mod inbox;
+mod key_check;
+mod key_state;
 #[doc(hidden)]
 pub mod memory_store;
 mod new_device;
@@ -29,6 +31,7 @@ mod record;
 mod secret;
 mod sends;
 mod stanza;
+mod upkeep;
 
 pub use client::{Client, LOGOUT_TIMEOUT};
 pub use config::Config;

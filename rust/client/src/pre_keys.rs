@@ -32,6 +32,8 @@ pub(crate) enum PreKeys {
     /// Nothing to do.
     #[default]
     Idle,
+    /// The signed pre-key, which goes with them, is not known yet; the server has so many keys.
+    Waiting { count: u64 },
     /// The ids are being loaded; the server has so many keys.
     LoadingIds { count: u32 },
     /// Keys of an upload that was not confirmed are being loaded.
@@ -77,6 +79,11 @@ impl Ids {
 }
 
 impl PreKeys {
+    /// Nothing is under way.
+    pub(crate) const fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle)
+    }
+
     /// The store cannot be read; the next count asks again.
     pub(crate) fn give_up(&mut self) {
         *self = Self::Idle;
@@ -95,9 +102,21 @@ impl Client {
         if count >= FEW || !matches!(self.pre_keys, PreKeys::Idle) {
             return;
         }
+        if !self.upkeep.is_ready() {
+            self.pre_keys = PreKeys::Waiting { count };
+            return self.load_upkeep(effects);
+        }
         if let Some((token, keys)) = self.receiver.load(LoadFor::PreKeys, vec![Ids::key()]) {
             self.pre_keys = PreKeys::LoadingIds { count: u32::try_from(count).unwrap_or(u32::MAX) };
             effects.push(Effect::Load { token, keys });
+        }
+    }
+
+    /// The signed pre-key is known: what waited for it goes on.
+    pub(crate) fn resume_pre_keys(&mut self, effects: &mut Vec<Effect>) {
+        if let PreKeys::Waiting { count } = self.pre_keys {
+            self.pre_keys = PreKeys::Idle;
+            self.on_pre_key_count(count, effects);
         }
     }
 
@@ -185,7 +204,7 @@ impl Client {
             for key in keys {
                 receive::write_key(writer, "key", key.id, &key.pair, None);
             }
-            receive::write_signed_pre_key(writer, &own.signed_pre_key);
+            receive::write_signed_pre_key(writer, own.current());
         });
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! - `address`: who sent it, and under which names their records lie.
 //! - `open`: what a message needs, and what is in it; pure.
+//! - `between`: what the own devices tell each other.
 //! - `failure`, `answer`, `limiter`: why there is no content, what is told to whom, and how often.
+//! - `identity`: a contact was linked anew, as the server tells it.
 //! - `imported`: records in the form of the program that the session came from.
 //!
 //! A message waits only behind older messages of its own session. What each needs is asked for when it comes, not when
@@ -10,7 +12,9 @@
 
 mod address;
 mod answer;
+mod between;
 mod failure;
+mod identity;
 mod imported;
 mod limiter;
 mod open;
@@ -26,7 +30,7 @@ pub(crate) use open::OwnKeys;
 
 use crate::{
     inbox::Arrival,
-    record::{RecordKey, Records},
+    record::{RecordKey, RecordKind, Records},
 };
 use limiter::Limiter;
 
@@ -65,6 +69,8 @@ pub(crate) enum LoadFor {
     Messages,
     /// The pre-keys' next step.
     PreKeys,
+    /// That of the upkeep of our own keys.
+    Upkeep,
 }
 
 /// The messages of one connection that were not opened yet, and the records of those in flight.
@@ -83,6 +89,8 @@ pub(crate) struct Receiver {
     loads: VecDeque<(u32, LoadFor, Vec<RecordKey>)>,
     last_load: u32,
     limiter: Limiter,
+    /// Kinds of records of which one could not be read.
+    unreadable: u16,
 }
 
 impl Receiver {
@@ -193,6 +201,14 @@ impl Receiver {
     /// Whether the sender may be asked again now.
     pub(crate) fn may_retry(&mut self, now: Instant) -> bool {
         self.limiter.take(now)
+    }
+
+    /// A record of this kind cannot be read; true for the first.
+    pub(crate) fn note_unreadable(&mut self, kind: RecordKind) -> bool {
+        let bit = 1 << kind as u16;
+        let is_first = self.unreadable & bit == 0;
+        self.unreadable |= bit;
+        is_first
     }
 
     /// Whether nothing waits to be opened.

@@ -22,6 +22,12 @@ pub enum RecordKind {
     LidMapping,
     /// The ids of one-time pre-keys that come next.
     PreKeyIds,
+    /// Which signed pre-key is in use, and when what is due.
+    SignedPreKeyState,
+    /// A key of the app state, by its id in base64: an encoded `AppStateSyncKeyData`.
+    AppStateKey,
+    /// Where a piece of history lies, by the id of the message that told: an encoded `HistorySyncNotification`.
+    HistoryNotice,
 }
 
 impl RecordKind {
@@ -36,6 +42,9 @@ impl RecordKind {
             Self::Identity => "identity-key",
             Self::LidMapping => "lid-mapping",
             Self::PreKeyIds => "pre-key-ids",
+            Self::SignedPreKeyState => "signed-pre-key-state",
+            Self::AppStateKey => "app-state-sync-key",
+            Self::HistoryNotice => "history-notice",
         }
     }
 }

@@ -11,7 +11,7 @@ use runner_proto::node::{self, Node, NodeContent};
 use runner_signal::{PreKey, session};
 use support::{
     World,
-    contact::{Contact, text_message},
+    contact::{Contact, field, text_message},
     device, device_keys, jid,
 };
 
@@ -382,6 +382,55 @@ fn an_own_other_devices_message_is_receipted_as_the_senders() {
         receipt.find_attr("recipient").map(ToString::to_string),
         Some("15550009999@s.whatsapp.net".into())
     );
+}
+
+/// `Message.protocolMessage`: of a type, with the field that the type has.
+fn protocol(kind: u8, content: &[u8]) -> Vec<u8> {
+    field(12, &[vec![2 << 3, kind], content.to_vec()].concat())
+}
+
+#[test]
+fn what_the_phone_tells_its_devices_is_kept_for_later_and_not_for_the_consumer() {
+    let mut world = World::online();
+    let mut phone = Contact::new("15550001111@s.whatsapp.net", 41);
+    phone.begin(&device_keys(), None);
+    let mut tell = |id: &str, message: &[u8]| {
+        let enc = phone.enc(message);
+        world.push(&phone.stanza(id).attr("category", "peer").child(enc));
+        assert_eq!(answers(&world, id), [told("receipt", "peer_msg")]);
+    };
+    let data = field(1, &[7; 32]);
+    let key = |id: &[u8]| field(1, &[field(1, &field(1, id)), field(2, &data)].concat());
+    tell("K", &protocol(6, &field(7, &[key(&[0, 0, 0, 0, 1, 2]), key(&[0, 0, 0, 0, 1, 3])].concat())));
+    tell("H", &protocol(5, &field(6, b"where it lies")));
+    tell("M", &protocol(6, &field(7, &[0xff; 9])));
+    tell("L", &protocol(6, &field(7, &key(&[9; 33]))));
+    tell("O", &protocol(17, b""));
+    assert!(world.store.delivered.is_empty(), "nothing of it is a message to anybody");
+    for id in ["AAAAAAEC", "AAAAAAED"] {
+        let kept = record(&world, RecordKind::AppStateKey, id).expect("kept");
+        assert_eq!(kept.expose(), data);
+    }
+    let notice = record(&world, RecordKind::HistoryNotice, "H").expect("kept");
+    assert_eq!(notice.expose(), b"where it lies");
+    let kept = world
+        .store
+        .records
+        .keys()
+        .filter(|key| matches!(key.kind, RecordKind::AppStateKey | RecordKind::HistoryNotice));
+    assert_eq!(kept.count(), 3, "none of what is malformed, or too long");
+}
+
+#[test]
+fn a_stranger_shares_no_keys() {
+    let mut world = World::online();
+    let mut stranger = contact();
+    let key = field(1, &[field(1, &field(1, b"forged")), field(2, &field(1, &[7; 32]))].concat());
+    let enc = stranger.enc(&protocol(6, &field(7, &key)));
+    world.push(&stranger.stanza("F").attr("category", "peer").child(enc));
+    assert_eq!(answers(&world, "F"), [told("receipt", "")]);
+    assert!(!world.store.records.keys().any(|key| key.kind == RecordKind::AppStateKey));
+    assert_eq!(world.store.delivered.len(), 1, "a message like any other");
 }
 
 #[test]

@@ -323,6 +323,8 @@ impl Connection {
                 runner_client::Event::IdentityChanged { jid } => {
                     EventKind::IdentityChanged { jid: jid.into_boxed_str() }
                 }
+                runner_client::Event::KeysDiffer { what } => EventKind::KeysDiffer { what },
+                runner_client::Event::RecordUnreadable { kind } => EventKind::RecordUnreadable { kind },
                 runner_client::Event::ResumeFailed => EventKind::ResumeFailed,
                 runner_client::Event::Qr { text, ttl, left } => EventKind::Qr { text, ttl, left },
                 runner_client::Event::Code { text, ttl } => EventKind::PairingCode { text, ttl },

@@ -54,6 +54,16 @@ pub enum EventKind {
         /// The device.
         jid: Box<str>,
     },
+    /// The server had other keys of this device than the store has, and was given those.
+    KeysDiffer {
+        /// What it had.
+        what: &'static str,
+    },
+    /// An imported Signal record cannot be read and counts as none; the first of its kind on this connection.
+    RecordUnreadable {
+        /// Its kind.
+        kind: &'static str,
+    },
     /// A resumed handshake (IK) failed; it should rest for this endpoint.
     ResumeFailed,
     /// A QR code for a phone to scan, in place of the one before.
@@ -108,7 +118,11 @@ impl EventKind {
             | Self::Store { .. }
             | Self::Messages
             | Self::Stopped => true,
-            Self::ClockOffset { .. } | Self::IdentityChanged { .. } | Self::Path => false,
+            Self::ClockOffset { .. }
+            | Self::IdentityChanged { .. }
+            | Self::KeysDiffer { .. }
+            | Self::RecordUnreadable { .. }
+            | Self::Path => false,
         }
     }
 
@@ -122,6 +136,8 @@ impl EventKind {
             Self::Probe { .. } => "probe",
             Self::ClockOffset { .. } => "clock_offset",
             Self::IdentityChanged { .. } => "identity_changed",
+            Self::KeysDiffer { .. } => "keys_differ",
+            Self::RecordUnreadable { .. } => "record_unreadable",
             Self::ResumeFailed => "resume_failed",
             Self::Qr { .. } => "qr",
             Self::PairingCode { .. } => "pairing_code",

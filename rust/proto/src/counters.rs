@@ -26,6 +26,8 @@ pub struct Counters {
     pub messages_undecrypted: u64,
     /// Inbound messages that did not decode and were refused: kept as dead letters unless they were too long.
     pub messages_undecodable: u64,
+    /// Imported Signal records that could not be read, and count as none.
+    pub records_unreadable: u32,
     /// Terminal answers sent to inbound stanzas.
     pub answers_sent: u64,
     /// Keep-alive pings sent, second ones included.
@@ -72,6 +74,7 @@ impl Counters {
         self.stanzas_malformed += other.stanzas_malformed;
         self.messages_received += other.messages_received;
         self.messages_undecrypted += other.messages_undecrypted;
+        self.records_unreadable = self.records_unreadable.saturating_add(other.records_unreadable);
         self.answers_sent += other.answers_sent;
         self.pings_sent += other.pings_sent;
         self.pongs_received += other.pongs_received;

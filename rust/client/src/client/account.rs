@@ -42,6 +42,10 @@ pub(crate) enum Ask {
     Logout,
     /// Here are more pre-keys.
     Upload,
+    /// What the server has of our keys.
+    Digest,
+    /// Here is a new signed pre-key.
+    Rotate,
     /// Offer a pairing code to a phone.
     LinkHello,
     /// Agree on a secret with the phone into which it was typed.
@@ -52,7 +56,7 @@ impl Ask {
     /// What is asked again when it goes unanswered: without an answer to these the session does not work.
     pub(super) const VITAL: [Self; 2] = [Self::Count, Self::Active];
 
-    pub(super) const fn bit(self) -> u8 {
+    pub(super) const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -84,6 +88,7 @@ impl Client {
         self.device.lid = None;
         commit(writes, effects);
 
+        self.load_upkeep(effects);
         self.backlog.on_online(io.now, self.config.offline_timeout);
         self.schedule_probe(io);
         self.greet(offset_ms, io);
@@ -126,14 +131,15 @@ impl Client {
         }
     }
 
-    pub(super) fn ask(&mut self, ask: Ask, io: &mut Io<'_>) {
+    pub(crate) fn ask(&mut self, ask: Ask, io: &mut Io<'_>) {
         let (xmlns, is_set, child) = match ask {
             Ask::Count => ("encrypt", false, Some("count")),
+            Ask::Digest => ("encrypt", false, Some("digest")),
             Ask::Active => ("passive", true, Some("active")),
             Ask::Props => ("abt", false, Some("props")),
             Ask::Blocklist => ("blocklist", false, None),
             Ask::Privacy => ("privacy", false, Some("privacy")),
-            Ask::Logout | Ask::Upload | Ask::LinkHello | Ask::LinkFinish => return,
+            Ask::Logout | Ask::Upload | Ask::Rotate | Ask::LinkHello | Ask::LinkFinish => return,
         };
         let request = Request { xmlns, is_set, purpose: ask as u8 };
         self.session.request(io, request, usize::from(child.is_some()), |writer| {
@@ -167,13 +173,27 @@ impl Client {
         }
         if pending.purpose == Ask::Upload as u8 {
             commit(self.pre_keys.on_uploaded(!is_error).into_iter().collect(), effects);
+            self.tend_keys(io, effects);
+        }
+        let error = is_error.then(|| {
+            iq.child("error")
+                .and_then(|error| error.attr("code"))
+                .and_then(|code| code.parse_u64())
+                .unwrap_or(0)
+        });
+        if pending.purpose == Ask::Rotate as u8 {
+            self.on_rotated(error, io, effects);
+        } else if pending.purpose == Ask::Digest as u8 {
+            self.on_digest(iq, error, io, effects);
         }
         let count =
             iq.child("count").and_then(|count| count.attr("value")).and_then(|value| value.parse_u64());
-        if pending.purpose == Ask::Count as u8
-            && let Some(count) = count
-        {
-            self.on_pre_key_count(count, effects);
+        if pending.purpose == Ask::Count as u8 {
+            self.is_counted = true;
+            if let Some(count) = count {
+                self.on_pre_key_count(count, effects);
+            }
+            self.tend_keys(io, effects);
         }
         self.unanswered_asks &= !(1 << pending.purpose);
         if self.unanswered_asks == 0 {
@@ -191,6 +211,8 @@ impl Client {
         if pending.purpose == Ask::Upload as u8 {
             // The next count says whether the keys arrived.
             self.pre_keys.on_uploaded(false);
+        } else if [Ask::Digest as u8, Ask::Rotate as u8].contains(&pending.purpose) {
+            self.on_upkeep_expired();
         }
         let Some(ask) = Ask::VITAL.into_iter().find(|ask| *ask as u8 == pending.purpose) else { return };
         if self.unanswered_asks & ask.bit() != 0 {
@@ -224,7 +246,13 @@ impl Client {
         effects.push(Effect::Commit { token, writes: vec![row] });
     }
 
-    pub(super) fn on_stanza(&mut self, stanza: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
+    /// True when it waits for its turn among the messages.
+    pub(super) fn on_stanza(
+        &mut self,
+        stanza: NodeRef<'_>,
+        io: &mut Io<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
         let tag = stanza.tag();
         if self.pairing.is_some() {
             if tag == "notification" {
@@ -243,7 +271,12 @@ impl Client {
             if let (true, Some(count)) = (is_about_keys, count) {
                 self.on_pre_key_count(count, effects);
             }
+            if is_about_keys && stanza.child("identity").is_some() {
+                self.queue_identity_change(stanza, io);
+                return true;
+            }
         }
+        false
     }
 
     pub(super) fn on_ib(&mut self, ib: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
@@ -296,7 +329,7 @@ impl Client {
 }
 
 /// Writes that nobody waits for.
-pub(super) fn commit(writes: Vec<Write>, effects: &mut Vec<Effect>) {
+pub(crate) fn commit(writes: Vec<Write>, effects: &mut Vec<Effect>) {
     if !writes.is_empty() {
         effects.push(Effect::Commit { token: 0, writes });
     }

@@ -90,7 +90,7 @@ pub(super) fn retry_receipt(
         writer.children(4 + usize::from(keys.account.is_some()));
         write_identity(writer, &keys.identity);
         write_key(writer, "key", pre_key.id, &pre_key.pair, None);
-        write_signed_pre_key(writer, &keys.signed_pre_key);
+        write_signed_pre_key(writer, keys.current());
         if let Some(account) = &keys.account {
             writer.node("device-identity", 0, true);
             writer.bytes(account);

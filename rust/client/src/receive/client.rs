@@ -9,14 +9,16 @@ use runner_signal::PreKey;
 use super::{
     LoadFor, Waiting,
     answer::{self, KEYS_FROM_ATTEMPT, MAX_ATTEMPTS, ReceiptKind},
+    between,
     failure::Failure,
-    open::{self, Opened, Outcome},
+    identity,
+    open::{self, Opened, Outcome, OwnKeys},
 };
 use crate::{
     Client, Committed, Content, Cx, Effect, Event, LoadFailed, StoredRecord, Write,
     client::io,
     inbox::{Answer, Counted, Owed},
-    record::{RecordBytes, RecordKey, RecordKind},
+    record::{RecordBytes, RecordKey, RecordKind, Records},
     stanza,
 };
 
@@ -46,7 +48,12 @@ impl Client {
         let Some((purpose, keys)) = self.receiver.take_load(token) else { return };
         let records = match (outcome, purpose) {
             (Ok(records), LoadFor::PreKeys) => return self.on_pre_keys_loaded(&keys, records, cx),
+            (Ok(records), LoadFor::Upkeep) => return self.on_upkeep_loaded(&keys, records, cx),
             (Err(LoadFailed), LoadFor::PreKeys) => return self.pre_keys.give_up(),
+            (Err(LoadFailed), LoadFor::Upkeep) => {
+                self.pre_keys.give_up();
+                return self.upkeep.give_up();
+            }
             (Err(LoadFailed), LoadFor::Messages) => {
                 for arrival in self.receiver.give_up() {
                     self.inbox.lose(arrival);
@@ -56,11 +63,24 @@ impl Client {
             (Ok(records), LoadFor::Messages) => records,
         };
         for (key, record) in keys.iter().zip(records) {
+            let is_there = record.is_some();
             let record = record.and_then(|stored| super::own_form(key, stored));
+            if is_there && record.is_none() {
+                self.count_unreadable(key.kind, cx.effects);
+            }
             self.receiver.records.loaded(key, record);
         }
         self.open_messages(cx);
         self.tell(cx);
+    }
+
+    /// An imported record cannot be read. What was made with it is answered as if there were none, and asked for again;
+    /// that many contacts need that at once is told, once a kind.
+    fn count_unreadable(&mut self, kind: RecordKind, effects: &mut Vec<Effect>) {
+        self.session.counters_mut().records_unreadable += 1;
+        if self.receiver.note_unreadable(kind) {
+            effects.push(Effect::Event(Event::RecordUnreadable { kind: kind.slug() }));
+        }
     }
 
     /// The store's answer to [`Effect::LoadCiphertexts`]: place in the inbox, stanza, and when it came.
@@ -101,19 +121,43 @@ impl Client {
             return None;
         };
         let number = waiting.number;
-        let wanted = open::wanted(message, &mut self.receiver.records, &self.keys, number);
+        let wanted = needed(message, &mut self.receiver.records, &self.keys, number);
         if !wanted.is_empty() {
             self.ask_for(wanted, number, effects);
             return Some(waiting);
+        }
+        if is_notification(message) {
+            self.end_sessions(message, &waiting, effects);
+            return None;
         }
         let opened = open::open(message, &mut self.receiver.records, &self.keys, number);
         self.keep(message, &waiting, opened, effects);
         None
     }
 
+    /// The server says that a contact was linked anew: it waits for its turn.
+    pub(crate) fn queue_identity_change(&mut self, notification: NodeRef<'_>, io: &Io<'_>) {
+        self.receiver.push(notification, io.unix_ms, io.now);
+        self.count_unanswered();
+    }
+
+    /// Archives what that contact cannot read any more.
+    fn end_sessions(&mut self, notification: NodeRef<'_>, waiting: &Waiting, effects: &mut Vec<Effect>) {
+        let archived = identity::archive(notification, &mut self.receiver.records, waiting.number);
+        if archived.is_empty() {
+            return;
+        }
+        let jid = notification.attr("from").map(|from| from.to_string()).unwrap_or_default();
+        effects.push(Effect::Event(Event::IdentityChanged { jid }));
+        let writes = archived.into_iter().map(|(key, value)| Write::PutRecord { key, value }).collect();
+        let answer = Answer::Send { stanzas: Vec::new(), counted: Counted::Nothing };
+        let token = self.inbox.push(answer, Owed { arrival: waiting.arrival, number: waiting.number });
+        effects.push(Effect::Commit { token, writes });
+    }
+
     /// Commits what came of a message; its answer follows when that is durable.
     fn keep(&mut self, message: NodeRef<'_>, waiting: &Waiting, opened: Opened, effects: &mut Vec<Effect>) {
-        let Opened { outcome, changes, has_new_identity } = opened;
+        let Opened { mut outcome, changes, has_new_identity } = opened;
         if has_new_identity {
             let jid = message.attr("participant").or_else(|| message.attr("from"));
             let jid = jid.map(|jid| jid.to_string()).unwrap_or_default();
@@ -122,11 +166,18 @@ impl Client {
         let mut writes: Vec<Write> = changes.into_iter().map(write_of).collect();
         let Some(names) = stanza::names(message) else { return };
         let received_unix_ms = waiting.received_unix_ms;
+        let kind = self.receipt_kind(message);
+        if let Outcome::Content { content, was_encrypted: true } = &outcome
+            && kind == ReceiptKind::Peer
+        {
+            writes.extend(between::kept(&names.message_id, content).into_iter().map(write_of));
+            outcome = Outcome::Internal;
+        }
         let mut row = |stanza, content| {
             let stanza::Names { chat, sender, message_id } = names.clone();
             writes.push(Write::Inbox { chat, sender, message_id, stanza, content, received_unix_ms });
         };
-        let receipt = || answer::receipt(message, self.receipt_kind(message));
+        let receipt = || answer::receipt(message, kind);
         let received = |stanza| Answer::Send { stanzas: vec![stanza], counted: Counted::Received };
         let answer = match outcome {
             Outcome::Content { content, was_encrypted: true } => {
@@ -212,7 +263,7 @@ impl Client {
             let number = waiting.number;
             let stanza = waiting.stanza.clone();
             let Ok(message) = node::decode(&stanza, scratch.scratch(), &Limits::default()) else { continue };
-            let wanted = open::wanted(message, &mut self.receiver.records, &self.keys, number);
+            let wanted = needed(message, &mut self.receiver.records, &self.keys, number);
             self.ask_for(wanted, number, effects);
         }
     }
@@ -228,10 +279,9 @@ impl Client {
     fn receipt_kind(&self, message: NodeRef<'_>) -> ReceiptKind {
         let from =
             message.attr("participant").or_else(|| message.attr("from")).and_then(|from| from.to_jid());
-        if message.attr("category").is_some_and(|category| category == *"peer") {
-            ReceiptKind::Peer
-        } else if from.is_some_and(|from| self.is_own(&from)) {
-            ReceiptKind::Sender
+        if from.is_some_and(|from| self.is_own(&from)) {
+            let is_peer = message.attr("category").is_some_and(|category| category == *"peer");
+            if is_peer { ReceiptKind::Peer } else { ReceiptKind::Sender }
         } else if self.is_shown_online {
             ReceiptKind::Delivered
         } else {
@@ -248,13 +298,27 @@ impl Client {
             Counted::Received => counters.messages_received += 1,
             Counted::Undecrypted => counters.messages_undecrypted += 1,
             Counted::Undecodable => counters.messages_undecodable += 1,
+            Counted::Nothing => {}
         }
-        counters.answers_sent += u64::from(owed.arrival.is_some());
+        counters.answers_sent += u64::from(owed.arrival.is_some() && !stanzas.is_empty());
         // A sweep now and then; nothing of it must be early or late.
         if owed.number.is_multiple_of(SWEEP_EVERY) {
             self.receiver.records.release(owed.number);
         }
     }
+}
+
+/// The records that what waits needs and that are not here.
+fn needed(stanza: NodeRef<'_>, records: &mut Records, keys: &OwnKeys, number: u64) -> Vec<RecordKey> {
+    if is_notification(stanza) {
+        identity::wanted(stanza, records, number)
+    } else {
+        open::wanted(stanza, records, keys, number)
+    }
+}
+
+fn is_notification(stanza: NodeRef<'_>) -> bool {
+    stanza.tag() == "notification"
 }
 
 fn write_of((key, record): (RecordKey, Option<RecordBytes>)) -> Write {

@@ -1,7 +1,8 @@
 //! Records that another program wrote, as Baileys' files have them, in our own form.
 //!
 //! A record that cannot be read is as good as none: what was made with it cannot be read either, and its sender is asked
-//! again. It stays in the store until one of ours takes its place.
+//! again, as for a session that is missing. It is counted, and said once a connection, since a contact may have written
+//! what nobody can read any more. It stays in the store until one of ours takes its place.
 
 use runner_signal::baileys;
 
@@ -20,8 +21,10 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
         RecordKind::SenderKey => baileys::sender_key_record(json).ok()?.record,
         RecordKind::PreKey => baileys::pre_key_record(key.id.parse().ok()?, json).ok()?,
         RecordKind::Identity => baileys::identity_record(json).ok()?,
+        // Kept for later, as they came.
+        RecordKind::AppStateKey | RecordKind::HistoryNotice => return Some(stored.value),
         // Only we have these.
-        RecordKind::SignedPreKey | RecordKind::PreKeyIds => return None,
+        RecordKind::SignedPreKey | RecordKind::PreKeyIds | RecordKind::SignedPreKeyState => return None,
     };
     Some(record.into_bytes().into())
 }

@@ -28,8 +28,22 @@ use crate::{
 pub(crate) struct OwnKeys {
     pub(crate) identity: Identity,
     pub(crate) signed_pre_key: SignedPreKey,
+    /// The one that has taken its place at the server.
+    pub(crate) rotated: Option<Box<SignedPreKey>>,
     /// The encoded `ADVSignedDeviceIdentity`.
     pub(crate) account: Option<Box<[u8]>>,
+}
+
+impl OwnKeys {
+    /// The signed pre-key in use.
+    pub(crate) fn current(&self) -> &SignedPreKey {
+        self.rotated.as_deref().unwrap_or(&self.signed_pre_key)
+    }
+
+    /// The signed pre-key with this id, unless it is one that is only in the store.
+    fn signed(&self, id: u32) -> Option<&SignedPreKey> {
+        [self.current(), &self.signed_pre_key].into_iter().find(|key| key.id == id)
+    }
 }
 
 /// What is in one `<enc>`, or instead of it.
@@ -157,7 +171,7 @@ pub(super) fn wanted(
             if let Some(id) = named.pre_key_id {
                 want(RecordKey::new(RecordKind::PreKey, id.to_string()));
             }
-            if named.signed_pre_key_id != keys.signed_pre_key.id {
+            if keys.signed(named.signed_pre_key_id).is_none() {
                 want(RecordKey::new(RecordKind::SignedPreKey, named.signed_pre_key_id.to_string()));
             }
         }
@@ -261,15 +275,14 @@ impl Opening<'_> {
                 .and_then(|record| PreKey::from_record(&record).ok())
         });
         let signed_id = message.signed_pre_key_id;
-        let older = (signed_id != self.keys.signed_pre_key.id)
-            .then(|| self.own(&RecordKey::new(RecordKind::SignedPreKey, signed_id.to_string())))
-            .flatten()
-            .and_then(|record| SignedPreKey::from_record(&record).ok());
-        let signed = if signed_id == self.keys.signed_pre_key.id {
-            Some(&self.keys.signed_pre_key)
-        } else {
-            older.as_ref()
+        let kept = self.keys.signed(signed_id);
+        let older = match kept {
+            Some(_) => None,
+            None => self
+                .own(&RecordKey::new(RecordKind::SignedPreKey, signed_id.to_string()))
+                .and_then(|record| SignedPreKey::from_record(&record).ok()),
         };
+        let signed = kept.or(older.as_ref());
         let named = NamedPreKeys { signed, one_time: one_time.as_ref() };
         self.in_session(|own, record| session::decrypt_pre_key(own, record, named, message))
     }

@@ -9,7 +9,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use peer::Peer;
 use runner_client::{
-    Client, Command, CommitFailed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, Write,
+    Client, Command, CommitFailed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, RecordKey,
+    RecordKind, Write,
     memory_store::{MemoryStore, Question},
 };
 use runner_proto::{
@@ -128,6 +129,8 @@ impl World {
 
     pub fn with(device: DeviceState, config: Config) -> Self {
         let now = Instant::from_micros(1_000_000);
+        let mut store = MemoryStore::default();
+        put_key_state(&mut store, u64::MAX, u64::MAX);
         Self {
             client: Client::new(Arc::new(config), device, now),
             peer: Peer::default(),
@@ -136,7 +139,7 @@ impl World {
             scratch: Buffers::new(),
             out: Vec::new(),
             effects: Vec::new(),
-            store: MemoryStore::default(),
+            store,
             commits: Some(Ok(())),
             is_manual: false,
             ciphertexts: VecDeque::new(),
@@ -327,6 +330,15 @@ impl World {
     pub fn is_closed(&self) -> bool {
         self.client.closed().is_some()
     }
+}
+
+/// The state of the device's own keys: when a new signed pre-key and a comparison with the server are due.
+pub fn put_key_state(store: &mut MemoryStore, rotate_at_s: u64, check_at_s: u64) {
+    let none = u32::MAX.to_be_bytes();
+    let ids = [none, none, 2u32.to_be_bytes()].concat();
+    let value = [&[1], &ids[..], &rotate_at_s.to_be_bytes(), &check_at_s.to_be_bytes()].concat();
+    let key = RecordKey { kind: RecordKind::SignedPreKeyState, id: String::new() };
+    store.records.insert(key, (value.into(), false));
 }
 
 /// A message for the inbox that needs no key: a newsletter's.

@@ -52,6 +52,12 @@ pub struct Script {
     pub pre_key_count: Option<u64>,
     /// Answer uploads of pre-keys.
     pub answers_uploads: bool,
+    /// `<digest>`, or an error's number, in answer to what it has of the client's keys.
+    pub digest: Result<Node, u32>,
+    /// A new signed pre-key is refused with this number.
+    pub rotate_error: Option<u32>,
+    /// New signed pre-keys are answered at all.
+    pub answers_rotations: bool,
     /// The validity of the certificates, relative to now in seconds.
     pub validity: (i64, i64),
     /// Whether the chain is signed by the root that the client trusts.
@@ -72,6 +78,9 @@ impl Default for Script {
             acknowledges_messages: true,
             pre_key_count: None,
             answers_uploads: true,
+            digest: Ok(Node::new("digest")),
+            rotate_error: None,
+            answers_rotations: true,
             validity: (-1000, 1_000_000),
             is_trusted: true,
         }
@@ -322,15 +331,27 @@ impl Peer {
         let answers = if is_ping {
             self.script.answers_pings
         } else {
-            self.script.answers_requests && (self.script.answers_uploads || !has("list"))
+            self.script.answers_requests
+                && (self.script.answers_uploads || !has("list"))
+                && (self.script.answers_rotations || !has("rotate"))
         };
         if is_request && answers {
             let result =
                 Node::new("iq").attr_jid("from", server()).attr("type", "result").attr("id", attr("id"));
             let count = self.script.pre_key_count.filter(|_| has("count"));
-            self.send(&match count {
-                Some(count) => result.child(Node::new("count").attr("value", count.to_string())),
-                None => result,
+            let error = |code: u32| {
+                let error = Node::new("error").attr("code", code.to_string());
+                let iq = Node::new("iq").attr_jid("from", server()).attr("type", "error");
+                iq.attr("id", attr("id")).child(error)
+            };
+            self.send(&match (count, self.script.rotate_error) {
+                (Some(count), _) => result.child(Node::new("count").attr("value", count.to_string())),
+                (None, Some(code)) if has("rotate") => error(code),
+                _ if has("digest") => match &self.script.digest {
+                    Ok(digest) => result.child(digest.clone()),
+                    Err(code) => error(*code),
+                },
+                _ => result,
             });
         }
         if stanza.tag == "message" && self.script.acknowledges_messages {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_proto::time::Instant;
 use serde_json::{Value, json};
 
-use super::command::{Chatter, Say};
+use super::command::{Chatter, NewIdentity, Say, Target};
 use super::contact::{CONTACTS, FIRST_CONTACT, Place};
 use super::hub::Hub;
 use super::wording::{Mix, Wording};
@@ -43,10 +43,35 @@ impl Hub {
         Ok(json!({ "targets": places.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms, "ids": ids }))
     }
 
-    fn places_of(&mut self, say: &Say, cx: &Cx<'_>) -> Vec<Place> {
-        let of_target = |device: &&DeviceId| say.target.names(device.0);
-        let mut devices: Vec<_> = self.world.accounts.keys().filter(of_target).copied().collect();
+    /// A contact is linked anew.
+    pub(super) fn renew_contact(&mut self, new: &NewIdentity, cx: &mut Cx<'_>) -> Result<Value, String> {
+        let index = u64::from(new.contact);
+        let contact = (FIRST_CONTACT + index, 0);
+        if !self.world.contacts.contains_key(&contact) {
+            return Err(format!("no contact {index}; there are {CONTACTS}"));
+        }
+        let told = self.devices_of(&new.target, !new.target.is_given());
+        self.world.renew_contact(contact, &told, cx);
+        Ok(json!({ "targets": told.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))
+    }
+
+    /// The server loses what devices have uploaded.
+    pub(super) fn lose_keys(&mut self, target: &Target, cx: &Cx<'_>) -> Value {
+        let devices = self.devices_of(target, false);
+        devices.iter().for_each(|device| self.world.lose_keys(*device));
+        json!({ "targets": devices.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms })
+    }
+
+    /// The devices of a target that this server knows, connected or not, in order.
+    fn devices_of(&self, target: &Target, all: bool) -> Vec<DeviceId> {
+        let is_meant = |device: &&DeviceId| all || target.names(device.0);
+        let mut devices: Vec<_> = self.world.accounts.keys().filter(is_meant).copied().collect();
         devices.sort_unstable();
+        devices
+    }
+
+    fn places_of(&mut self, say: &Say, cx: &Cx<'_>) -> Vec<Place> {
+        let mut devices = self.devices_of(&say.target, false);
         if !say.group {
             return devices.into_iter().map(Place::Device).collect();
         }

@@ -385,6 +385,8 @@ pub struct Settings {
     pub chain: Option<ChainFault>,
     /// Pairing codes are refused with this number; 0 = never.
     pub link_code_error: u32,
+    /// New signed pre-keys are refused with this number; 0 = never.
+    pub rotate_error: u32,
 }
 
 impl Default for Settings {
@@ -406,6 +408,7 @@ impl Default for Settings {
             handshake: HandshakeFault::None,
             chain: None,
             link_code_error: 0,
+            rotate_error: 0,
         }
     }
 }
@@ -503,6 +506,17 @@ fn jid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Jid>, D::Error> {
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
+/// A contact is linked anew.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct NewIdentity {
+    /// Who is told; everybody when nobody is named.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Which contact, from 0.
+    pub contact: u32,
+}
+
 /// Everything that can be asked.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each variant is a route of docs/simulator.md")]
@@ -590,5 +604,9 @@ pub enum Command {
     Config(Map<String, Value>),
     Scan(Scan),
     EnterCode(TypedCode),
+    NewIdentity(NewIdentity),
+    LoseKeys {
+        target: Target,
+    },
     Quit,
 }

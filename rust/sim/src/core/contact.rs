@@ -94,6 +94,15 @@ impl Contact {
         }
     }
 
+    /// It is linked anew: other keys, and nothing of what it had agreed on with others. What it wrote it can still write
+    /// again.
+    fn renew(&mut self, random: &mut Random<'_>) {
+        self.identity = Identity::generate(random);
+        self.signed_pre_key = SignedPreKey::generate(&self.identity, self.signed_pre_key.id + 1, random);
+        self.sessions.clear();
+        self.groups.clear();
+    }
+
     /// What others need to write to it first.
     pub(super) fn bundle(&self) -> KeyBundle {
         let signed = &self.signed_pre_key;
@@ -295,6 +304,22 @@ impl World {
             contact.begin(to, &bundle, random)?;
         }
         contact.enc(to, message, random)
+    }
+
+    /// A contact is linked anew, and the server tells these devices.
+    pub(super) fn renew_contact(&mut self, contact: DeviceId, told: &[DeviceId], cx: &mut Cx<'_>) {
+        let Some(renewed) = self.contacts.get_mut(&contact) else { return };
+        renewed.renew(&mut |bytes: &mut [u8]| cx.entropy.fill(bytes));
+        self.directory.forget(contact);
+        for &to in told {
+            let notification = Node::new("notification")
+                .attr("id", self.next_stanza_id())
+                .attr_jid("from", pn(contact))
+                .attr("type", "encrypt")
+                .attr("t", cx.unix_s().to_string())
+                .child(Node::new("identity"));
+            self.deliveries.push_back(Delivery { from: contact, to, stanza: notification });
+        }
     }
 
     /// A contact gets a stanza of a client: a text comes back, and what could not be read is sent again.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use runner_proto::jid::{Jid, Server};
 use runner_proto::node::{Node, NodeContent, NodeRef};
+use sha1::{Digest as _, Sha1};
 
 use super::fleet::{DEVICE, FIRST_USERNAME, Fleet, lid_user};
 use super::stanza;
@@ -40,7 +41,50 @@ pub(super) struct Directory {
     bundles: HashMap<DeviceId, KeyBundle>,
 }
 
+impl Directory {
+    /// What was known of a device is asked for anew.
+    pub(super) fn forget(&mut self, device: DeviceId) {
+        self.bundles.remove(&device);
+    }
+}
+
 impl KeyBundle {
+    /// Of a device of which the server has nothing.
+    const fn nothing() -> Self {
+        Self {
+            registration_id: 0,
+            identity: [0; 32],
+            signed: SignedKey { id: 0, value: [0; 32], signature: [0; 64] },
+            is_uploaded: true,
+            one_time: VecDeque::new(),
+        }
+    }
+
+    const fn is_nothing(&self) -> bool {
+        self.registration_id == 0
+    }
+
+    /// `<digest>`. docs/protocol.md, "Pre-keys".
+    fn digest(&self) -> Node {
+        let mut hash = Sha1::new();
+        for part in [&self.identity[..], &self.signed.value, &self.signed.signature] {
+            hash.update(part);
+        }
+        self.one_time.iter().for_each(|(_, value)| hash.update(value));
+        let id = |(id, _): &(u32, [u8; 32])| Node::new("id").bytes(&id.to_be_bytes()[1..]);
+        let list = self.one_time.iter().map(id).fold(Node::new("list"), Node::child);
+        Node::new("digest")
+            .child(Node::new("registration").bytes(self.registration_id.to_be_bytes()))
+            .child(Node::new("type").bytes([5]))
+            .child(Node::new("identity").bytes(self.identity))
+            .child(
+                key_node("skey", self.signed.id, &self.signed.value)
+                    .child(Node::new("signature").bytes(self.signed.signature)),
+            )
+            .child(list)
+            .child(Node::new("hash").bytes(&hash.finalize()[..]))
+    }
+
     /// The keys of a device of the fleet, as its credentials have them.
     fn of_fleet(fleet: Fleet, index: u32) -> Self {
         let identity = fleet.keys("identity", index);
@@ -92,15 +136,8 @@ impl KeyBundle {
 impl World {
     /// Takes an upload of pre-keys; false when it cannot be read.
     pub(super) fn take_pre_keys(&mut self, device: DeviceId, upload: NodeRef<'_>) -> bool {
-        let empty = KeyBundle {
-            registration_id: 0,
-            identity: [0; 32],
-            signed: SignedKey { id: 0, value: [0; 32], signature: [0; 64] },
-            is_uploaded: false,
-            one_time: VecDeque::new(),
-        };
         // Keys of another identity are another device's.
-        let mut bundle = self.bundle_of(device).cloned().unwrap_or(empty);
+        let mut bundle = self.bundle_of(device).cloned().unwrap_or(KeyBundle::nothing());
         let identity = upload.child("identity").and_then(|identity| identity.bytes());
         if identity != Some(&bundle.identity) {
             bundle.one_time.clear();
@@ -113,15 +150,47 @@ impl World {
         is_read
     }
 
-    /// One-time pre-keys left of a device that has uploaded any.
+    /// The digest of what is known of a device; `None`: nothing is.
+    pub(super) fn digest(&mut self, device: DeviceId) -> Option<Node> {
+        self.bundle_of(device).filter(|bundle| !bundle.is_nothing()).map(|bundle| bundle.digest())
+    }
+
+    /// Takes a new signed pre-key; `Err`: the number with which it is refused.
+    pub(super) fn rotate(&mut self, device: DeviceId, rotate: NodeRef<'_>) -> Result<(), u32> {
+        let read = |skey: NodeRef<'_>| {
+            let (id, value) = key(skey)?;
+            Some(SignedKey { id, value, signature: skey.child("signature")?.bytes()?.try_into().ok()? })
+        };
+        let signed = rotate.child("skey").and_then(read).ok_or(400u32)?;
+        let bundle = self.bundle_of(device).filter(|bundle| !bundle.is_nothing()).ok_or(409u32)?;
+        let wire = [&[5], &signed.value[..]].concat();
+        if !runner_signal::PublicKey::new(bundle.identity).verifies(&wire, &signed.signature) {
+            return Err(406);
+        }
+        bundle.signed = signed;
+        Ok(())
+    }
+
+    /// Loses what a device has uploaded.
+    pub(super) fn lose_keys(&mut self, device: DeviceId) {
+        self.directory.bundles.insert(device, KeyBundle::nothing());
+    }
+
+    /// One-time pre-keys left of a device that has uploaded any, or was linked here and has not yet.
     pub(super) fn pre_keys_left(&self, device: DeviceId) -> Option<usize> {
-        let bundle = self.directory.bundles.get(&device).filter(|bundle| bundle.is_uploaded)?;
-        Some(bundle.one_time.len())
+        match self.directory.bundles.get(&device) {
+            Some(bundle) => bundle.is_uploaded.then_some(bundle.one_time.len()),
+            None => {
+                let is_known =
+                    self.accounts.get(&device).is_some_and(|account| account.noise_public.is_some());
+                (is_known && self.fleet.index_of(device).is_none()).then_some(0)
+            }
+        }
     }
 
     /// The bundle of a device, with a one-time key that nobody else gets.
     pub(super) fn give_bundle(&mut self, device: DeviceId) -> Option<GivenBundle> {
-        self.bundle_of(device).map(KeyBundle::give)
+        self.bundle_of(device).filter(|bundle| !bundle.is_nothing()).map(KeyBundle::give)
     }
 
     fn bundle_of(&mut self, device: DeviceId) -> Option<&mut KeyBundle> {

@@ -325,6 +325,8 @@ impl Hub {
             Command::Chatter(chatter) => Ok(self.set_chatter(chatter, cx)),
             Command::Scan(scan) => self.scan(&scan, cx),
             Command::EnterCode(typed) => self.enter_code(&typed, cx),
+            Command::NewIdentity(new) => self.renew_contact(&new, cx),
+            Command::LoseKeys { target } => Ok(self.lose_keys(&target, cx)),
             Command::Reset => {
                 self.reset(cx.unix_ms);
                 Ok(json!({ "targets": self.peers.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms }))

@@ -33,7 +33,7 @@ mod world;
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
     Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed,
-    NewGroup, PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target, TypedCode,
+    NewGroup, NewIdentity, PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target, TypedCode,
 };
 pub use contact::{CONTACTS, FIRST_CONTACT};
 pub use counters::{Counters, Tally};

@@ -174,7 +174,21 @@ impl Peer {
                     left.map_or_else(|| world.settings.pre_key_count.to_string(), |left| left.to_string());
                 self.result(node, world, cx, Some(Node::new("count").attr("value", value)));
             }
-            ("encrypt", "digest") => self.result(node, world, cx, Some(Node::new("digest"))),
+            ("encrypt", "digest") => match self.device.and_then(|device| world.digest(device)) {
+                Some(digest) => self.result(node, world, cx, Some(digest)),
+                None => self.error(node, 404, "item-not-found", world, cx),
+            },
+            ("encrypt", "rotate") => {
+                let refused = match (self.device, child, world.settings.rotate_error) {
+                    (Some(device), Some(rotate), 0) => world.rotate(device, rotate).err(),
+                    (.., 0) => Some(400),
+                    (.., code) => Some(code),
+                };
+                match refused {
+                    None => self.result(node, world, cx, None),
+                    Some(code) => self.error(node, code, "not-acceptable", world, cx),
+                }
+            }
             ("encrypt", "key") => {
                 let list = child.map(|child| world.bundles(child, cx.unix_s()));
                 self.result(node, world, cx, list);

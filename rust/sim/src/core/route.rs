@@ -49,6 +49,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/group"),
     ("POST", "/pair"),
     ("POST", "/enter-code"),
+    ("POST", "/new-identity"),
+    ("POST", "/lose-keys"),
     ("POST", "/quit"),
 ];
 
@@ -156,6 +158,8 @@ fn order(path: &str, body: &[u8]) -> Result<Command, RouteError> {
         "/group" => Command::Group(parse(body)?),
         "/pair" => Command::Scan(parse(body)?),
         "/enter-code" => Command::EnterCode(parse(body)?),
+        "/new-identity" => Command::NewIdentity(parse(body)?),
+        "/lose-keys" => Command::LoseKeys { target: parse(body)? },
         _ => Command::Quit,
     })
 }
