@@ -547,6 +547,7 @@ pub enum Command {
     Send {
         target: Target,
         nodes: Vec<JsonNode>,
+        cut_bytes: usize,
     },
     StreamError {
         target: Target,
