@@ -550,6 +550,7 @@ pub enum Command {
     Send {
         target: Target,
         nodes: Vec<JsonNode>,
+        cut_bytes: usize,
     },
     StreamError {
         target: Target,
