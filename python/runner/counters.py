@@ -53,6 +53,10 @@ class Columns(Protocol):
     @property
     def messages_received(self) -> bytes: ...
     @property
+    def messages_sent(self) -> bytes: ...
+    @property
+    def sends_failed(self) -> bytes: ...
+    @property
     def requests_failed(self) -> bytes: ...
     @property
     def stanzas_malformed(self) -> bytes: ...
@@ -82,6 +86,7 @@ class Reading:
         "last_data_ages_s",
         "last_pong_ages_s",
         "messages_received",
+        "messages_sent",
         "oldest_unanswered_s",
         "online",
         "online_ages_s",
@@ -93,6 +98,7 @@ class Reading:
         "response_sums_us",
         "response_totals",
         "responses",
+        "sends_failed",
         "stanzas_malformed",
         "totals",
     )
@@ -114,6 +120,8 @@ class Reading:
         self.pong_rtts_s = _view(columns.pong_rtts_s, "d")
         self.pings_unanswered = _view(columns.pings_unanswered, "I")
         self.messages_received = _view(columns.messages_received, "Q")
+        self.messages_sent = _view(columns.messages_sent, "Q")
+        self.sends_failed = _view(columns.sends_failed, "I")
         self.requests_failed = _view(columns.requests_failed, "I")
         self.stanzas_malformed = _view(columns.stanzas_malformed, "I")
         self.responses = _view(columns.responses, "Q")
@@ -214,7 +222,7 @@ class _Nothing:
     oldest_unanswered_age_s = 0.0
     births = connections = phases = online_ages_s = last_data_ages_s = last_pong_ages_s = b""
     pong_rtts_s = pings_unanswered = messages_received = requests_failed = stanzas_malformed = b""
-    responses = response_sums_us = response_buckets = b""
+    messages_sent = sends_failed = responses = response_sums_us = response_buckets = b""
 
     def __init__(self) -> None:
         self.response_totals: list[int] = []
@@ -235,6 +243,9 @@ TOTALS: Final = (
     "messages_received",
     "messages_undecrypted",
     "records_unreadable",
+    "messages_sent",
+    "messages_resent",
+    "sends_failed",
     "pings_sent",
     "pongs_received",
     "requests_sent",

@@ -11,6 +11,7 @@ import pytest
 from runner.alerts.rules import RULES
 from runner.dashboard.files import FOLDER, POLICY, Files
 from runner.session import State
+from runner.tune.report import CHECKS
 
 FILES = Files()
 OURS = [path for path in FOLDER.rglob("*") if path.is_file() and "vendor" not in path.parts]
@@ -35,6 +36,12 @@ def test_every_alert_has_its_meaning_and_its_remedy_in_portuguese() -> None:
     found = entry.findall((FOLDER / "lang" / "pt_alerts.js").read_text(encoding="utf-8"))
     assert {slug for slug, _, _ in found} == RULES.keys()
     assert len(found) == len(RULES)
+
+
+def test_every_finding_of_tune_says_in_portuguese_why_it_matters() -> None:
+    entry = re.compile(r'^  "([\w-]+)": "(.+)",$', re.MULTILINE)
+    found = entry.findall((FOLDER / "lang" / "pt_tune.js").read_text(encoding="utf-8"))
+    assert [name for name, _ in found] == [check.name for check in CHECKS]
 
 
 def test_every_state_has_its_word_its_meaning_and_its_colour() -> None:

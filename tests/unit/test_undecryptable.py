@@ -134,3 +134,20 @@ async def test_the_same_message_is_the_same_event_after_a_crash(autojump_clock: 
     (row,) = world.store.unread(START_MS, 9)
     assert event_id_of(row) == event_id_of(row)
     assert event_id_of(row).startswith("evt_")
+
+
+async def test_an_hour_of_failures_is_a_line_now_and_then(autojump_clock: MockClock) -> None:
+    """Pain 4: twenty a second. The failures themselves are counted, and no line each."""
+    world = World(timeout_s=60.0)
+    with structlog.testing.capture_logs() as lines:
+        async with world.running():
+            for _ in range(3600):
+                for _ in range(20):
+                    seq = world.store.receive("desk", "ana", None)
+                    world.store.fail(seq, "bad_mac", is_final=True)
+                await trio.sleep(1)
+            await trio.sleep(2 * EVERY_S)
+    assert world.tally.undecryptable == 72_000
+    assert not world.store.waiting
+    assert len(lines) <= 3600 / EVERY_S + 1
+    assert sum(line["messages"] for line in lines) == 72_000

@@ -12,6 +12,7 @@ mod message;
 mod moving;
 mod noise;
 mod outbox;
+mod outgoing;
 mod sim;
 mod stats;
 mod store;

@@ -80,7 +80,7 @@ fn own_ids(record: Option<StoredRecord>) -> Ids {
 
 /// How the name of one of our own sender keys ends: `--user--device`, as `receive::address` writes it.
 fn sender_suffix(jid: &str) -> Option<String> {
-    let address = crate::receive::address_of(&jid.parse().ok()?);
+    let address = crate::receive::address(&jid.parse().ok()?);
     let (user, device) = address.rsplit_once('.')?;
     Some(format!("--{user}--{device}"))
 }

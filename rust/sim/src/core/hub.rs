@@ -264,11 +264,11 @@ impl Hub {
             | Command::Sent { .. }
             | Command::Owed { .. } => Ok(self.report(&command, cx)),
             Command::Push(push) => return self.begin_push(push, cx),
-            Command::Send { target, nodes } => {
+            Command::Send { target, nodes, cut_bytes } => {
                 match nodes.iter().map(stanza::from_json).collect::<Result<Vec<_>, _>>() {
                     Err(error) => Err(error),
                     Ok(nodes) => Ok(self.each(&target, cx, |peer, world, cx| {
-                        nodes.iter().for_each(|node| peer.push(node, world, cx));
+                        nodes.iter().for_each(|node| peer.push_cut(node, cut_bytes, world, cx));
                     })),
                 }
             }

@@ -23,7 +23,7 @@ pub enum AnswerRule {
 /// A stanza of ours that expects an answer.
 #[derive(Debug, Clone)]
 pub(super) struct Debt {
-    /// `message`, `receipt`, `notification`, `call` or `iq`.
+    /// `message`, `receipt`, `notification`, `call`, `iq` or [`UNKNOWN`].
     pub(super) class: &'static str,
     /// Its id.
     pub(super) id: String,
@@ -50,6 +50,23 @@ pub(super) struct Owed {
     debts: VecDeque<Debt>,
 }
 
+/// The class of a stanza whose tag the protocol does not have: it is to be refused.
+const UNKNOWN: &str = "unknown";
+
+/// Tags that expect no answer.
+const UNANSWERED: [&str; 10] = [
+    "ack",
+    "chatstate",
+    "failure",
+    "ib",
+    "iq",
+    "presence",
+    "stream:error",
+    "stream:features",
+    "success",
+    "xmlstreamend",
+];
+
 /// The class under which a stanza with this tag is owed; `None` if it expects no answer.
 pub(super) fn class_of(tag: &str, kind: &str) -> Option<&'static str> {
     match tag {
@@ -58,7 +75,8 @@ pub(super) fn class_of(tag: &str, kind: &str) -> Option<&'static str> {
         "notification" => Some("notification"),
         "call" => Some("call"),
         "iq" if kind == "get" || kind == "set" => Some("iq"),
-        _ => None,
+        tag if UNANSWERED.contains(&tag) => None,
+        _ => Some(UNKNOWN),
     }
 }
 
@@ -74,7 +92,7 @@ impl Owed {
 
     /// The client sent `<ack class id>`, `<receipt id>` or `<iq type=result|error id>`.
     pub(super) fn settle(&mut self, answer: &str, class: &str, id: &str, rule: AnswerRule) -> Settled {
-        let class = if answer == "receipt" { "message" } else { class };
+        let class = if answer == "receipt" { "message" } else { class_of(class, "set").unwrap_or_default() };
         // Answers come in the order of the stanzas, so the first comparison is nearly always the last.
         let Some(at) = self.debts.iter().position(|debt| debt.class == class && debt.id == id) else {
             return Settled::NotOwed;
@@ -159,6 +177,7 @@ mod tests {
     fn only_stanzas_with_an_answer_in_the_protocol_are_owed() {
         assert_eq!(class_of("message", ""), Some("message"));
         assert_eq!(class_of("iq", "set"), Some("iq"));
+        assert_eq!(class_of("sticker-storm", ""), Some(UNKNOWN));
         for tag in ["iq", "ib", "success", "ack", "presence", "chatstate"] {
             assert_eq!(class_of(tag, "result"), None, "{tag}");
         }

@@ -321,8 +321,14 @@ impl Peer {
 
     /// Sends a stanza that the client must answer, and remembers that it must.
     pub(super) fn push(&mut self, node: &Node, world: &mut World, cx: &Cx<'_>) {
+        self.push_cut(node, 0, world, cx);
+    }
+
+    /// The same, without its last bytes.
+    pub(super) fn push_cut(&mut self, node: &Node, cut_bytes: usize, world: &mut World, cx: &Cx<'_>) {
         let mut plain = Vec::new();
         encode(node, &mut plain);
+        plain.truncate(plain.len().saturating_sub(cut_bytes));
         self.note_owed(node, &plain, world, cx);
         self.send_plain(&plain, world);
     }

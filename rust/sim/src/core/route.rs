@@ -86,7 +86,7 @@ fn order(path: &str, body: &[u8]) -> Result<Command, RouteError> {
         "/send" => {
             let send: Send = parse(body)?;
             let nodes = if send.nodes.is_empty() { send.node.into_iter().collect() } else { send.nodes };
-            Command::Send { target: send.target, nodes }
+            Command::Send { target: send.target, nodes, cut_bytes: send.cut_bytes }
         }
         "/stream-error" => {
             let error: StreamError = parse(body)?;
@@ -193,6 +193,8 @@ struct Send {
     target: Target,
     node: Option<super::command::JsonNode>,
     nodes: Vec<super::command::JsonNode>,
+    #[serde(rename = "cutBytes")]
+    cut_bytes: usize,
 }
 
 #[derive(Deserialize, Default)]

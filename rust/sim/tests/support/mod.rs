@@ -65,6 +65,12 @@ impl Link {
         })
     }
 
+    /// What it did so far is of no interest any more.
+    pub fn forget_effects(&mut self) {
+        self.effects.clear();
+        self.settled = 0;
+    }
+
     pub fn closed(&self) -> &Closed {
         self.client.closed().unwrap_or_else(|| panic!("still {:?}", self.client.phase()))
     }

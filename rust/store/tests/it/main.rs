@@ -11,6 +11,7 @@ mod linking;
 mod model;
 mod opening;
 mod outbox;
+mod power_loss;
 mod records;
 mod sessions;
 mod support;

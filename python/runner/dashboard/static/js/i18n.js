@@ -2,6 +2,7 @@
 import en from "../lang/en.js";
 import pt from "../lang/pt.js";
 import ptAlerts from "../lang/pt_alerts.js";
+import ptTune from "../lang/pt_tune.js";
 import { kept, keep } from "./kept.js";
 
 export const LANGUAGES = { en, pt };
@@ -33,3 +34,8 @@ export function alertWords(alert) {
   const known = ALERTS[current]?.[alert.alert];
   return known ? { text: known[0], remedy: known[1], detail: alert.text } : { text: alert.text, remedy: alert.remedy, detail: null };
 }
+
+const TUNE = { en: null, pt: ptTune };
+
+/** Why a finding of `tune` matters, in this language. Its figures are there in English only, as the server says them. */
+export const whyOf = (finding) => TUNE[current]?.[finding.name] ?? finding.why;
