@@ -663,6 +663,9 @@ class CounterColumns:
     def messages_received(self) -> bytes:
         """`Q`"""
     @property
+    def messages_undecrypted(self) -> bytes:
+        """`I`"""
+    @property
     def requests_failed(self) -> bytes:
         """`I`"""
     @property

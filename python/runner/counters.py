@@ -53,6 +53,8 @@ class Columns(Protocol):
     @property
     def messages_received(self) -> bytes: ...
     @property
+    def messages_undecrypted(self) -> bytes: ...
+    @property
     def requests_failed(self) -> bytes: ...
     @property
     def stanzas_malformed(self) -> bytes: ...
@@ -82,6 +84,7 @@ class Reading:
         "last_data_ages_s",
         "last_pong_ages_s",
         "messages_received",
+        "messages_undecrypted",
         "oldest_unanswered_s",
         "online",
         "online_ages_s",
@@ -114,6 +117,7 @@ class Reading:
         self.pong_rtts_s = _view(columns.pong_rtts_s, "d")
         self.pings_unanswered = _view(columns.pings_unanswered, "I")
         self.messages_received = _view(columns.messages_received, "Q")
+        self.messages_undecrypted = _view(columns.messages_undecrypted, "I")
         self.requests_failed = _view(columns.requests_failed, "I")
         self.stanzas_malformed = _view(columns.stanzas_malformed, "I")
         self.responses = _view(columns.responses, "Q")
@@ -213,8 +217,8 @@ class _Nothing:
     online = 0
     oldest_unanswered_age_s = 0.0
     births = connections = phases = online_ages_s = last_data_ages_s = last_pong_ages_s = b""
-    pong_rtts_s = pings_unanswered = messages_received = requests_failed = stanzas_malformed = b""
-    responses = response_sums_us = response_buckets = b""
+    pong_rtts_s = pings_unanswered = messages_received = messages_undecrypted = b""
+    requests_failed = stanzas_malformed = responses = response_sums_us = response_buckets = b""
 
     def __init__(self) -> None:
         self.response_totals: list[int] = []

@@ -230,6 +230,7 @@ class Metrics:
             closes=sum(self.closes.values()),
             reconnects=self.reconnects_total,
             messages=totals["messages_received"],
+            unread_messages=totals["messages_undecrypted"],
             requests=totals["requests_sent"],
             failed_requests=totals["requests_failed"],
             responses=totals["response_count"],
@@ -294,7 +295,7 @@ class Metrics:
         return self._table.now.oldest_unanswered_s
 
     def error_rate(self) -> float | None:
-        """Failed ÷ all dials and requests of the last 5 min; None below `FEWEST_OPERATIONS`."""
+        """Failed ÷ all dials, requests and messages of the last 5 min; None below `FEWEST_OPERATIONS`."""
         return self._error_rate(self._point(self._table.now.at))
 
     def _error_rate(self, now: Point) -> float | None:
@@ -303,7 +304,7 @@ class Metrics:
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
 
     def failing(self) -> int:
-        """Sessions whose dials or requests failed within the same 5 min."""
+        """Sessions whose dials or requests failed, or who could not read a message, within the same 5 min."""
         undialled = self.undialled.within(RATE_WINDOW_S, self._clock())
         rows = self._table.rows
         return len({rows.get(session_id, session_id) for session_id in undialled} | self._sessions.failing())
@@ -377,7 +378,10 @@ class Metrics:
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
-            "errorCount": lost + now.requests_failed[row] + now.stanzas_malformed[row],
+            "errorCount": lost
+            + now.requests_failed[row]
+            + now.stanzas_malformed[row]
+            + now.messages_undecrypted[row],
             "reconnectCount": self.reconnects_of(session_id),
         }
 
@@ -401,6 +405,7 @@ class Metrics:
             "connection": self._lost.get(session_id, 0),
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
+            "decrypt": 0 if row is None else now.messages_undecrypted[row],
         }
 
     def responses_of(self, session_id: str) -> tuple[int, float, ResponseTimes]:
