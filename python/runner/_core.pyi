@@ -477,7 +477,9 @@ class Event:
     scan, in place of the one before), `pairing_code` (pairing_code, ttl_s: to be typed into the phone),
     `no_pairing_code` (reason: `too_many`, `refused`, with the server's number as code, or `spent`), `linked`
     (the device is durable; it logs in on the next connection, or on this one where `pair` found it in the
-    store). The engine's own: `messages` (the inbox has new rows; one stands for all that wait), `store`
+    store). `sent` (token; server_unix_s, or a reason, with the server's number as code, when it is not known
+    to be sent): what became of a `send_text`, one for each, unless its connection panics.
+    The engine's own: `messages` (the inbox has new rows; one stands for all that wait), `store`
     (healthy, detail), `stopped` (shutdown finished; the last event).
     All but `clock_offset`, `identity_changed`, `keys_differ`, `record_unreadable` and `path` always fit;
     of these `outbox_capacity` may wait, the
@@ -524,8 +526,34 @@ class Event:
     def ttl_s(self) -> float | None:
         """How long `qr` or `pairing_code` is good."""
     @property
+    def token(self) -> int | None:
+        """Whose outcome a `sent` is."""
+    @property
+    def server_unix_s(self) -> int | None:
+        """When the server took a message, if it said so."""
+    @property
     def clock_offset_s(self) -> float | None:
         """The server's clock minus ours; positive when ours is behind."""
+
+@final
+class OutgoingText:
+    """A text for one chat.
+
+    `token` names its outcome. `chat` is the JID of a user, by phone number or LID. `message_id` has 1 to 128
+    bytes; sent again under the same, it stays one message to whoever gets it. `quoted` is the message that it
+    answers: id, sender, and its content (a serialized `Message`).
+    Errors: ValueError that names the field.
+    """
+
+    def __new__(
+        cls,
+        *,
+        token: int,
+        chat: str,
+        message_id: str,
+        text: str,
+        quoted: tuple[str, str, bytes] | None = None,
+    ) -> OutgoingText: ...
 
 @final
 class SessionCounters:
@@ -579,6 +607,15 @@ class SessionCounters:
     @property
     def requests_failed(self) -> int: ...
     @property
+    def messages_sent(self) -> int:
+        """Texts sent that the server has acknowledged."""
+    @property
+    def messages_resent(self) -> int:
+        """The same sent again, to a device that could not read it."""
+    @property
+    def sends_failed(self) -> int:
+        """Texts that were to be sent and are not known to be."""
+    @property
     def sends_refused(self) -> int:
         """Nodes that were queued and fit no frame. `Engine.send` refuses them first."""
     @property
@@ -630,7 +667,7 @@ class CounterColumns:
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
         bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, records_unreadable,
-        pings_sent, pongs_received, requests_sent,
+        messages_sent, messages_resent, sends_failed, pings_sent, pongs_received, requests_sent,
         requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:
@@ -664,6 +701,12 @@ class CounterColumns:
         """`Q`"""
     @property
     def messages_undecrypted(self) -> bytes:
+        """`I`"""
+    @property
+    def messages_sent(self) -> bytes:
+        """`Q`"""
+    @property
+    def sends_failed(self) -> bytes:
         """`I`"""
     @property
     def requests_failed(self) -> bytes:
@@ -806,6 +849,12 @@ class Engine:
 
         Errors: ValueError when it does not decode or is longer than a frame (8 MiB); EngineFullError when
         65,536 nodes wait; EngineClosedError.
+        """
+    def send_text(self, session_id: str, connection: int, text: OutgoingText) -> None:
+        """Send a text to all devices of a chat; what becomes of it comes as an event `sent` with its token,
+        also when there is no such connection. At most 128 of a session are on their way at once.
+
+        Errors: EngineFullError when 65,536 nodes and texts wait; EngineClosedError.
         """
     def forget(self, session_id: str) -> None:
         """Drop the counters of a session that was deleted; one with a connection is left alone."""

@@ -55,6 +55,10 @@ class Columns(Protocol):
     @property
     def messages_undecrypted(self) -> bytes: ...
     @property
+    def messages_sent(self) -> bytes: ...
+    @property
+    def sends_failed(self) -> bytes: ...
+    @property
     def requests_failed(self) -> bytes: ...
     @property
     def stanzas_malformed(self) -> bytes: ...
@@ -84,6 +88,7 @@ class Reading:
         "last_data_ages_s",
         "last_pong_ages_s",
         "messages_received",
+        "messages_sent",
         "messages_undecrypted",
         "oldest_unanswered_s",
         "online",
@@ -96,6 +101,7 @@ class Reading:
         "response_sums_us",
         "response_totals",
         "responses",
+        "sends_failed",
         "stanzas_malformed",
         "totals",
     )
@@ -118,6 +124,8 @@ class Reading:
         self.pings_unanswered = _view(columns.pings_unanswered, "I")
         self.messages_received = _view(columns.messages_received, "Q")
         self.messages_undecrypted = _view(columns.messages_undecrypted, "I")
+        self.messages_sent = _view(columns.messages_sent, "Q")
+        self.sends_failed = _view(columns.sends_failed, "I")
         self.requests_failed = _view(columns.requests_failed, "I")
         self.stanzas_malformed = _view(columns.stanzas_malformed, "I")
         self.responses = _view(columns.responses, "Q")
@@ -217,8 +225,10 @@ class _Nothing:
     online = 0
     oldest_unanswered_age_s = 0.0
     births = connections = phases = online_ages_s = last_data_ages_s = last_pong_ages_s = b""
-    pong_rtts_s = pings_unanswered = messages_received = messages_undecrypted = b""
-    requests_failed = stanzas_malformed = responses = response_sums_us = response_buckets = b""
+    pong_rtts_s = pings_unanswered = messages_received = requests_failed = stanzas_malformed = b""
+    messages_undecrypted = messages_sent = sends_failed = responses = response_sums_us = response_buckets = (
+        b""
+    )
 
     def __init__(self) -> None:
         self.response_totals: list[int] = []
@@ -239,6 +249,9 @@ TOTALS: Final = (
     "messages_received",
     "messages_undecrypted",
     "records_unreadable",
+    "messages_sent",
+    "messages_resent",
+    "sends_failed",
     "pings_sent",
     "pongs_received",
     "requests_sent",

@@ -83,7 +83,7 @@ def _per_session() -> list[Definition]:
             "messages",
             _EVER,
             "inbound messages decrypted (or never encrypted: newsletters), committed to the store and "
-            "answered",
+            "answered, and outbound ones that the server has acknowledged",
         ),
         row("messagesPerMinute", "messages/min", "60 s", "the gain of messagesProcessed"),
         row(
@@ -100,7 +100,8 @@ def _per_session() -> list[Definition]:
             "errors",
             _EVER,
             "connections lost or not made, requests without a good answer, stanzas that do not parse, "
-            "messages that could not be read; what an operator asked for is no error",
+            "messages that could not be read or are not known to be sent; what an operator asked for is no "
+            "error",
         ),
         row("reconnectCount", "logins", _EVER, "logins after the first"),
     ]
@@ -152,7 +153,7 @@ def _system() -> list[Definition]:
             prometheus="error_ratio",
             unit="0 to 1",
             window=_5_MIN,
-            what="failed ÷ all of finished dials, requests and messages to be read; null below 20 of them",
+            what="failed ÷ all of dials, requests, sends and messages to be read; null below 20 of them",
             section=SYSTEM,
             panel="Error rate",
             fold=mean,
@@ -217,7 +218,10 @@ def _fleet() -> list[Definition]:
             section=FLEET,
             fold=mean,
         ),
-        rate("messagesPerMinute", "inbound messages decrypted, committed and answered"),
+        rate(
+            "messagesPerMinute",
+            "inbound messages decrypted, committed and answered, and outbound ones acknowledged",
+        ),
         rate("reconnectsPerMinute", "logins after a session's first"),
         rate("dialsPerMinute", "dials that came to their end, either way"),
         rate("closesPerMinute", "connections that ended"),
@@ -258,6 +262,9 @@ def _fleet() -> list[Definition]:
         total(
             "messages_received_total", "inbound messages decrypted, committed and answered", panel="Messages"
         ),
+        total("messages_sent_total", "messages sent that the server has acknowledged", panel="Messages"),
+        total("messages_resent_total", "the same sent again, to a device that could not read it"),
+        total("sends_failed_total", "messages that are not known to be sent", panel="Errors"),
         total("messages_undecrypted_total", "inbound messages kept without content", panel="Errors"),
         total("records_unreadable_total", "imported Signal records that cannot be read, and count as none"),
         total("pings_sent_total", "keep-alive pings sent, second ones included"),
@@ -575,7 +582,7 @@ def _series_of_a_session() -> list[Definition]:
             "counter",
             "errors",
             _EVER,
-            "errorCount by kind: connection, request, stanza, decrypt",
+            "errorCount by kind: connection, request, stanza, send, decrypt",
             "kind",
         ),
         row("session_reconnects_total", "counter", "logins", _EVER, "reconnectCount"),

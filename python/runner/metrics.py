@@ -229,10 +229,13 @@ class Metrics:
             failed_dials=self.dials["failed"],
             closes=sum(self.closes.values()),
             reconnects=self.reconnects_total,
-            messages=totals["messages_received"],
-            unread_messages=totals["messages_undecrypted"],
+            messages=totals["messages_received"] + totals["messages_sent"],
+            reads=totals["messages_received"] + totals["messages_undecrypted"],
+            failed_reads=totals["messages_undecrypted"],
             requests=totals["requests_sent"],
             failed_requests=totals["requests_failed"],
+            sends=totals["messages_sent"] + totals["sends_failed"],
+            failed_sends=totals["sends_failed"],
             responses=totals["response_count"],
             response_s=totals["response_sum_s"],
             buckets=tuple(now.response_totals),
@@ -295,7 +298,10 @@ class Metrics:
         return self._table.now.oldest_unanswered_s
 
     def error_rate(self) -> float | None:
-        """Failed ÷ all dials, requests and messages of the last 5 min; None below `FEWEST_OPERATIONS`."""
+        """Failed ÷ all dials, requests, sends and messages to be read of the last 5 min.
+
+        None below `FEWEST_OPERATIONS`.
+        """
         return self._error_rate(self._point(self._table.now.at))
 
     def _error_rate(self, now: Point) -> float | None:
@@ -372,23 +378,26 @@ class Metrics:
         times, per_minute = self._sessions.response_times(row), self._sessions.messages_per_minute(row)
         return {
             "connectionUptime": round(self._uptime_s(session_id), 3),
-            "messagesProcessed": now.messages_received[row],
+            "messagesProcessed": now.messages_received[row] + now.messages_sent[row],
             "messagesPerMinute": None if per_minute is None else round(per_minute, 1),
             "averageResponseTime": times.average_ms,
             "responseTimeP50": times.p50_ms,
             "responseTimeP95": times.p95_ms,
             "responseTimeP99": times.p99_ms,
-            "errorCount": lost
-            + now.requests_failed[row]
-            + now.stanzas_malformed[row]
-            + now.messages_undecrypted[row],
+            "errorCount": self.error_count(session_id),
             "reconnectCount": self.reconnects_of(session_id),
         }
 
     def messages_of(self, session_id: str) -> int:
         """`messagesProcessed`."""
-        row = self._table.rows.get(session_id)
-        return 0 if row is None else self._table.now.messages_received[row]
+        return sum(self.messages_by_direction(session_id).values())
+
+    def messages_by_direction(self, session_id: str) -> dict[str, int]:
+        """`messagesProcessed`, those that came and those that went."""
+        row, now = self._table.rows.get(session_id), self._table.now
+        if row is None:
+            return {"in": 0, "out": 0}
+        return {"in": now.messages_received[row], "out": now.messages_sent[row]}
 
     def reconnects_of(self, session_id: str) -> int:
         """`reconnectCount`."""
@@ -405,6 +414,7 @@ class Metrics:
             "connection": self._lost.get(session_id, 0),
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
+            "send": 0 if row is None else now.sends_failed[row],
             "decrypt": 0 if row is None else now.messages_undecrypted[row],
         }
 

@@ -149,6 +149,9 @@ def _fleet(metrics: Metrics) -> list[str]:
 
 _COUNTED: Final = (
     "messages_received",
+    "messages_sent",
+    "messages_resent",
+    "sends_failed",
     "messages_undecrypted",
     "records_unreadable",
     "pings_sent",
@@ -272,8 +275,11 @@ def _uptime(_metrics: Metrics, it: Standing) -> list[str]:
 
 
 def _messages(metrics: Metrics, it: Standing) -> list[str]:
-    label, value = session_label(it.session_id), metrics.messages_of(it.session_id)
-    return [f'runner_session_messages_total{{session="{label}",direction="in"}} {value}']
+    label = session_label(it.session_id)
+    return [
+        f'runner_session_messages_total{{session="{label}",direction="{direction}"}} {count}'
+        for direction, count in metrics.messages_by_direction(it.session_id).items()
+    ]
 
 
 def _errors(metrics: Metrics, it: Standing) -> list[str]:

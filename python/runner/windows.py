@@ -43,7 +43,7 @@ class SessionWindows:
         self._table = table
         self._bounds_s = bounds_s
         self._width = len(bounds_s) + 1
-        self._messages: deque[tuple[float, memoryview]] = deque(
+        self._messages: deque[tuple[float, memoryview, memoryview]] = deque(
             maxlen=round(MESSAGES_WINDOW_S / SAMPLE_S) + 1
         )
         self._responses: deque[_Responses] = deque(maxlen=round(RATE_WINDOW_S / RESPONSES_STEP_S))
@@ -55,7 +55,7 @@ class SessionWindows:
 
     def keep(self, reading: Reading) -> None:
         """Remember a reading."""
-        self._messages.append((reading.at, reading.messages_received))
+        self._messages.append((reading.at, reading.messages_received, reading.messages_sent))
         if not self._responses or reading.at - self._responses[-1].at > RESPONSES_STEP_S - SAMPLE_S / 2:
             self._responses.append(
                 _Responses(
@@ -72,9 +72,11 @@ class SessionWindows:
         """The gain of the last minute; while the past is shorter, of that, and no guess beyond it."""
         if not self._messages:
             return None
-        at, column = self._messages[0]
+        at, received, sent = self._messages[0]
         now = self._table.now
-        gained = now.messages_received[row] - (column[row] if self._is_owners(row, at, column) else 0)
+        gained = now.messages_received[row] + now.messages_sent[row]
+        if self._is_owners(row, at, received):
+            gained -= received[row] + sent[row]
         # Readings are late when the thread was held up: the window is as long as they make it.
         return float(gained * MESSAGES_WINDOW_S / max(now.at - at, MESSAGES_WINDOW_S))
 
@@ -152,9 +154,12 @@ class Point(NamedTuple):
     closes: int = 0
     reconnects: int = 0
     messages: float = 0
-    unread_messages: float = 0
+    reads: float = 0
+    failed_reads: float = 0
     requests: float = 0
     failed_requests: float = 0
+    sends: float = 0
+    failed_sends: float = 0
     responses: float = 0
     response_s: float = 0.0
     buckets: tuple[int, ...] = ()
@@ -163,13 +168,13 @@ class Point(NamedTuple):
 
     @property
     def operations(self) -> float:
-        """What can fail: dials that ended, requests, and messages to be read."""
-        return self.dials + self.requests + self.messages + self.unread_messages
+        """What can fail: dials that ended, requests, texts that were to be sent, messages to be read."""
+        return self.dials + self.requests + self.sends + self.reads
 
     @property
     def failures(self) -> float:
         """What did."""
-        return self.failed_dials + self.failed_requests + self.unread_messages
+        return self.failed_dials + self.failed_requests + self.failed_sends + self.failed_reads
 
 
 class FleetWindow:

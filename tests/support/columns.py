@@ -28,6 +28,9 @@ class Counted:
     messages_undecrypted: int = 0
     records_unreadable: int = 0
     messages_received: int = 0
+    messages_sent: int = 0
+    messages_resent: int = 0
+    sends_failed: int = 0
     pings_sent: int = 0
     pongs_received: int = 0
     requests_sent: int = 0
@@ -72,6 +75,8 @@ class FakeColumns:
         self.pings_unanswered = array("I", [it.pings_unanswered for it in counted]).tobytes()
         self.messages_received = array("Q", [it.messages_received for it in counted]).tobytes()
         self.messages_undecrypted = array("I", [it.messages_undecrypted for it in counted]).tobytes()
+        self.messages_sent = array("Q", [it.messages_sent for it in counted]).tobytes()
+        self.sends_failed = array("I", [it.sends_failed for it in counted]).tobytes()
         self.requests_failed = array("I", [it.requests_failed for it in counted]).tobytes()
         self.stanzas_malformed = array("I", [it.stanzas_malformed for it in counted]).tobytes()
         self.responses = array("Q", [it.response_count for it in counted]).tobytes()

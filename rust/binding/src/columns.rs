@@ -28,6 +28,8 @@ pub(crate) struct CounterColumns {
     pings_unanswered: Vec<u8>,
     messages_received: Vec<u8>,
     messages_undecrypted: Vec<u8>,
+    messages_sent: Vec<u8>,
+    sends_failed: Vec<u8>,
     requests_failed: Vec<u8>,
     stanzas_malformed: Vec<u8>,
     responses: Vec<u8>,
@@ -62,6 +64,8 @@ impl CounterColumns {
             pings_unanswered: Vec::with_capacity(4 * n),
             messages_received: Vec::with_capacity(8 * n),
             messages_undecrypted: Vec::with_capacity(4 * n),
+            messages_sent: Vec::with_capacity(8 * n),
+            sends_failed: Vec::with_capacity(4 * n),
             requests_failed: Vec::with_capacity(4 * n),
             stanzas_malformed: Vec::with_capacity(4 * n),
             responses: Vec::with_capacity(8 * n),
@@ -104,6 +108,8 @@ impl CounterColumns {
             .extend(u32_of(totals.pings_sent.saturating_sub(totals.pongs_received)).to_ne_bytes());
         self.messages_received.extend(totals.messages_received.to_ne_bytes());
         self.messages_undecrypted.extend(u32_of(totals.messages_undecrypted).to_ne_bytes());
+        self.messages_sent.extend(totals.messages_sent.to_ne_bytes());
+        self.sends_failed.extend(totals.sends_failed.to_ne_bytes());
         self.requests_failed.extend(totals.requests_failed.to_ne_bytes());
         self.stanzas_malformed.extend(u32_of(totals.stanzas_malformed).to_ne_bytes());
         self.responses.extend(totals.responses.count().to_ne_bytes());
@@ -160,6 +166,9 @@ impl CounterColumns {
         totals.set_item("messages_received", self.totals.messages_received)?;
         totals.set_item("messages_undecrypted", self.totals.messages_undecrypted)?;
         totals.set_item("records_unreadable", self.totals.records_unreadable)?;
+        totals.set_item("messages_sent", self.totals.messages_sent)?;
+        totals.set_item("messages_resent", self.totals.messages_resent)?;
+        totals.set_item("sends_failed", self.totals.sends_failed)?;
         totals.set_item("pings_sent", self.totals.pings_sent)?;
         totals.set_item("pongs_received", self.totals.pongs_received)?;
         totals.set_item("requests_sent", self.totals.requests_sent)?;
@@ -222,6 +231,16 @@ impl CounterColumns {
     #[getter]
     fn messages_undecrypted<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.messages_undecrypted)
+    }
+
+    #[getter]
+    fn messages_sent<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.messages_sent)
+    }
+
+    #[getter]
+    fn sends_failed<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.sends_failed)
     }
 
     #[getter]

@@ -3,6 +3,7 @@
 use crate::columns::CounterColumns;
 use crate::config::EngineConfig;
 use crate::event::Event;
+use crate::outgoing::OutgoingText;
 use crate::stats::{EngineStats, SessionCounters};
 use crate::store::Store;
 use pyo3::create_exception;
@@ -88,6 +89,10 @@ impl Engine {
         self.0.send(session_id, connection, node).map_err(refused)
     }
 
+    fn send_text(&self, session_id: &str, connection: u64, text: &OutgoingText) -> PyResult<()> {
+        self.0.send_text(session_id, connection, text.inner().clone()).map_err(refused)
+    }
+
     fn forget(&self, session_id: &str) -> PyResult<()> {
         ignore_stopped(self.0.forget(session_id))
     }
@@ -139,6 +144,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     m.add_class::<EngineConfig>()?;
     m.add_class::<Event>()?;
+    m.add_class::<OutgoingText>()?;
     m.add_class::<SessionCounters>()?;
     m.add_class::<CounterColumns>()?;
     m.add_class::<EngineStats>()?;

@@ -56,6 +56,7 @@ impl Event {
         match &self.0.kind {
             EventKind::Closed(closed) => Some(closed.reason.slug()),
             EventKind::NoPairingCode(why) => Some(why.slug()),
+            EventKind::Sent { outcome: Err(failure), .. } => Some(failure.slug()),
             _ => None,
         }
     }
@@ -65,6 +66,7 @@ impl Event {
         match &self.0.kind {
             EventKind::Closed(closed) => closed.code,
             EventKind::NoPairingCode(NoCode::Refused(code)) => *code,
+            EventKind::Sent { outcome: Err(failure), .. } => failure.code(),
             _ => None,
         }
     }
@@ -101,6 +103,19 @@ impl Event {
     fn ttl_s(&self) -> Option<f64> {
         match self.0.kind {
             EventKind::Qr { ttl, .. } | EventKind::PairingCode { ttl, .. } => Some(ttl.as_secs_f64()),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn token(&self) -> Option<u64> {
+        if let EventKind::Sent { token, .. } = self.0.kind { Some(token) } else { None }
+    }
+
+    #[getter]
+    fn server_unix_s(&self) -> Option<u64> {
+        match self.0.kind {
+            EventKind::Sent { outcome: Ok(receipt), .. } => receipt.server_unix_s,
             _ => None,
         }
     }

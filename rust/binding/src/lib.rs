@@ -11,6 +11,7 @@ mod facts;
 mod message;
 mod noise;
 mod outbox;
+mod outgoing;
 mod sim;
 mod stats;
 mod store;

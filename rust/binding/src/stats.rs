@@ -119,6 +119,21 @@ impl SessionCounters {
     }
 
     #[getter]
+    fn messages_sent(&self) -> u64 {
+        self.row.totals.messages_sent
+    }
+
+    #[getter]
+    fn messages_resent(&self) -> u32 {
+        self.row.totals.messages_resent
+    }
+
+    #[getter]
+    fn sends_failed(&self) -> u32 {
+        self.row.totals.sends_failed
+    }
+
+    #[getter]
     fn sends_refused(&self) -> u32 {
         self.row.totals.sends_refused
     }

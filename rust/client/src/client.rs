@@ -32,6 +32,7 @@ use crate::{
     pairing::Pairing,
     pre_keys::PreKeys,
     receive::{OwnKeys, Receiver},
+    send::Sender,
     sends::Sends,
     stanza,
     upkeep::Upkeep,
@@ -44,7 +45,7 @@ use crate::{
 /// (a farewell) may still be written. The driver reads sockets before it runs timers.
 #[derive(Debug)]
 pub struct Client {
-    config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     pub(crate) session: Session,
     device: Device,
     pub(crate) keys: OwnKeys,
@@ -64,7 +65,9 @@ pub struct Client {
     pub(crate) upkeep: Upkeep,
     /// The server has said on this connection how many pre-keys it has.
     pub(crate) is_counted: bool,
-    sends: Sends,
+    pub(crate) sends: Sends,
+    /// Messages of ours on their way; `None` while there are none.
+    pub(crate) sender: Option<Box<Sender>>,
     /// When the passive probe asks next.
     probe_at: Option<Instant>,
     /// Which of the requests of [`Ask`] that must be answered have failed once in a row.
@@ -174,6 +177,7 @@ impl Client {
             upkeep: Upkeep::default(),
             is_counted: false,
             sends: Sends::default(),
+            sender: None,
             probe_at: None,
             unanswered_asks: 0,
             stalled_since: None,
@@ -265,6 +269,7 @@ impl Client {
         }
         self.check_store(cx);
         self.check_pairing(cx);
+        self.check_send_deadlines(cx);
         if self.is_judging() {
             self.check_probe(cx);
             self.check_backlog(cx);
@@ -285,6 +290,7 @@ impl Client {
             self.session.poll_timeout(),
             self.stalled_since.map(|since| since + config.store_stall),
             self.pairing.as_ref().and_then(|pairing| pairing.poll_timeout()),
+            self.sender.as_ref().and_then(|sender| sender.poll_timeout()),
         ];
         let judging = self.is_judging().then(|| {
             [
@@ -300,6 +306,13 @@ impl Client {
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
     /// closes the connection all the same. Nor is a send that fits no frame: it is counted.
     pub fn handle_command(&mut self, command: Command, cx: &mut Cx<'_>) {
+        let command = match command {
+            Command::SendText(outgoing) => {
+                self.begin_send(*outgoing, cx);
+                return self.tell(cx);
+            }
+            command => command,
+        };
         let io = &mut Io { now: cx.now, unix_ms: cx.unix_ms, out: &mut *cx.out, entropy: &mut *cx.entropy };
         match command {
             Command::LinkByCode { phone } => self.begin_code(phone, io, cx.effects),
@@ -329,7 +342,7 @@ impl Client {
                 }
                 self.session.send_encoded(io, &node);
             }
-            Command::Send { .. } => {}
+            Command::Send { .. } | Command::SendText(_) => {}
         }
         self.tell(cx);
     }
@@ -346,6 +359,14 @@ impl Client {
         if self.on_pre_keys_committed(token, outcome.is_ok(), cx)
             || self.on_upkeep_committed(token, outcome.is_ok(), &mut io(cx))
         {
+            return self.tell(cx);
+        }
+        if self.on_send_committed(token, outcome.is_ok(), cx) && outcome != Err(CommitFailed::UnknownSession)
+        {
+            if outcome.is_err() {
+                self.open_messages(cx);
+            }
+            self.go_on(cx);
             return self.tell(cx);
         }
         match (self.inbox.settle(token, outcome.is_ok()), outcome) {
@@ -367,14 +388,26 @@ impl Client {
             }
             _ => {}
         }
-        if self.receiver.is_empty() && self.inbox.is_empty() {
-            self.receiver.records.clear();
-        }
+        self.go_on(cx);
         self.count_unanswered();
         if self.unanswered() == 0 {
             self.health.set(Probe::StanzaUnanswered, true, "every stanza is answered", cx.effects);
         }
         self.tell(cx);
+    }
+
+    /// A commit has its outcome: goes on with what that changes, and drops the working set once nobody uses it.
+    fn go_on(&mut self, cx: &mut Cx<'_>) {
+        self.advance_sends(cx);
+        self.drop_unused_records();
+    }
+
+    /// Nothing is in flight that needs a record: none is kept.
+    pub(crate) fn drop_unused_records(&mut self) {
+        let is_sending = self.sender.as_ref().is_some_and(|sender| sender.oldest_number().is_some());
+        if self.receiver.is_empty() && self.inbox.is_empty() && !is_sending {
+            self.receiver.records.clear();
+        }
     }
 
     /// The store commits again after commits failed. What this connection lost, the server gives again on the next one.
@@ -460,6 +493,12 @@ impl Client {
         Jid::device(self.device.username.to_string(), number, Server::Pn)
     }
 
+    /// Our address that hides the phone number, once the server has said it.
+    pub(crate) fn own_lid(&self) -> Option<Jid> {
+        let number = u16::try_from(self.device.number).unwrap_or(0);
+        self.device.lid_user.map(|user| Jid::device(user.to_string(), number, Server::Lid))
+    }
+
     fn tell_phase(&mut self, effects: &mut Vec<Effect>) {
         match self.session.take_phase() {
             // `Event::Closed` says it, and is the last one.
@@ -476,6 +515,7 @@ impl Client {
             return;
         }
         let closed = closed.clone();
+        self.end_sends(cx.effects);
         self.inbox = Inbox::default();
         self.receiver = Receiver::default();
         self.pre_keys = PreKeys::default();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::record::{RecordBytes, RecordKey};
+use crate::send::{Outgoing, Receipt, SendFailure};
 use runner_proto::{
     cert::{CachedServerKey, VerifiedChain},
     close_reason::{CloseReason, Closed},
@@ -185,6 +186,13 @@ pub enum Event {
         /// The device.
         jid: String,
     },
+    /// What became of a [`Command::SendText`]; told once for each.
+    Sent {
+        /// Its token.
+        token: u64,
+        /// The server has it, or why that is not known.
+        outcome: Result<Receipt, SendFailure>,
+    },
     /// The server had other keys of ours than we have, and was given ours.
     KeysDiffer {
         /// What it had.
@@ -289,6 +297,8 @@ pub enum Command {
         /// The user of the account.
         phone: Jid,
     },
+    /// Send a text; what becomes of it comes as [`Event::Sent`].
+    SendText(Box<Outgoing>),
     /// Send one node.
     Send {
         /// Encoded, flag byte in front.

@@ -4,6 +4,7 @@
 //!   and `verdicts` (what is overdue).
 //! - `receive`: messages are opened in their order with the records that they need (`record`); `pre_keys` is what others
 //!   begin with, `upkeep` keeps that true at the server (`key_check`, `key_state`). [`content`] looks into what was opened.
+//! - `send`: a text goes to all devices of a chat, and to who could not read it once more.
 //! - `backlog`, `inbox`, `sends`: what waited at the server, what waits for our store, what waits for the server.
 //! - `new_device`, `pairing`: a device that no phone has linked yet, and how one does.
 //! - `health`: the verdicts of the probes. They are facts; whether a session is rebuilt is decided elsewhere.
@@ -29,6 +30,7 @@ mod protobuf;
 mod receive;
 mod record;
 mod secret;
+mod send;
 mod sends;
 mod stanza;
 mod upkeep;
@@ -44,3 +46,4 @@ pub use protobuf::Malformed;
 pub use receive::Failure;
 pub use record::{RecordBytes, RecordKey, RecordKind, StoredRecord};
 pub use secret::{ForEyes, Secret};
+pub use send::{MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Quoted, Receipt, SendFailure};

@@ -118,6 +118,21 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// Appends a text, bytes or message.
+pub(crate) fn write_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    write_varint(out, u64::from(number) << 3 | 2);
+    write_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn write_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
 /// The last value of a field, which is the one that counts.
 pub(crate) fn find(message: &[u8], number: u32) -> Result<Option<Value<'_>>, Malformed> {
     let mut found = None;
@@ -168,6 +183,15 @@ mod tests {
         assert_eq!(all(&longest), Ok(vec![(1, Value::Varint(u64::MAX))]));
         *longest.last_mut().unwrap() = 0x02;
         assert_eq!(all(&longest), Err(Malformed), "a number of 65 bits");
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let long = vec![7; 300];
+        let mut bytes = Vec::new();
+        write_bytes(&mut bytes, 1, b"hi");
+        write_bytes(&mut bytes, 31, &long);
+        assert_eq!(all(&bytes), Ok(vec![(1, Value::Bytes(b"hi")), (31, Value::Bytes(&long))]));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use runner_proto::{node::NodeRef, time::Instant};
 
+pub(crate) use address::{address, is_lid, mapping_of, mappings, names, other_of};
 pub(crate) use answer::{write_identity, write_key, write_registration, write_signed_pre_key};
 pub use failure::Failure;
 pub(crate) use imported::own_form;
@@ -71,6 +72,27 @@ pub(crate) enum LoadFor {
     PreKeys,
     /// That of the upkeep of our own keys.
     Upkeep,
+    /// Messages of ours.
+    Sends,
+}
+
+/// A load that is under way.
+#[derive(Debug)]
+struct Load {
+    token: u32,
+    purpose: LoadFor,
+    keys: Vec<RecordKey>,
+    /// Of the working set when it was asked for.
+    age: u32,
+}
+
+/// A load that was answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) purpose: LoadFor,
+    pub(crate) keys: Vec<RecordKey>,
+    /// The working set is still the one for which it was asked.
+    pub(crate) is_current: bool,
 }
 
 /// The messages of one connection that were not opened yet, and the records of those in flight.
@@ -86,7 +108,7 @@ pub(crate) struct Receiver {
     /// Up to this message, records were asked for.
     asked_through: u64,
     pub(crate) records: Records,
-    loads: VecDeque<(u32, LoadFor, Vec<RecordKey>)>,
+    loads: VecDeque<Load>,
     last_load: u32,
     limiter: Limiter,
     /// Kinds of records of which one could not be read.
@@ -170,18 +192,19 @@ impl Receiver {
             return None;
         }
         self.last_load = self.last_load.checked_add(1).unwrap_or(1);
-        self.loads.push_back((self.last_load, purpose, keys.clone()));
+        let load = Load { token: self.last_load, purpose, keys: keys.clone(), age: self.records.age() };
+        self.loads.push_back(load);
         Some((self.last_load, keys))
     }
 
     /// What the load with this token was for.
-    pub(crate) fn take_load(&mut self, token: u32) -> Option<(LoadFor, Vec<RecordKey>)> {
-        let index = self.loads.iter().position(|(of, ..)| *of == token)?;
-        let (_, purpose, keys) = self.loads.remove(index)?;
+    pub(crate) fn take_load(&mut self, token: u32) -> Option<Loaded> {
+        let index = self.loads.iter().position(|load| load.token == token)?;
+        let Load { purpose, keys, age, .. } = self.loads.remove(index)?;
         if self.loads.is_empty() {
             self.loads = VecDeque::new();
         }
-        Some((purpose, keys))
+        Some(Loaded { purpose, keys, is_current: age == self.records.age() })
     }
 
     /// What is in the records may never have happened. All that waits begins anew with what the store has.
@@ -235,7 +258,8 @@ impl Receiver {
         }
     }
 
-    fn next_number(&mut self) -> u64 {
+    /// The number of the next user of records.
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
     }

@@ -28,6 +28,10 @@ pub enum RecordKind {
     AppStateKey,
     /// Where a piece of history lies, by the id of the message that told: an encoded `HistorySyncNotification`.
     HistoryNotice,
+    /// The devices of an account, by its user part.
+    Devices,
+    /// A message of ours that somebody may ask for again, by the place that its id is given.
+    Sent,
 }
 
 impl RecordKind {
@@ -45,6 +49,8 @@ impl RecordKind {
             Self::SignedPreKeyState => "signed-pre-key-state",
             Self::AppStateKey => "app-state-sync-key",
             Self::HistoryNotice => "history-notice",
+            Self::Devices => "devices",
+            Self::Sent => "sent",
         }
     }
 }
@@ -111,6 +117,9 @@ pub struct StoredRecord {
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     entries: HashMap<RecordKey, Entry>,
+    /// Counts how often all of it was thrown away. The answer to a load of an earlier time is not believed: a change may
+    /// have been committed since it was asked for.
+    age: u32,
 }
 
 #[derive(Debug)]
@@ -193,6 +202,12 @@ impl Records {
     /// None of it holds any more.
     pub(crate) fn clear(&mut self) {
         self.entries = HashMap::new();
+        self.age = self.age.wrapping_add(1);
+    }
+
+    /// What a load that is asked for has to come back with.
+    pub(crate) const fn age(&self) -> u32 {
+        self.age
     }
 
     #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Commands on their way to the I/O thread.
 
 use crate::proxy::Proxy;
+use runner_client::Outgoing;
 use runner_proto::close_reason::CloseReason;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Nodes that may wait to be sent; the others are bounded by the number of connections.
+/// Nodes and texts that may wait to be sent; the others are bounded by the number of connections.
 const MAX_SENDS: usize = 65_536;
 
 #[derive(Debug)]
@@ -29,6 +30,11 @@ pub(crate) enum Command {
         session_id: Arc<str>,
         connection: u64,
         node: Vec<u8>,
+    },
+    SendText {
+        session_id: Arc<str>,
+        connection: u64,
+        outgoing: Box<Outgoing>,
     },
     /// Copy the counters of all sessions out.
     Counters,
@@ -80,7 +86,7 @@ impl Commands {
         if queue.is_closed {
             return Err(command);
         }
-        if let Command::Send { .. } = command {
+        if let Command::Send { .. } | Command::SendText { .. } = command {
             if queue.sends >= MAX_SENDS {
                 return Err(command);
             }

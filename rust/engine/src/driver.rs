@@ -325,6 +325,7 @@ impl Connection {
                 }
                 runner_client::Event::KeysDiffer { what } => EventKind::KeysDiffer { what },
                 runner_client::Event::RecordUnreadable { kind } => EventKind::RecordUnreadable { kind },
+                runner_client::Event::Sent { token, outcome } => EventKind::Sent { token, outcome },
                 runner_client::Event::ResumeFailed => EventKind::ResumeFailed,
                 runner_client::Event::Qr { text, ttl, left } => EventKind::Qr { text, ttl, left },
                 runner_client::Event::Code { text, ttl } => EventKind::PairingCode { text, ttl },

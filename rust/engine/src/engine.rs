@@ -11,6 +11,7 @@ use crate::rows::Fleet;
 use crate::stats::{Meters, SessionCounters, Stats};
 use crate::tls::TlsConfigError;
 use mio::Waker;
+use runner_client::Outgoing;
 use runner_proto::close_reason::CloseReason;
 use runner_proto::time::Instant;
 use runner_store::Store;
@@ -181,6 +182,12 @@ impl Engine {
     /// Sends one encoded node, flag byte in front.
     pub fn send(&self, session_id: &str, connection: u64, node: Vec<u8>) -> Result<(), Refused> {
         self.push(Command::Send { session_id: Arc::from(session_id), connection, node })
+    }
+
+    /// Sends a text; what becomes of it comes as a `sent` event with its token.
+    pub fn send_text(&self, session_id: &str, connection: u64, outgoing: Outgoing) -> Result<(), Refused> {
+        let outgoing = Box::new(outgoing);
+        self.push(Command::SendText { session_id: Arc::from(session_id), connection, outgoing })
     }
 
     /// Drops the totals of a session that has no connection (any more).

@@ -1,6 +1,6 @@
 //! What the engine tells: facts about one connection, or about itself.
 
-use runner_client::{ForEyes, NoCode, Probe};
+use runner_client::{ForEyes, NoCode, Probe, Receipt, SendFailure};
 use runner_proto::close_reason::Closed;
 use runner_proto::noise::Pattern;
 use runner_proto::phase::Phase;
@@ -53,6 +53,13 @@ pub enum EventKind {
     IdentityChanged {
         /// The device.
         jid: Box<str>,
+    },
+    /// What became of a [`send_text`](crate::Engine::send_text); one for each, unless its connection panics.
+    Sent {
+        /// Its token.
+        token: u64,
+        /// The server has it, or why that is not known.
+        outcome: Result<Receipt, SendFailure>,
     },
     /// The server had other keys of this device than the store has, and was given those.
     KeysDiffer {
@@ -117,6 +124,7 @@ impl EventKind {
             | Self::Linked
             | Self::Store { .. }
             | Self::Messages
+            | Self::Sent { .. }
             | Self::Stopped => true,
             Self::ClockOffset { .. }
             | Self::IdentityChanged { .. }
@@ -138,6 +146,7 @@ impl EventKind {
             Self::IdentityChanged { .. } => "identity_changed",
             Self::KeysDiffer { .. } => "keys_differ",
             Self::RecordUnreadable { .. } => "record_unreadable",
+            Self::Sent { .. } => "sent",
             Self::ResumeFailed => "resume_failed",
             Self::Qr { .. } => "qr",
             Self::PairingCode { .. } => "pairing_code",

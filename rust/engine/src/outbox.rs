@@ -3,8 +3,9 @@
 //! The descriptor is readable exactly while the queue holds something. Both change under one lock, so a wake-up is
 //! neither lost nor repeated: the first event writes to the descriptor, the drain that empties the queue reads it.
 //!
-//! State events (`phase`, `online`, `probe`, `closed`, `store`, `stopped`) always fit: a connection makes a handful of
-//! them and [`Outbox::admits_connection`] refuses a new connection long before undrained ones could fill the memory. A
+//! State events (`phase`, `online`, `probe`, `closed`, `sent`, `store`, `stopped`) always fit: a connection makes a handful
+//! of them and [`Outbox::admits_connection`] refuses a new connection long before undrained ones could fill the memory; a
+//! text that was asked for has one. A
 //! probe may change its verdict any number of times; the newest takes the place of one that waits. All others are
 //! dropped and counted when `capacity` of them wait. `messages` says only that there are some, so one that waits stands
 //! for all.

@@ -168,10 +168,17 @@ impl Reactor {
         self.shared.stop();
         for command in self.shared.commands.close() {
             // Too late to begin, but it was accepted: its end is told like any other.
-            if let Command::Open(open) = command {
-                let closed = Box::new(Closed::new(CloseReason::Shutdown, Phase::Dialling));
-                let kind = EventKind::Closed(closed);
-                self.bench.events.push(event_of(&open.session_id, open.connection, self.bench.unix_ms, kind));
+            let unix_ms = self.bench.unix_ms;
+            match command {
+                Command::Open(open) => {
+                    let closed = Box::new(Closed::new(CloseReason::Shutdown, Phase::Dialling));
+                    let kind = EventKind::Closed(closed);
+                    self.bench.events.push(event_of(&open.session_id, open.connection, unix_ms, kind));
+                }
+                Command::SendText { session_id, connection, outgoing } => {
+                    self.bench.events.push(commands::not_sent(&session_id, connection, unix_ms, &outgoing));
+                }
+                _ => {}
             }
         }
         self.bench.events.push(event_of(&Arc::from(""), 0, self.bench.unix_ms, EventKind::Stopped));

@@ -38,6 +38,12 @@ pub struct Counters {
     pub requests_sent: u32,
     /// Requests answered with an error or not at all.
     pub requests_failed: u32,
+    /// Messages sent that the server has acknowledged.
+    pub messages_sent: u64,
+    /// The same message sent again, to a device that could not read it.
+    pub messages_resent: u32,
+    /// Messages that were to be sent and are not known to be.
+    pub sends_failed: u32,
     /// Stanzas that somebody wanted to send and that fit no frame.
     pub sends_refused: u32,
     /// Inbound stanzas that still wait for their terminal answer.
@@ -79,6 +85,9 @@ impl Counters {
         self.pings_sent += other.pings_sent;
         self.pongs_received += other.pongs_received;
         self.requests_sent = self.requests_sent.saturating_add(other.requests_sent);
+        self.messages_sent += other.messages_sent;
+        self.messages_resent = self.messages_resent.saturating_add(other.messages_resent);
+        self.sends_failed = self.sends_failed.saturating_add(other.sends_failed);
         self.requests_failed = self.requests_failed.saturating_add(other.requests_failed);
         self.responses.add(&other.responses);
     }

@@ -50,11 +50,20 @@ pub(crate) enum Ask {
     LinkHello,
     /// Agree on a secret with the phone into which it was typed.
     LinkFinish,
+    /// Which devices users have.
+    Devices,
+    /// The keys by which devices are written to first.
+    Bundles,
 }
 
 impl Ask {
     /// What is asked again when it goes unanswered: without an answer to these the session does not work.
     pub(super) const VITAL: [Self; 2] = [Self::Count, Self::Active];
+
+    /// Whether a message of ours waits for the answer.
+    const fn is_of_sends(purpose: u8) -> bool {
+        purpose == Self::Devices as u8 || purpose == Self::Bundles as u8
+    }
 
     pub(super) const fn bit(self) -> u16 {
         1 << self as u8
@@ -139,7 +148,13 @@ impl Client {
             Ask::Props => ("abt", false, Some("props")),
             Ask::Blocklist => ("blocklist", false, None),
             Ask::Privacy => ("privacy", false, Some("privacy")),
-            Ask::Logout | Ask::Upload | Ask::Rotate | Ask::LinkHello | Ask::LinkFinish => return,
+            Ask::Logout
+            | Ask::Upload
+            | Ask::Rotate
+            | Ask::LinkHello
+            | Ask::LinkFinish
+            | Ask::Devices
+            | Ask::Bundles => return,
         };
         let request = Request { xmlns, is_set, purpose: ask as u8 };
         self.session.request(io, request, usize::from(child.is_some()), |writer| {
@@ -170,6 +185,9 @@ impl Client {
             let closed = Closed::new(reason, self.session.phase()).with_detail(detail);
             self.session.begin_closing(reason, LOGOUT_TIMEOUT, io.now);
             return self.session.close_with(closed, io);
+        }
+        if Ask::is_of_sends(pending.purpose) {
+            return self.on_send_answer(pending, Some(iq), is_error, io, effects);
         }
         if pending.purpose == Ask::Upload as u8 {
             commit(self.pre_keys.on_uploaded(!is_error).into_iter().collect(), effects);
@@ -207,6 +225,11 @@ impl Client {
             let Cx { now, unix_ms, out, entropy, effects, .. } = cx;
             let io = Io { now: *now, unix_ms: *unix_ms, out, entropy: &mut **entropy };
             return self.on_link_answer(pending, None, true, &io, effects);
+        }
+        if Ask::is_of_sends(pending.purpose) {
+            let Cx { now, unix_ms, out, entropy, effects, .. } = cx;
+            let mut io = Io { now: *now, unix_ms: *unix_ms, out, entropy: &mut **entropy };
+            return self.on_send_answer(pending, None, false, &mut io, effects);
         }
         if pending.purpose == Ask::Upload as u8 {
             // The next count says whether the keys arrived.
@@ -264,6 +287,11 @@ impl Client {
             self.on_ack(stanza, io, effects);
         } else {
             self.note_backlog(stanza, io.now);
+            if tag == "receipt" && stanza.attr("type").is_some_and(|kind| kind == *"retry") {
+                self.on_retry_receipt(stanza, io, effects);
+            } else if tag == "notification" {
+                self.on_device_notification(stanza, effects);
+            }
             let is_about_keys =
                 tag == "notification" && stanza.attr("type").is_some_and(|kind| kind == *"encrypt");
             let count =
@@ -319,6 +347,18 @@ impl Client {
         let Some(took) = self.sends.acknowledge(|sent| id == *sent, io.now) else { return };
         self.session.counters_mut().responses.record(took);
         self.health.set(Probe::SendUnacked, true, "the server acknowledges sends", effects);
+        self.on_send_ack(ack, effects);
+    }
+
+    /// Somebody has other devices than before, or we have.
+    fn on_device_notification(&mut self, notification: NodeRef<'_>, effects: &mut Vec<Effect>) {
+        let Some(kind) = notification.attr("type") else { return };
+        if kind == *"devices" {
+            let jid = |key| notification.attr(key).and_then(|jid| jid.to_jid());
+            self.forget_devices([jid("from"), jid("lid")].into_iter().flatten(), effects);
+        } else if kind == *"account_sync" && notification.child("devices").is_some() {
+            self.forget_own_devices(effects);
+        }
     }
 
     pub(crate) fn note_backlog(&mut self, stanza: NodeRef<'_>, now: Instant) {

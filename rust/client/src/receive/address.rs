@@ -48,29 +48,33 @@ impl Sender {
 
     /// The other address, by the stanza or else by the mapping record.
     pub(super) fn other_by(&self, mapping: Option<&[u8]>) -> Option<Jid> {
-        self.other.clone().or_else(|| {
-            // As Baileys writes it: a JSON text of digits.
-            let user = std::str::from_utf8(mapping?).ok()?.trim_matches('"');
-            let is_number = !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit());
-            let server = if is_lid(&self.device) { Server::Pn } else { Server::Lid };
-            is_number.then(|| Jid::device(user, self.device.device, server))
-        })
+        self.other.clone().or_else(|| other_of(&self.device, mapping))
     }
 }
 
+/// The other address of a device, by its mapping record.
+pub(crate) fn other_of(device: &Jid, mapping: Option<&[u8]>) -> Option<Jid> {
+    // As Baileys writes it: a JSON text of digits.
+    let user = std::str::from_utf8(mapping?).ok()?.trim_matches('"');
+    let is_number = !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit());
+    let server = if is_lid(device) { Server::Pn } else { Server::Lid };
+    is_number.then(|| Jid::device(user, device.device, server))
+}
+
 /// Both mapping records of a phone number and a LID that belong together.
-pub(super) fn mappings(one: &Jid, other: &Jid) -> [(RecordKey, Vec<u8>); 2] {
+pub(crate) fn mappings(one: &Jid, other: &Jid) -> [(RecordKey, Vec<u8>); 2] {
     let value = |jid: &Jid| format!("\"{}\"", jid.user).into_bytes();
     [(mapping_of(one), value(other)), (mapping_of(other), value(one))]
 }
 
-fn mapping_of(jid: &Jid) -> RecordKey {
+/// The record that says what the other address of this user is.
+pub(crate) fn mapping_of(jid: &Jid) -> RecordKey {
     let suffix = if is_lid(jid) { "_reverse" } else { "" };
     RecordKey::new(RecordKind::LidMapping, format!("{}{suffix}", jid.user))
 }
 
 /// The names of a device's records: where they are kept, and where they may lie still.
-pub(super) fn names(device: &Jid, other: Option<&Jid>) -> (String, Option<String>) {
+pub(crate) fn names(device: &Jid, other: Option<&Jid>) -> (String, Option<String>) {
     match other {
         Some(other) if is_lid(other) => (address(other), Some(address(device))),
         other => (address(device), other.map(address)),
@@ -78,7 +82,7 @@ pub(super) fn names(device: &Jid, other: Option<&Jid>) -> (String, Option<String
 }
 
 /// `user[_agent].device`. docs/protocol.md, "Messages".
-pub(super) fn address(jid: &Jid) -> String {
+pub(crate) fn address(jid: &Jid) -> String {
     let agent = match jid.server {
         Server::Lid => "_1",
         Server::Hosted => "_128",
@@ -94,7 +98,8 @@ pub(super) fn sender_key(group: &Jid, address: &str) -> RecordKey {
     RecordKey::new(RecordKind::SenderKey, format!("{group}--{user}--{device}").replace(':', "-"))
 }
 
-fn is_lid(jid: &Jid) -> bool {
+/// Whether it is an address by a number that hides the phone number.
+pub(crate) fn is_lid(jid: &Jid) -> bool {
     matches!(jid.server, Server::Lid | Server::HostedLid)
 }
 

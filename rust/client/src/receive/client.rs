@@ -7,7 +7,7 @@ use runner_proto::{
 use runner_signal::PreKey;
 
 use super::{
-    LoadFor, Waiting,
+    LoadFor, Loaded, Waiting,
     answer::{self, KEYS_FROM_ATTEMPT, MAX_ATTEMPTS, ReceiptKind},
     between,
     failure::Failure,
@@ -45,7 +45,7 @@ impl Client {
         cx: &mut Cx<'_>,
     ) {
         // After the end there is none.
-        let Some((purpose, keys)) = self.receiver.take_load(token) else { return };
+        let Some(Loaded { purpose, keys, is_current }) = self.receiver.take_load(token) else { return };
         let records = match (outcome, purpose) {
             (Ok(records), LoadFor::PreKeys) => return self.on_pre_keys_loaded(&keys, records, cx),
             (Ok(records), LoadFor::Upkeep) => return self.on_upkeep_loaded(&keys, records, cx),
@@ -54,15 +54,21 @@ impl Client {
                 self.pre_keys.give_up();
                 return self.upkeep.give_up();
             }
+            (Err(LoadFailed), LoadFor::Sends) => {
+                self.receiver.forget_records();
+                self.open_messages(cx);
+                return self.give_up_sends(cx);
+            }
             (Err(LoadFailed), LoadFor::Messages) => {
                 for arrival in self.receiver.give_up() {
                     self.inbox.lose(arrival);
                 }
-                return self.count_unanswered();
+                self.count_unanswered();
+                return self.advance_sends(cx);
             }
-            (Ok(records), LoadFor::Messages) => records,
+            (Ok(records), LoadFor::Messages | LoadFor::Sends) => records,
         };
-        for (key, record) in keys.iter().zip(records) {
+        for (key, record) in keys.iter().zip(records).filter(|_| is_current) {
             let is_there = record.is_some();
             let record = record.and_then(|stored| super::own_form(key, stored));
             if is_there && record.is_none() {
@@ -71,6 +77,7 @@ impl Client {
             self.receiver.records.loaded(key, record);
         }
         self.open_messages(cx);
+        self.advance_sends(cx);
         self.tell(cx);
     }
 
@@ -303,7 +310,9 @@ impl Client {
         counters.answers_sent += u64::from(owed.arrival.is_some() && !stanzas.is_empty());
         // A sweep now and then; nothing of it must be early or late.
         if owed.number.is_multiple_of(SWEEP_EVERY) {
-            self.receiver.records.release(owed.number);
+            let before = self.sender.as_ref().and_then(|sender| sender.oldest_number());
+            let through = before.map_or(owed.number, |before| owed.number.min(before.saturating_sub(1)));
+            self.receiver.records.release(through);
         }
     }
 }

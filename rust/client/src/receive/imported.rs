@@ -24,7 +24,11 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
         // Kept for later, as they came.
         RecordKind::AppStateKey | RecordKind::HistoryNotice => return Some(stored.value),
         // Only we have these.
-        RecordKind::SignedPreKey | RecordKind::PreKeyIds | RecordKind::SignedPreKeyState => return None,
+        RecordKind::SignedPreKey
+        | RecordKind::PreKeyIds
+        | RecordKind::SignedPreKeyState
+        | RecordKind::Devices
+        | RecordKind::Sent => return None,
     };
     Some(record.into_bytes().into())
 }

@@ -1,16 +1,21 @@
 //! A contact of the client's: the other side of its Signal sessions.
 
 use runner_client::DeviceKeys;
-use runner_proto::{jid::Jid, node::Node};
+use runner_proto::{
+    jid::Jid,
+    node::{AttrValue, Node, NodeContent},
+};
 use runner_signal::{
-    Bundle, Identity, KeyPair, PreKey, PublicKey, Record, group,
-    session::{self, MessageKind},
+    Bundle, Identity, KeyPair, PreKey, PreKeySignalMessage, PublicKey, Record, SignalMessage, SignedPreKey,
+    group,
+    session::{self, MessageKind, NamedPreKeys},
 };
 
 /// One device of a contact.
 pub struct Contact {
     pub jid: Jid,
     identity: Identity,
+    signed_pre_key: SignedPreKey,
     session: Option<Record>,
     sender_key: Option<Record>,
     seed: u64,
@@ -19,7 +24,9 @@ pub struct Contact {
 impl Contact {
     pub fn new(jid: &str, seed: u8) -> Self {
         let identity = Identity::new(KeyPair::from_secret([seed; 32]), u32::from(seed));
-        Self { jid: super::jid(jid), identity, session: None, sender_key: None, seed: u64::from(seed) << 32 }
+        let signed_pre_key = SignedPreKey::generate(&identity, 7, &mut |bytes| bytes.fill(seed ^ 0x55));
+        let (jid, seed) = (super::jid(jid), u64::from(seed) << 32);
+        Self { jid, identity, signed_pre_key, session: None, sender_key: None, seed }
     }
 
     fn random(&mut self) -> impl FnMut(&mut [u8]) + use<> {
@@ -62,10 +69,88 @@ impl Contact {
 
     /// Reads what the client wrote.
     pub fn read(&mut self, ciphertext: &[u8]) {
-        let message = runner_signal::SignalMessage::parse(ciphertext).expect("a message");
+        let message = SignalMessage::parse(ciphertext).expect("a message");
         let record = self.session.as_ref().map(Record::as_bytes);
         let read = session::decrypt(&self.identity, record, &message).expect("decrypts");
         self.session = Some(read.record);
+    }
+
+    /// Its keys as `<user>` of an answer to a request for bundles.
+    pub fn bundle(&self) -> Node {
+        Node::new("user").attr_jid("jid", self.jid.clone()).children(self.keys())
+    }
+
+    fn keys(&self) -> Vec<Node> {
+        let signed = &self.signed_pre_key;
+        let [_, id @ ..] = signed.id.to_be_bytes();
+        vec![
+            Node::new("registration").bytes(self.identity.registration_id().to_be_bytes()),
+            Node::new("type").bytes([5]),
+            Node::new("identity").bytes(*self.identity.public().as_bytes()),
+            Node::new("skey")
+                .child(Node::new("id").bytes(id))
+                .child(Node::new("value").bytes(*signed.pair.public().as_bytes()))
+                .child(Node::new("signature").bytes(signed.signature)),
+        ]
+    }
+
+    /// A retry receipt for a message of the client's.
+    pub fn retry(&self, id: &str, count: u32, error: u32, with_keys: bool) -> Node {
+        let retry = Node::new("retry").attr("count", count.to_string()).attr("id", id).attr("v", "1");
+        let retry = retry.attr("error", error.to_string());
+        let mut keys = self.keys();
+        let registration = keys.remove(0);
+        let receipt = Node::new("receipt").attr("id", id).attr("type", "retry").attr("t", "1767225600");
+        let receipt = receipt.attr_jid("from", self.jid.clone()).child(retry).child(registration);
+        if with_keys { receipt.child(Node::new("keys").children(keys)) } else { receipt }
+    }
+
+    /// The `<enc>` for this device in a message of the client's.
+    pub fn enc_for(&self, message: &Node) -> Option<Node> {
+        let children = |node: &Node| match &node.content {
+            NodeContent::Nodes(children) => children.clone(),
+            _ => Vec::new(),
+        };
+        let named = |tag: &str, node: &Node| children(node).into_iter().find(|child| child.tag == tag);
+        let is_ours = |to: &Node, key: &str| to.find_attr(key) == Some(&AttrValue::Jid(self.jid.clone()));
+        match named("participants", message) {
+            Some(fan_out) => {
+                children(&fan_out).iter().find(|to| is_ours(to, "jid")).and_then(|to| named("enc", to))
+            }
+            None => named("enc", message).filter(|_| is_ours(message, "to")),
+        }
+    }
+
+    /// Reads what the client wrote to this device; `None`: nothing, or it cannot be read.
+    pub fn hear(&mut self, message: &Node) -> Option<Vec<u8>> {
+        let enc = self.enc_for(message)?;
+        let NodeContent::Bytes(bytes) = &enc.content else { return None };
+        let record = self.session.as_ref().map(Record::as_bytes);
+        let read = if super::peer::attr(&enc, "type") == "pkmsg" {
+            let message = PreKeySignalMessage::parse(bytes).ok()?;
+            let keys = NamedPreKeys { signed: Some(&self.signed_pre_key), one_time: None };
+            session::decrypt_pre_key(&self.identity, record, keys, &message).ok()?
+        } else {
+            session::decrypt(&self.identity, record, &SignalMessage::parse(bytes).ok()?).ok()?
+        };
+        self.session = Some(read.record);
+        let padding = usize::from(*read.plaintext.last()?);
+        Some(read.plaintext[..read.plaintext.len() - padding].to_vec())
+    }
+
+    /// The device is linked anew: other keys, no sessions.
+    pub fn link_anew(&mut self, seed: u8) {
+        let jid = self.jid.to_string();
+        *self = Self::new(&jid, seed);
+    }
+
+    pub fn has_no_session(&self) -> bool {
+        self.session.is_none()
+    }
+
+    /// Its sessions are gone.
+    pub fn forget_session(&mut self) {
+        self.session = None;
     }
 
     /// A direct `<message>` with a text.

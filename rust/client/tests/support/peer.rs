@@ -1,5 +1,7 @@
 //! The server's side of one connection, built on the same parts in the other role.
 
+use std::collections::HashMap;
+
 use prost::Message as _;
 use runner_proto::{
     frame::{self, PROLOGUE},
@@ -20,6 +22,63 @@ pub fn root_key() -> [u8; 32] {
 
 pub fn static_key() -> KeyPair {
     KeyPair::from_secret([4; 32])
+}
+
+/// What the server knows of users.
+#[derive(Default)]
+pub struct Directory {
+    /// `<user>` of a device query, by user; an empty directory answers like any other request.
+    pub devices: HashMap<String, Node>,
+    /// `<user>` of a request for bundles, by device.
+    pub bundles: HashMap<String, Node>,
+    /// Requests of either kind, in order.
+    pub asked: Vec<Node>,
+}
+
+impl Directory {
+    /// A user has these devices.
+    pub fn set_devices(&mut self, user: &str, numbers: &[u16]) {
+        let device = |number: &u16| {
+            let device = Node::new("device").attr("id", number.to_string());
+            if *number == 0 { device } else { device.attr("key-index", "1") }
+        };
+        let list = Node::new("device-list").children(numbers.iter().map(device));
+        let entry =
+            Node::new("user").attr_jid("jid", super::jid(user)).child(Node::new("devices").child(list));
+        self.devices.insert(user.to_owned(), entry);
+    }
+
+    fn answer(&mut self, request: &Node) -> Option<Node> {
+        let NodeContent::Nodes(children) = &request.content else { return None };
+        let child = children.first()?;
+        let (users, entries) = match child.tag.as_str() {
+            "usync" => (named(child, "list")?, &self.devices),
+            "key" => (child, &self.bundles),
+            _ => return None,
+        };
+        if entries.is_empty() {
+            return None;
+        }
+        self.asked.push(request.clone());
+        let NodeContent::Nodes(users) = &users.content else { return None };
+        let found = users.iter().filter_map(|user| entries.get(&attr(user, "jid")).cloned());
+        let list = Node::new("list").children(found);
+        let list = if child.tag == "usync" { Node::new("usync").child(list) } else { list };
+        Some(
+            Node::new("iq")
+                .attr_jid("from", server())
+                .attr("type", "result")
+                .attr("id", attr(request, "id"))
+                .child(list),
+        )
+    }
+}
+
+fn named<'a>(node: &'a Node, tag: &str) -> Option<&'a Node> {
+    match &node.content {
+        NodeContent::Nodes(children) => children.iter().find(|child| child.tag == tag),
+        _ => None,
+    }
 }
 
 /// How an IK hello is answered.
@@ -123,6 +182,8 @@ pub struct Peer {
     pub pattern: Option<Pattern>,
     /// Swallow everything and say nothing.
     pub is_dead: bool,
+    /// Who has which devices and keys.
+    pub directory: Directory,
     stage: Stage,
     ws: ws::Decoder,
     head: Vec<u8>,
@@ -142,6 +203,7 @@ impl Default for Peer {
             login: None,
             pattern: None,
             is_dead: false,
+            directory: Directory::default(),
             stage: Stage::Upgrade,
             ws: ws::Decoder::new(ws::Role::Server),
             head: Vec::new(),
@@ -335,7 +397,10 @@ impl Peer {
                 && (self.script.answers_uploads || !has("list"))
                 && (self.script.answers_rotations || !has("rotate"))
         };
-        if is_request && answers {
+        let answer = if is_request && answers { self.directory.answer(&stanza) } else { None };
+        if let Some(answer) = answer {
+            self.send(&answer);
+        } else if is_request && answers {
             let result =
                 Node::new("iq").attr_jid("from", server()).attr("type", "result").attr("id", attr("id"));
             let count = self.script.pre_key_count.filter(|_| has("count"));

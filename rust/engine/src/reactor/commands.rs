@@ -3,9 +3,11 @@
 use super::{Reactor, Session};
 use crate::command::{Command, Open};
 use crate::dial::Dial;
-use crate::driver::{Connection, Stage};
+use crate::driver::{Connection, Stage, event_of};
+use crate::event::{Event, EventKind};
 use crate::slab::Key;
 use crate::stats::SessionCounters;
+use runner_client::{Outgoing, SendFailure};
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
 use runner_proto::jid::{Jid, Server};
@@ -16,6 +18,12 @@ use std::time::Duration;
 
 /// How long farewells may take when the engine shuts down.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is told of a text for which there is no connection that is up.
+pub(super) fn not_sent(session_id: &Arc<str>, number: u64, unix_ms: u64, outgoing: &Outgoing) -> Event {
+    let kind = EventKind::Sent { token: outgoing.token, outcome: Err(SendFailure::NotOnline) };
+    event_of(session_id, number, unix_ms, kind)
+}
 
 impl Reactor {
     pub(super) fn on_command(&mut self, command: Command) {
@@ -34,6 +42,9 @@ impl Reactor {
             }
             Command::Send { session_id, connection, node } => {
                 self.on_client_command(&session_id, connection, runner_client::Command::Send { node });
+            }
+            Command::SendText { session_id, connection, outgoing } => {
+                self.on_send_text(&session_id, connection, outgoing);
             }
             Command::Counters => self.publish_counters(),
             Command::Forget { session_id } => {
@@ -109,8 +120,25 @@ impl Reactor {
             // There is no channel yet; the node's sender sees no ack, and whoever wants a code sees no QR code either.
             (
                 Stage::Dial(_),
-                runner_client::Command::Send { .. } | runner_client::Command::LinkByCode { .. },
+                runner_client::Command::Send { .. }
+                | runner_client::Command::SendText(_)
+                | runner_client::Command::LinkByCode { .. },
             ) => {}
+        }
+    }
+
+    /// A text without a connection to go over has its outcome here.
+    fn on_send_text(&mut self, session_id: &Arc<str>, number: u64, outgoing: Box<Outgoing>) {
+        let live = self.find(session_id, number).filter(|key| {
+            let connection = self.connections.get_mut(*key);
+            connection.is_some_and(|connection| matches!(connection.stage, Stage::Live(_)))
+        });
+        match live {
+            Some(_) => {
+                let command = runner_client::Command::SendText(outgoing);
+                self.on_client_command(session_id, number, command);
+            }
+            None => self.bench.events.push(not_sent(session_id, number, self.bench.unix_ms, &outgoing)),
         }
     }
 

@@ -53,16 +53,19 @@ impl Session {
 
     /// Sends an iq and remembers it until it is answered or expires.
     ///
-    /// `children` says how many nodes `write` writes.
+    /// `children` says how many nodes `write` writes. Returns the number that comes back in [`Pending`]; 0, which is
+    /// nobody's, when nothing can be sent.
+    ///
+    /// [`Pending`]: crate::iq::Pending
     pub fn request(
         &mut self,
         io: &mut Io<'_>,
         request: Request,
         children: usize,
         write: impl FnOnce(&mut Writer<'_>),
-    ) {
+    ) -> u32 {
         if !matches!(self.channel, Channel::Open { .. }) {
-            return;
+            return 0;
         }
         let number = self.ids.next_number();
         let id = self.ids.text(number);
@@ -75,6 +78,7 @@ impl Session {
         });
         self.requests.insert(number, request.purpose, io.now, self.config.query_timeout);
         self.counters.requests_sent += 1;
+        number
     }
 
     /// Sends a keep-alive ping: `w:p` without a child, as the web client does.

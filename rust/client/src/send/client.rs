@@ -1,0 +1,423 @@
+//! What the client does with messages of ours: asks for what they need, commits, sends, and tells what became of them.
+
+use runner_proto::{
+    iq::Pending,
+    jid::{Jid, Server},
+    node::{NodeRef, Writer},
+    phase::Phase,
+    session::{Io, Request},
+    time::Instant,
+};
+
+use super::{
+    Again, Job, MAX_AGAIN, MAX_ASKS, MAX_IN_FLIGHT, MAX_RESENDS, MAX_TEXT, Outgoing, Purpose, Receipt,
+    SendFailure, Stage, body,
+    devices::{self, DeviceList},
+    plan::{self, Own, Step},
+    seal,
+};
+use crate::{
+    Client, Cx, Effect, Event, Write,
+    client::Ask,
+    receive::{LoadFor, mappings},
+};
+
+/// The reasons of a retry receipt that mean "with this session never": no session, invalid key or key id, bad MAC, invalid
+/// session, invalid message key. docs/protocol.md, "Messages".
+const SESSION_IS_LOST: [u64; 6] = [1, 2, 3, 7, 8, 9];
+
+/// Tells that a message was not sent.
+fn fail(token: u64, failure: SendFailure, effects: &mut Vec<Effect>) {
+    effects.push(Effect::Event(Event::Sent { token, outcome: Err(failure) }));
+}
+
+impl Client {
+    /// A message is to be sent.
+    pub(crate) fn begin_send(&mut self, outgoing: Outgoing, cx: &mut Cx<'_>) {
+        let Outgoing { token, chat, id, text, quoted } = outgoing;
+        let sender = self.sender.as_deref();
+        let is_twin = sender.is_some_and(|sender| {
+            sender.jobs.iter().any(|job| !job.is_again() && *job.id == *id && job.chat.is_same_user(&chat))
+        });
+        let failure = if self.session.phase() != Phase::Online {
+            Some(SendFailure::NotOnline)
+        } else if !matches!(chat.server, Server::Pn | Server::Lid) || chat.user.is_empty() {
+            Some(SendFailure::NotAUser)
+        } else if text.len() > MAX_TEXT {
+            Some(SendFailure::TooLong)
+        } else if is_twin || sender.is_some_and(|sender| sender.count(false) >= MAX_IN_FLIGHT) {
+            Some(SendFailure::Busy)
+        } else {
+            None
+        };
+        if let Some(failure) = failure {
+            self.session.counters_mut().sends_failed += 1;
+            return fail(token, failure, cx.effects);
+        }
+        let content = body::text(&text, quoted.as_ref());
+        let mut job = self.job(Purpose::New { token }, chat.to_non_ad(), id.into(), cx.now);
+        job.content = content;
+        self.sender.get_or_insert_default().jobs.push_back(job);
+        self.advance_sends(cx);
+    }
+
+    /// A device could not read a message of ours and asks for it again; the receipt has its ack.
+    pub(crate) fn on_retry_receipt(
+        &mut self,
+        receipt: NodeRef<'_>,
+        io: &mut Io<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let jid = |key| receipt.attr(key).and_then(|jid| jid.to_jid());
+        // In a group the participant asks; we have sent nothing to one.
+        let (Some(device), None) = (jid("from"), jid("participant")) else { return };
+        let Some(retry) = receipt.child("retry") else { return };
+        let Some(id) = receipt.attr("id").map(|id| id.to_string()) else { return };
+        let number = |key| retry.attr(key).and_then(|value| value.parse_u64());
+        let count = number("count").unwrap_or(1);
+        let has_room = self.sender.as_ref().is_none_or(|sender| sender.count(true) < MAX_AGAIN);
+        let is_asked_for = self.sender.as_ref().is_some_and(|sender| {
+            let of = |job: &Job| matches!(&job.purpose, Purpose::Again(again) if again.device == device);
+            sender.jobs.iter().any(|job| *job.id == *id && of(job))
+        });
+        let is_user = matches!(device.server, Server::Pn | Server::Lid | Server::Hosted | Server::HostedLid);
+        let is_within = is_user && count <= u64::from(MAX_RESENDS) && has_room && !is_asked_for;
+        if !is_within || self.session.phase() != Phase::Online || !self.receiver.may_retry(io.now) {
+            return;
+        }
+        let again = Again {
+            device: device.clone(),
+            count,
+            registration_id: devices::registration_id(receipt),
+            is_session_lost: number("error").is_some_and(|error| SESSION_IS_LOST.contains(&error)),
+        };
+        let mut job = self.job(Purpose::Again(again), device.to_non_ad(), id.into(), io.now);
+        job.bundles.extend(devices::bundle_of_receipt(receipt).map(|bundle| (device, bundle)));
+        self.sender.get_or_insert_default().jobs.push_back(job);
+        self.advance(io, effects);
+    }
+
+    fn job(&mut self, purpose: Purpose, chat: Jid, id: Box<str>, now: Instant) -> Job {
+        Job {
+            number: self.receiver.next_number(),
+            purpose,
+            chat,
+            id,
+            content: Vec::new(),
+            deadline: now + self.config.send_timeout,
+            stage: Stage::Preparing,
+            asks_left: MAX_ASKS,
+            bundles: Vec::new(),
+            without_keys: Vec::new(),
+        }
+    }
+
+    /// Does what can be done for the messages that are on their way.
+    pub(crate) fn advance_sends(&mut self, cx: &mut Cx<'_>) {
+        let Cx { now, unix_ms, out, entropy, effects, .. } = cx;
+        let mut io = Io { now: *now, unix_ms: *unix_ms, out, entropy: &mut **entropy };
+        self.advance(&mut io, effects);
+    }
+
+    fn advance(&mut self, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
+        let Some(mut sender) = self.sender.take() else { return };
+        let mut held: Vec<Jid> = Vec::new();
+        sender.jobs.retain_mut(|job| {
+            let is_held = !job.is_again() && held.iter().any(|chat| chat.is_same_user(&job.chat));
+            let stays =
+                if is_held || job.stage != Stage::Preparing { true } else { self.prepare(job, io, effects) };
+            if stays && job.holds_chat() {
+                held.push(job.chat.clone());
+            }
+            stays
+        });
+        self.sender = Some(sender);
+        self.drop_empty_sender();
+    }
+
+    /// The next steps of a message, as far as nothing must be waited for; false when it is over.
+    fn prepare(&mut self, job: &mut Job, io: &mut Io<'_>, effects: &mut Vec<Effect>) -> bool {
+        let own = self.own_addresses();
+        match plan::next(job, &mut self.receiver.records, &own, io.unix_ms / 1000) {
+            Step::Load(keys) => {
+                let records = &mut self.receiver.records;
+                let keys = keys.into_iter().filter(|key| records.want(key, job.number)).collect();
+                if let Some((token, keys)) = self.receiver.load(LoadFor::Sends, keys) {
+                    effects.push(Effect::Load { token, keys });
+                }
+                true
+            }
+            Step::AskDevices(users) => {
+                let sid = format!("{:08x}", io.entropy.u32());
+                self.request_for(job, Ask::Devices, users, io, effects, |writer, users| {
+                    devices::write_query(writer, users, &sid);
+                })
+            }
+            Step::AskBundles(devices) => {
+                self.request_for(job, Ask::Bundles, devices, io, effects, devices::write_bundle_request)
+            }
+            Step::Nobody => {
+                self.give_up(job, SendFailure::UnknownUser, effects);
+                false
+            }
+            Step::Ready { targets, kept, phash } => {
+                let (keys, records) = (&self.keys, &mut self.receiver.records);
+                let sealed = seal::seal(job, &targets, kept.as_ref(), keys, records, io.entropy);
+                let Some(sealed) = sealed else {
+                    self.give_up(job, SendFailure::UnknownUser, effects);
+                    return false;
+                };
+                for jid in &sealed.new_identities {
+                    effects.push(Effect::Event(Event::IdentityChanged { jid: jid.to_string() }));
+                }
+                let token = self.inbox.next_token();
+                effects.push(Effect::Commit { token, writes: sealed.writes });
+                (job.bundles, job.without_keys, job.content) = (Vec::new(), Vec::new(), Vec::new());
+                job.stage = Stage::Committing { token, stanza: sealed.stanza, phash };
+                true
+            }
+        }
+    }
+
+    fn request_for(
+        &mut self,
+        job: &mut Job,
+        ask: Ask,
+        about: Vec<Jid>,
+        io: &mut Io<'_>,
+        effects: &mut Vec<Effect>,
+        write: impl FnOnce(&mut Writer<'_>, &[Jid]),
+    ) -> bool {
+        let Some(left) = job.asks_left.checked_sub(1) else {
+            self.give_up(job, SendFailure::NoAnswer, effects);
+            return false;
+        };
+        job.asks_left = left;
+        let xmlns = if ask == Ask::Devices { "usync" } else { "encrypt" };
+        let request = Request { xmlns, is_set: false, purpose: ask as u8 };
+        let number = self.session.request(io, request, 1, |writer| write(writer, &about));
+        job.stage = Stage::Asking { number, about };
+        true
+    }
+
+    /// The server's answer to a request for devices or keys, or `None`: there was none.
+    pub(crate) fn on_send_answer(
+        &mut self,
+        pending: Pending,
+        answer: Option<NodeRef<'_>>,
+        is_error: bool,
+        io: &mut Io<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(mut sender) = self.sender.take() else { return };
+        let is_asking =
+            |job: &Job| matches!(job.stage, Stage::Asking { number, .. } if number == pending.number);
+        if let Some(index) = sender.jobs.iter().position(is_asking)
+            && let Some(job) = sender.jobs.get_mut(index)
+        {
+            let stage = std::mem::replace(&mut job.stage, Stage::Preparing);
+            let about = if let Stage::Asking { about, .. } = stage { about } else { Vec::new() };
+            let failure = match answer {
+                None => Some(SendFailure::NoAnswer),
+                Some(iq) if is_error => Some(SendFailure::Refused(error_code(iq))),
+                Some(iq) if pending.purpose == Ask::Devices as u8 => {
+                    self.take_devices(job, iq, &about, io.unix_ms / 1000, effects)
+                }
+                Some(iq) => {
+                    job.bundles.extend(devices::read_bundles(iq));
+                    let without = about.into_iter().filter(|device| job.bundle(device).is_none());
+                    let without: Vec<_> = without.collect();
+                    job.without_keys.extend(without);
+                    None
+                }
+            };
+            if let Some(failure) = failure
+                && let Some(job) = sender.jobs.remove(index)
+            {
+                self.give_up(&job, failure, effects);
+            }
+        }
+        self.sender = Some(sender);
+        self.advance(io, effects);
+    }
+
+    /// Keeps which devices users have, and their LIDs.
+    fn take_devices(
+        &mut self,
+        job: &Job,
+        iq: NodeRef<'_>,
+        about: &[Jid],
+        unix_s: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Option<SendFailure> {
+        let found = devices::read_answer(iq, unix_s);
+        let is_found = |user: &Jid| found.iter().any(|found| found.user.is_same_user(user));
+        let missing: Vec<_> = about.iter().filter(|user| !is_found(user)).collect();
+        if missing.iter().any(|user| user.is_same_user(&job.chat)) {
+            return Some(SendFailure::UnknownUser);
+        }
+        let mut changes: Vec<_> = missing
+            .into_iter()
+            .map(|own| (devices::key(own), DeviceList::empty(unix_s).to_record()))
+            .collect();
+        for found in found.iter().filter(|found| about.iter().any(|user| user.is_same_user(&found.user))) {
+            changes.push((devices::key(&found.user), found.list.to_record()));
+            let mappings = found.lid.iter().flat_map(|lid| mappings(&found.user, lid));
+            changes.extend(mappings.map(|(key, value)| (key, value.into())));
+        }
+        let mut writes = Vec::with_capacity(changes.len());
+        for (key, value) in changes {
+            self.receiver.records.set(key.clone(), Some(value.clone()), job.number);
+            writes.push(Write::PutRecord { key, value });
+        }
+        // Nobody waits for it: what is lost is asked for again.
+        effects.push(Effect::Commit { token: 0, writes });
+        None
+    }
+
+    /// True when the commit was one of a message of ours.
+    pub(crate) fn on_send_committed(&mut self, token: u64, is_durable: bool, cx: &mut Cx<'_>) -> bool {
+        let Some(sender) = self.sender.as_mut() else { return false };
+        let is_waiting =
+            |job: &Job| matches!(&job.stage, Stage::Committing { token: of, .. } if *of == token);
+        let Some(index) = sender.jobs.iter().position(is_waiting) else { return false };
+        let Some(job) = sender.jobs.get_mut(index) else { return false };
+        let is_again = job.is_again();
+        let id = job.id.clone();
+        let stage = std::mem::replace(&mut job.stage, Stage::Preparing);
+        if let (true, Stage::Committing { stanza, phash, .. }) = (is_durable, stage) {
+            job.stage = Stage::Left { phash };
+            if is_again {
+                sender.jobs.remove(index);
+                self.session.counters_mut().messages_resent += 1;
+            } else {
+                self.sends.insert(id, cx.now);
+            }
+            self.session.send_encoded(&mut crate::client::io(cx), &stanza);
+        } else if let Some(job) = sender.jobs.remove(index) {
+            self.give_up(&job, SendFailure::Store, cx.effects);
+            self.receiver.forget_records();
+        }
+        self.drop_empty_sender();
+        true
+    }
+
+    /// The server has a message of ours, or refuses it.
+    pub(crate) fn on_send_ack(&mut self, ack: NodeRef<'_>, effects: &mut Vec<Effect>) {
+        let Some(id) = ack.attr("id") else { return };
+        let Some(sender) = self.sender.as_mut() else { return };
+        let has_left = |job: &Job| matches!(job.stage, Stage::Left { .. }) && id == *job.id;
+        let Some(index) = sender.jobs.iter().position(has_left) else { return };
+        let Some(job) = sender.jobs.remove(index) else { return };
+        let number = |key| ack.attr(key).and_then(|value| value.parse_u64());
+        if let Some(code) = ack.attr("error") {
+            let code = code.parse_u64().and_then(|code| u32::try_from(code).ok()).unwrap_or_default();
+            self.give_up(&job, SendFailure::Refused(code), effects);
+        } else if let Purpose::New { token } = job.purpose {
+            self.session.counters_mut().messages_sent += 1;
+            let receipt = Receipt { server_unix_s: number("t") };
+            effects.push(Effect::Event(Event::Sent { token, outcome: Ok(receipt) }));
+        }
+        if let (Stage::Left { phash }, Some(servers)) = (&job.stage, ack.attr("phash"))
+            && servers != *phash.as_str()
+        {
+            self.forget_devices([job.chat], effects);
+            self.forget_own_devices(effects);
+        }
+        self.drop_empty_sender();
+    }
+
+    /// The devices of these users have changed: the server is asked before they are written to again.
+    pub(crate) fn forget_devices(&mut self, users: impl IntoIterator<Item = Jid>, effects: &mut Vec<Effect>) {
+        let keys: Vec<_> = users.into_iter().map(|user| devices::key(&user)).collect();
+        if self.sender.is_some() {
+            // A load that is under way has the old list.
+            let number = self.receiver.next_number();
+            for key in &keys {
+                self.receiver.records.set(key.clone(), None, number);
+            }
+        }
+        let writes = keys.into_iter().map(Write::RemoveRecord).collect();
+        effects.push(Effect::Commit { token: 0, writes });
+    }
+
+    /// The same for our own account.
+    pub(crate) fn forget_own_devices(&mut self, effects: &mut Vec<Effect>) {
+        let Own { pn, lid } = self.own_addresses();
+        self.forget_devices([pn].into_iter().chain(lid), effects);
+    }
+
+    /// Gives up what took too long.
+    pub(crate) fn check_send_deadlines(&mut self, cx: &mut Cx<'_>) {
+        let Some(mut sender) = self.sender.take() else { return };
+        sender.jobs.retain(|job| {
+            let is_over = job.deadline <= cx.now;
+            if is_over {
+                self.give_up(job, late(job), cx.effects);
+            }
+            !is_over
+        });
+        self.sender = Some(sender);
+        self.drop_empty_sender();
+        self.advance_sends(cx);
+    }
+
+    /// The store cannot be read: what needs records is not sent on this connection.
+    pub(crate) fn give_up_sends(&mut self, cx: &mut Cx<'_>) {
+        let Some(mut sender) = self.sender.take() else { return };
+        sender.jobs.retain(|job| {
+            let stays = job.stage != Stage::Preparing;
+            if !stays {
+                self.give_up(job, SendFailure::Store, cx.effects);
+            }
+            stays
+        });
+        self.sender = Some(sender);
+        self.drop_empty_sender();
+        self.tell(cx);
+    }
+
+    /// The connection is over: tells what became of all that was on its way.
+    pub(crate) fn end_sends(&mut self, effects: &mut Vec<Effect>) {
+        let Some(sender) = self.sender.take() else { return };
+        for job in &sender.jobs {
+            let failure = match job.stage {
+                Stage::Left { .. } => SendFailure::Unconfirmed,
+                _ => SendFailure::NotOnline,
+            };
+            self.give_up(job, failure, effects);
+        }
+    }
+
+    fn give_up(&mut self, job: &Job, failure: SendFailure, effects: &mut Vec<Effect>) {
+        if let Purpose::New { token } = job.purpose {
+            self.session.counters_mut().sends_failed += 1;
+            fail(token, failure, effects);
+        }
+    }
+
+    fn drop_empty_sender(&mut self) {
+        if self.sender.as_ref().is_some_and(|sender| sender.jobs.is_empty()) {
+            self.sender = None;
+            self.drop_unused_records();
+        }
+    }
+
+    fn own_addresses(&self) -> Own {
+        Own { pn: self.own_jid(), lid: self.own_lid() }
+    }
+}
+
+/// Why a message that took too long is given up.
+const fn late(job: &Job) -> SendFailure {
+    match job.stage {
+        Stage::Preparing | Stage::Asking { .. } => SendFailure::NoAnswer,
+        Stage::Committing { .. } => SendFailure::Store,
+        Stage::Left { .. } => SendFailure::Unconfirmed,
+    }
+}
+
+fn error_code(iq: NodeRef<'_>) -> u32 {
+    let code = iq.child("error").and_then(|error| error.attr("code")).and_then(|code| code.parse_u64());
+    code.and_then(|code| u32::try_from(code).ok()).unwrap_or_default()
+}
