@@ -188,9 +188,11 @@ fn a_signed_pre_key_is_replaced_after_27_days_and_three_older_ones_are_kept() {
     world.store.records.clear();
     world.open();
     world.peer.received.clear();
-    world.advance(27 * DAY - Duration::from_secs(1200));
+    world.advance(Duration::from_secs(2 * 60 * 60));
+    assert_eq!(sent(&world, "digest").len(), 1, "compared within the first hour");
+    world.advance(27 * DAY - Duration::from_secs(4 * 60 * 60));
     assert!(sent(&world, "rotate").is_empty());
-    world.advance(DAY + Duration::from_secs(2400));
+    world.advance(DAY + Duration::from_secs(4 * 60 * 60));
     assert_eq!(sent(&world, "rotate").len(), 1);
     // And then at each login, as if that much time had passed.
     for _ in 0..5 {
