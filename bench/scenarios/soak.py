@@ -24,6 +24,7 @@ import trio
 from bench.scenarios.measure import RESULTS, commit, save
 from support import crashes, fault_table, faults
 from support.inside import blocked, inside
+from support.message_kills import message_kills as killed_in_a_stream
 from support.pair import Pair, pair, simulated
 from support.signal_group import Group
 from support.signal_peers import Programs, missing
@@ -124,6 +125,12 @@ def kills(directory: Path, n: int, *, quick: bool) -> Figures:
         return crashes.kills_under_load(directory, simulator, n // 10, 5 if quick else 50, 500.0, UNLIMITED)
 
 
+def message_kills(directory: Path, n: int, *, quick: bool) -> Figures:
+    """`kill -9` at 100 places of a stream of 1,000 end-to-end messages to a handler."""
+    with simulated(directory, 5) as simulator:
+        return killed_in_a_stream(directory, simulator, 5, n, 20 if quick else 100, UNLIMITED)
+
+
 def damage(directory: Path, n: int, *, quick: bool) -> Figures:
     """A ban over a restart, a damaged row, a torn page."""
     del quick
@@ -172,6 +179,7 @@ PARTS: dict[str, Callable[..., Figures]] = {
     "leaks": leaks,
     "slow_start": slow_start,
     "kills": kills,
+    "message_kills": message_kills,
     "damage": damage,
     "end_to_end": end_to_end,
     "alerts": alerts,

@@ -700,6 +700,9 @@ class CounterColumns:
     def messages_received(self) -> bytes:
         """`Q`"""
     @property
+    def messages_undecrypted(self) -> bytes:
+        """`I`"""
+    @property
     def messages_sent(self) -> bytes:
         """`Q`"""
     @property

@@ -53,6 +53,8 @@ class Columns(Protocol):
     @property
     def messages_received(self) -> bytes: ...
     @property
+    def messages_undecrypted(self) -> bytes: ...
+    @property
     def messages_sent(self) -> bytes: ...
     @property
     def sends_failed(self) -> bytes: ...
@@ -87,6 +89,7 @@ class Reading:
         "last_pong_ages_s",
         "messages_received",
         "messages_sent",
+        "messages_undecrypted",
         "oldest_unanswered_s",
         "online",
         "online_ages_s",
@@ -120,6 +123,7 @@ class Reading:
         self.pong_rtts_s = _view(columns.pong_rtts_s, "d")
         self.pings_unanswered = _view(columns.pings_unanswered, "I")
         self.messages_received = _view(columns.messages_received, "Q")
+        self.messages_undecrypted = _view(columns.messages_undecrypted, "I")
         self.messages_sent = _view(columns.messages_sent, "Q")
         self.sends_failed = _view(columns.sends_failed, "I")
         self.requests_failed = _view(columns.requests_failed, "I")
@@ -222,7 +226,9 @@ class _Nothing:
     oldest_unanswered_age_s = 0.0
     births = connections = phases = online_ages_s = last_data_ages_s = last_pong_ages_s = b""
     pong_rtts_s = pings_unanswered = messages_received = requests_failed = stanzas_malformed = b""
-    messages_sent = sends_failed = responses = response_sums_us = response_buckets = b""
+    messages_undecrypted = messages_sent = sends_failed = responses = response_sums_us = response_buckets = (
+        b""
+    )
 
     def __init__(self) -> None:
         self.response_totals: list[int] = []

@@ -100,7 +100,8 @@ def _per_session() -> list[Definition]:
             "errors",
             _EVER,
             "connections lost or not made, requests without a good answer, stanzas that do not parse, "
-            "messages that are not known to be sent; what an operator asked for is no error",
+            "messages that could not be read or are not known to be sent; what an operator asked for is no "
+            "error",
         ),
         row("reconnectCount", "logins", _EVER, "logins after the first"),
     ]
@@ -152,7 +153,7 @@ def _system() -> list[Definition]:
             prometheus="error_ratio",
             unit="0 to 1",
             window=_5_MIN,
-            what="failed ÷ all of finished dials, requests and sends; null below 20 of them",
+            what="failed ÷ all of dials, requests, sends and messages to be read; null below 20 of them",
             section=SYSTEM,
             panel="Error rate",
             fold=mean,
@@ -224,7 +225,7 @@ def _fleet() -> list[Definition]:
         rate("reconnectsPerMinute", "logins after a session's first"),
         rate("dialsPerMinute", "dials that came to their end, either way"),
         rate("closesPerMinute", "connections that ended"),
-        rate("errorsPerMinute", "failed dials and requests"),
+        rate("errorsPerMinute", "failed dials and requests, messages that could not be read"),
         *(
             Definition(
                 json=f"sessions.{state.value}",
@@ -581,7 +582,7 @@ def _series_of_a_session() -> list[Definition]:
             "counter",
             "errors",
             _EVER,
-            "errorCount by kind: connection, request, stanza, send",
+            "errorCount by kind: connection, request, stanza, send, decrypt",
             "kind",
         ),
         row("session_reconnects_total", "counter", "logins", _EVER, "reconnectCount"),

@@ -230,6 +230,8 @@ class Metrics:
             closes=sum(self.closes.values()),
             reconnects=self.reconnects_total,
             messages=totals["messages_received"] + totals["messages_sent"],
+            reads=totals["messages_received"] + totals["messages_undecrypted"],
+            failed_reads=totals["messages_undecrypted"],
             requests=totals["requests_sent"],
             failed_requests=totals["requests_failed"],
             sends=totals["messages_sent"] + totals["sends_failed"],
@@ -296,7 +298,10 @@ class Metrics:
         return self._table.now.oldest_unanswered_s
 
     def error_rate(self) -> float | None:
-        """Failed ÷ all dials, requests and sends of the last 5 min; None below `FEWEST_OPERATIONS`."""
+        """Failed ÷ all dials, requests, sends and messages to be read of the last 5 min.
+
+        None below `FEWEST_OPERATIONS`.
+        """
         return self._error_rate(self._point(self._table.now.at))
 
     def _error_rate(self, now: Point) -> float | None:
@@ -305,7 +310,7 @@ class Metrics:
         return None if past is None or done < FEWEST_OPERATIONS else (now.failures - past.failures) / done
 
     def failing(self) -> int:
-        """Sessions whose dials or requests failed within the same 5 min."""
+        """Sessions whose dials or requests failed, or who could not read a message, within the same 5 min."""
         undialled = self.undialled.within(RATE_WINDOW_S, self._clock())
         rows = self._table.rows
         return len({rows.get(session_id, session_id) for session_id in undialled} | self._sessions.failing())
@@ -410,6 +415,7 @@ class Metrics:
             "request": 0 if row is None else now.requests_failed[row],
             "stanza": 0 if row is None else now.stanzas_malformed[row],
             "send": 0 if row is None else now.sends_failed[row],
+            "decrypt": 0 if row is None else now.messages_undecrypted[row],
         }
 
     def responses_of(self, session_id: str) -> tuple[int, float, ResponseTimes]:

@@ -33,6 +33,7 @@ class _Responses(NamedTuple):
     sums_us: memoryview
     buckets: memoryview
     failed: memoryview
+    unread: memoryview
 
 
 class SessionWindows:
@@ -63,6 +64,7 @@ class SessionWindows:
                     reading.response_sums_us,
                     reading.response_buckets,
                     reading.requests_failed,
+                    reading.messages_undecrypted,
                 )
             )
 
@@ -103,14 +105,18 @@ class SessionWindows:
         return response_times(answered, (sum_us - past.sums_us[row]) / 1e6, counts, self._bounds_s)
 
     def failing(self) -> set[int]:
-        """Rows of the sessions of which a request failed within the last five minutes."""
+        """Rows of the sessions of which a request failed, or a message was not read, within five minutes."""
         if not self._responses:
             return set()
-        past = self._responses[0]
+        past, now = self._responses[0], self._table.now
         return {
             row
-            for row, failed in enumerate(self._table.now.requests_failed)
-            if failed and failed > (past.failed[row] if self._is_owners(row, past.at, past.failed) else 0)
+            for before, counted in (
+                (past.failed, now.requests_failed),
+                (past.unread, now.messages_undecrypted),
+            )
+            for row, failed in enumerate(counted)
+            if failed and failed > (before[row] if self._is_owners(row, past.at, before) else 0)
         }
 
     def _is_owners(self, row: int, at: float, column: memoryview) -> bool:
@@ -148,6 +154,8 @@ class Point(NamedTuple):
     closes: int = 0
     reconnects: int = 0
     messages: float = 0
+    reads: float = 0
+    failed_reads: float = 0
     requests: float = 0
     failed_requests: float = 0
     sends: float = 0
@@ -160,13 +168,13 @@ class Point(NamedTuple):
 
     @property
     def operations(self) -> float:
-        """What can fail: dials that ended, requests, and texts that were to be sent."""
-        return self.dials + self.requests + self.sends
+        """What can fail: dials that ended, requests, texts that were to be sent, messages to be read."""
+        return self.dials + self.requests + self.sends + self.reads
 
     @property
     def failures(self) -> float:
         """What did."""
-        return self.failed_dials + self.failed_requests + self.failed_sends
+        return self.failed_dials + self.failed_requests + self.failed_sends + self.failed_reads
 
 
 class FleetWindow:

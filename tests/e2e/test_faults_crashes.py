@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import crashes
+from support.message_kills import message_kills
 from support.pair import pair, running, simulated
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ def test_kill_9_under_load_loses_no_credentials_and_no_answered_message(
     twenty: tuple[Path, SimulatorProcess],
 ) -> None:
     crashes.kills_under_load(*twenty, 20, 4, 100.0, UNLIMITED)
+
+
+@pytest.mark.pain(3)
+def test_kill_9_in_a_stream_of_messages_loses_none_and_gives_each_its_own_text(tmp_path: Path) -> None:
+    with simulated(tmp_path, 3) as simulator:
+        message_kills(tmp_path, simulator, 3, 90, 5, UNLIMITED)
 
 
 @pytest.mark.pain(3, 11)

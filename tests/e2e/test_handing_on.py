@@ -82,6 +82,28 @@ def test_kill_9_between_commit_and_delivery_delivers_under_the_same_id(
         assert times == sorted(times), "in the order in which it happened"
 
 
+@pytest.mark.pain(22)
+def test_a_receiver_that_never_answers_holds_up_no_message_and_no_socket(
+    tmp_path: Path, server: SimulatorProcess
+) -> None:
+    """Proof 6 of the issue: everything is read, committed and answered; only the outbox waits."""
+    with SlowReceiver() as receiver:
+        settings = {"WHATSAPP_WEBHOOK_URLS": receiver.url, "WHATSAPP_WEBHOOK_EVENTS": "message"}
+        with a_runner(tmp_path / "r", server, settings) as runner:
+            import_all(server.credentials, runner.env)
+            runner.wait_online(SESSIONS)
+            control = Control(server.control)
+            for _ in range(10):
+                control.post("/say", all=True, text="message {n}", n=40)
+            control.wait_stats(contactReceipts=400 * SESSIONS, timeout_s=30)
+            wait_until(lambda: waiting_for_webhook(runner) == 400 * SESSIONS, 30, "all in the outbox")
+            assert receiver.answered == []
+            assert pending(runner) == 0
+            assert "stalled" not in json.dumps(runner.request("GET", "/health")[1])
+            stats = control.stats()
+            assert (stats["logins"], stats["open"]) == (SESSIONS, SESSIONS), "nobody was disconnected"
+
+
 @pytest.mark.pain(3)
 @pytest.mark.pain(22)
 def test_kill_9_in_the_middle_of_handlers_gives_every_message_and_keeps_the_order(

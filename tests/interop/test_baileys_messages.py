@@ -1,6 +1,10 @@
-"""Real Baileys writes to us through our simulator: nobody here wrote both ends of the encryption."""
+"""Real Baileys writes to us through our simulator: nobody here wrote both ends of the encryption.
+
+With a thousand messages: `FOREIGN_MESSAGES=1000 .venv/bin/pytest tests/interop/test_baileys_messages.py`.
+"""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,18 +28,22 @@ pytestmark = [
 ]
 
 COUNT = 100
+FOREIGN_MESSAGES = int(os.environ.get("FOREIGN_MESSAGES", "60"))
+"""In a chat and a group together."""
 
 
-def write(simulator: Simulator, index: int, count: int, *more: str) -> dict[str, Any]:
-    """What device `index`, which is Baileys, says that it sent to device 0."""
+def write(
+    simulator: Simulator, index: int, count: int, *more: str, to: str = "15550000000@s.whatsapp.net"
+) -> dict[str, Any]:
+    """What device `index`, which is Baileys, says that it sent: to device 0, or to each of `to` in turn."""
     info = json.dumps(simulator.client.info())
-    options = ["--index", str(index), "--to", "15550000000@s.whatsapp.net", "--count", str(count), *more]
+    options = ["--index", str(index), "--to", to, "--count", str(count), *more]
     run = subprocess.run(
         ["node", "sim_messages.mjs", info, *options],
         cwd=BAILEYS,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=600,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
@@ -71,6 +79,27 @@ def test_what_baileys_wrote_while_we_were_away_is_read_later(tmp_path: Path) -> 
             rows = receiver.take(25)
             assert texts(rows) == [tuple(pair) for pair in before["sent"] + away["sent"]]
             Control(simulator.control).wait_stats(relayedReceipts=25)
+
+
+@pytest.mark.pain(3, 4)
+@pytest.mark.parametrize("by_lid", [False, True])
+def test_baileys_writes_in_a_chat_and_in_a_group_over_a_bad_line(tmp_path: Path, by_lid: bool) -> None:
+    """One by one: Baileys may send again with the key of what it writes meanwhile, and gives up after two."""
+    with (
+        Simulator(sessions=2, directory=str(tmp_path / "sim")) as simulator,
+        Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
+    ):
+        members = ["15550000000", "15550000001"]
+        group = simulator.client.post("/group", members=members, lid=by_lid)["jid"]
+        chat = "915550000000@lid" if by_lid else "15550000000@s.whatsapp.net"
+        simulator.client.post("/config", spoilEvery=20)
+        receiver.open()
+        told = write(simulator, 1, FOREIGN_MESSAGES, "--one-by-one", to=f"{chat},{group}")
+        rows = receiver.take_read(FOREIGN_MESSAGES)
+        assert sorted(texts(rows)) == sorted(tuple(pair) for pair in told["sent"])
+        assert sum(row.chat == group for row in rows) == FOREIGN_MESSAGES // 2
+        assert set(told["receipts"]) == {message_id for message_id, _ in told["sent"]}
+        assert told["retries"] == simulator.client.stats()["messagesSpoiled"] >= FOREIGN_MESSAGES // 20
 
 
 @pytest.mark.pain(3, 4, 11)

@@ -74,6 +74,7 @@ class FakeColumns:
         self.pong_rtts_s = self._ages([it.pong_rtt_s for it in counted])
         self.pings_unanswered = array("I", [it.pings_unanswered for it in counted]).tobytes()
         self.messages_received = array("Q", [it.messages_received for it in counted]).tobytes()
+        self.messages_undecrypted = array("I", [it.messages_undecrypted for it in counted]).tobytes()
         self.messages_sent = array("Q", [it.messages_sent for it in counted]).tobytes()
         self.sends_failed = array("I", [it.sends_failed for it in counted]).tobytes()
         self.requests_failed = array("I", [it.requests_failed for it in counted]).tobytes()

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -208,6 +209,7 @@ class RunnerProcess(Process):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
+        shutil.rmtree(self.socket.parent)
         if error is None and self._credentials is not None:
             self._assert_told_no_secrets(self._credentials)
 

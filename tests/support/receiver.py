@@ -76,6 +76,22 @@ class Receiver:
             self.events += self.engine.drain(1000)
         return found
 
+    def take_read(self, n: int) -> list[_core.InboxMessage]:
+        """All messages of the inbox that have a content, once there are `n`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(found := [row for row in self.store.take(0, 100_000) if row.content is not None]) < n:
+            assert time.monotonic() < deadline, f"{len(found)} of {n} messages"
+            select.select([self.engine.fileno()], [], [], 0.2)
+            self.events += self.engine.drain(1000)
+        return found
+
+    def leave(self, connection: int) -> None:
+        """Go offline: the connections of that number are closed."""
+        for name in self.names:
+            self.engine.close(name, connection, "stopped")
+        for name in self.names:
+            self.wait("closed", name, connection)
+
 
 def texts(messages: list[_core.InboxMessage]) -> list[tuple[str, str | None]]:
     """Ids and words; a message without content has its failure in brackets."""

@@ -36,9 +36,10 @@ class PeerError(Exception):
 class Program:
     """One process that holds devices."""
 
-    def __init__(self, command: list[str], directory: Path) -> None:
+    def __init__(self, command: list[str], directory: Path, stderr: int | None = subprocess.DEVNULL) -> None:
+        """`stderr` as `subprocess.Popen` has it."""
         self._process = subprocess.Popen(
-            command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
         )
 
     def __enter__(self) -> Self:

@@ -128,6 +128,17 @@ def test_error_rate_is_silent_below_twenty_operations(bench: Bench) -> None:
     assert bench.metrics.error_rate() == 0.95
 
 
+def test_messages_that_could_not_be_read_are_errors_beside_those_that_were(bench: Bench) -> None:
+    bench.samples()
+    bench.facts.add("a", messages_received=60, messages_undecrypted=20)
+    bench.facts.add("b", requests_sent=20)
+    bench.samples()
+    assert bench.metrics.error_rate() == 0.2
+    assert bench.metrics.failing() == 1
+    assert bench.metrics.errors_of("a")["decrypt"] == 20
+    assert bench.metrics.session("a")["errorCount"] == bench.metrics.error_count("a") == 20
+
+
 def test_error_rate_forgets_after_five_minutes(bench: Bench) -> None:
     bench.samples()
     bench.facts.add("a", requests_sent=100, requests_failed=50)
@@ -183,7 +194,7 @@ async def test_without_monitoring_nothing_is_kept_and_the_endpoints_answer(
 ) -> None:
     bench.facts.counting.put("a", Counted(messages_received=3, online_age_s=1.0))
     bench.facts.answer("a", 30, 0, 0, 0, seconds=0.3)
-    bench.facts.add("a", requests_sent=100, requests_failed=50)
+    bench.facts.add("a", requests_sent=97, requests_failed=50)
     bench.samples(3)
     assert bench.metrics.error_rate() == 0.5
     bench.metrics.monitor(on=False)
@@ -242,7 +253,7 @@ def test_every_history_name_gets_a_value_with_each_sample(bench: Bench) -> None:
     assert (latest["messagesPerMinute"], latest["dialsPerMinute"], latest["closesPerMinute"]) == (60, 1, 1)
     assert (latest["averageResponseTime"], latest["errorsPerMinute"]) == (50, 3)
     assert latest["averageHandlerTime"] == pytest.approx(300)
-    assert latest["errorRate"] == pytest.approx(3 / 31, abs=1e-6)
+    assert latest["errorRate"] == pytest.approx(3 / 91, abs=1e-6)
 
 
 def test_rates_are_those_of_the_last_minute(bench: Bench) -> None:

@@ -174,6 +174,33 @@ async def test_a_receiver_that_is_down_for_six_hours_loses_nothing_and_is_draine
         assert [event for event in world.taken if event in events] == events
 
 
+@pytest.mark.pain(22)
+async def test_a_slow_receiver_holds_a_bounded_number_and_gets_all_in_order(
+    autojump_clock: MockClock,
+) -> None:
+    """Proof 6 of the issue: more comes than it takes, and what is held does not grow with it."""
+    world = World()
+    world.takes_s = 9.0
+    sent: dict[str, list[str]] = {}
+    async with world.running():
+        held = []
+        for n in range(1200):
+            chat = f"chat {n % 90}"
+            world.post(f"e{n}", chat)
+            sent.setdefault(chat, []).append(f"e{n}")
+            await trio.sleep(0.5)
+            held.append(world.lanes.held)
+        assert len(world.store.open) > 500, "it is behind"
+        assert max(held) <= 32 + PAGE
+        world.takes_s = 0.001
+        await trio.sleep(600)
+        assert not world.store.open
+    by_chat: dict[str, list[str]] = {}
+    for event in world.taken:
+        by_chat.setdefault(f"chat {int(event[1:]) % 90}", []).append(event)
+    assert by_chat == sent
+
+
 async def test_after_an_outage_everything_goes_at_once(autojump_clock: MockClock) -> None:
     world = World()
     world.is_refusing = True

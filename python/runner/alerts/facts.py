@@ -147,7 +147,7 @@ def _thresholds(facts: Facts, mean_s: float | None) -> Iterator[Observation]:
         text = f"{100 * facts.cpu_ratio:.0f} % of the CPU of the {facts.cpu_scope} is in use"
         yield _seen("cpu_high", facts.cpu_ratio, text)
     if facts.error_rate is not None:
-        text = f"{100 * facts.error_rate:.1f} % of dials and requests failed within five minutes"
+        text = f"{100 * facts.error_rate:.1f} % of dials, requests and messages failed within five minutes"
         rate = facts.error_rate if facts.failing >= FEWEST_FAILING else 0.0
         yield _seen("error_rate_high", rate, text)
     if mean_s is not None:

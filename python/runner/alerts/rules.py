@@ -182,8 +182,9 @@ _TABLE: Final = (
         ),
         aftermath_s=_LONG_WINDOW_S,
         prometheus="runner_error_ratio > {threshold}",
-        meaning="too many dials and requests fail (of all in five minutes), and not of one or two sessions",
-        first_look="`python -m runner metrics --prometheus | grep closes_total`: which reason grows?",
+        meaning="too many dials and requests fail, or messages cannot be read (of all in five minutes), "
+        "and not of one or two sessions",
+        first_look="`runner metrics --prometheus | grep -e closes_total -e undecrypted`: which one grows?",
         action="follow that reason in docs/states.md; often it is one proxy or a few accounts",
     ),
     Warnable(

@@ -27,6 +27,7 @@ pub(crate) struct CounterColumns {
     pong_rtts_s: Vec<u8>,
     pings_unanswered: Vec<u8>,
     messages_received: Vec<u8>,
+    messages_undecrypted: Vec<u8>,
     messages_sent: Vec<u8>,
     sends_failed: Vec<u8>,
     requests_failed: Vec<u8>,
@@ -62,6 +63,7 @@ impl CounterColumns {
             pong_rtts_s: Vec::with_capacity(8 * n),
             pings_unanswered: Vec::with_capacity(4 * n),
             messages_received: Vec::with_capacity(8 * n),
+            messages_undecrypted: Vec::with_capacity(4 * n),
             messages_sent: Vec::with_capacity(8 * n),
             sends_failed: Vec::with_capacity(4 * n),
             requests_failed: Vec::with_capacity(4 * n),
@@ -105,6 +107,7 @@ impl CounterColumns {
         self.pings_unanswered
             .extend(u32_of(totals.pings_sent.saturating_sub(totals.pongs_received)).to_ne_bytes());
         self.messages_received.extend(totals.messages_received.to_ne_bytes());
+        self.messages_undecrypted.extend(u32_of(totals.messages_undecrypted).to_ne_bytes());
         self.messages_sent.extend(totals.messages_sent.to_ne_bytes());
         self.sends_failed.extend(totals.sends_failed.to_ne_bytes());
         self.requests_failed.extend(totals.requests_failed.to_ne_bytes());
@@ -223,6 +226,11 @@ impl CounterColumns {
     #[getter]
     fn messages_received<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.messages_received)
+    }
+
+    #[getter]
+    fn messages_undecrypted<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.messages_undecrypted)
     }
 
     #[getter]

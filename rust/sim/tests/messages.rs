@@ -227,6 +227,23 @@ fn a_group_is_read_from_the_start_and_by_who_lost_its_records() {
 }
 
 #[test]
+fn a_message_that_is_broken_on_its_way_is_asked_for_and_read() {
+    let mut pair = Pair::new(1);
+    let link = pair.online();
+    pair.order("/config", &json!({ "spoilEvery": 3 }));
+    for group in [false, true] {
+        pair.order("/say", &json!({ "user": user(0), "text": "{n}", "n": 9, "group": group }));
+        pair.exchange();
+    }
+    let mut read: Vec<_> = views(&pair, link).into_iter().filter_map(|(_, text, _)| text).collect();
+    read.sort();
+    let expected: Vec<_> = (0..9).flat_map(|n| [n.to_string(), n.to_string()]).collect();
+    assert_eq!(read, expected);
+    let stats = pair.read("/stats");
+    assert_eq!((stats["messagesSpoiled"].as_u64(), stats["contactRetries"].as_u64()), (Some(6), Some(6)));
+}
+
+#[test]
 fn chatter_has_every_kind_in_chats_and_in_groups() {
     let mut pair = Pair::new(2);
     let links = [pair.online(), pair.dial(pair.device(1)).expect("accepted")];

@@ -1,16 +1,16 @@
 /*
  * sim_messages.mjs - real Baileys writes to another client of the simulator.
  *
- * Usage: node sim_messages.mjs INFO_JSON --index N --to JID --count N [--patience MS] [--debug]
+ * Usage: node sim_messages.mjs INFO_JSON --index N --to JID[,JID…] --count N [--patience MS] [--one-by-one] [--debug]
  *
- * Logs in as device N of the simulator's fleet (from a copy of its credentials), sends COUNT texts to JID, waits for a
- * delivery receipt of each, and prints one JSON line: { sent: [[id, text]], receipts: [id], retries: n }.
+ * Logs in as device N of the simulator's fleet (from a copy of its credentials), sends COUNT texts to the JIDs in turn, waits for
+ * a delivery receipt of each, and prints one JSON line: { sent: [[id, text]], receipts: [id], retries: n }.
  */
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import pino from 'pino'
-import makeWASocket, { useMultiFileAuthState, WA_CERT_DETAILS } from 'baileys'
+import makeWASocket, { generateMessageIDV2, useMultiFileAuthState, WA_CERT_DETAILS } from 'baileys'
 
 const argv = process.argv.slice(2)
 const option = name => argv[argv.indexOf(name) + 1]
@@ -35,13 +35,13 @@ const sock = makeWASocket({
 sock.ev.on('creds.update', saveCreds)
 const receipts = new Set()
 let retries = 0
-let allReceipted = () => {}
+let onReceipt = () => {}
 sock.ws.on('CB:receipt', node => {
 	if (node.attrs.type === 'retry') return retries++
 	receipts.add(node.attrs.id)
 	for (const child of Array.isArray(node.content) ? node.content : [])
 		for (const item of child.tag === 'list' ? child.content : []) receipts.add(item.attrs.id)
-	if (receipts.size >= count) allReceipted()
+	onReceipt()
 })
 await new Promise((resolve, reject) => {
 	setTimeout(() => reject(new Error('no login')), LIMIT_MS).unref()
@@ -50,15 +50,20 @@ await new Promise((resolve, reject) => {
 		if (update.connection === 'close') reject(update.lastDisconnect?.error)
 	})
 })
-const receipted = new Promise(resolve => (allReceipted = resolve))
+const receipted = condition => new Promise(resolve => (onReceipt = () => condition() && resolve()))
 const sent = []
+const to = option('--to').split(',')
 for (let n = 0; n < count; n++) {
 	const text = `message ${n} ✓ ${'x'.repeat((n * 37) % 300)}`
-	const { key } = await sock.sendMessage(option('--to'), { text })
-	texts.set(key.id, text)
-	sent.push([key.id, text])
+	// Kept first: it may be asked for before sendMessage returns.
+	const messageId = generateMessageIDV2(sock.user.id)
+	texts.set(messageId, text)
+	await sock.sendMessage(to[n % to.length], { text }, { messageId })
+	sent.push([messageId, text])
+	if (argv.includes('--one-by-one') && !receipts.has(messageId)) await receipted(() => receipts.has(messageId))
 }
-await Promise.race([receipted, new Promise(resolve => setTimeout(resolve, patienceMs))])
-console.log(JSON.stringify({ sent, receipts: [...receipts], retries }))
+const all = receipts.size >= count ? undefined : receipted(() => receipts.size >= count)
+await Promise.race([all, new Promise(resolve => setTimeout(resolve, patienceMs))])
 fs.rmSync(scratch, { recursive: true })
-process.exit(0)
+// A pipe takes 64 KiB at once; exiting would drop the rest.
+process.stdout.write(JSON.stringify({ sent, receipts: [...receipts], retries }) + '\n', () => process.exit(0))

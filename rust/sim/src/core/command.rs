@@ -385,6 +385,8 @@ pub struct Settings {
     pub chain: Option<ChainFault>,
     /// Pairing codes are refused with this number; 0 = never.
     pub link_code_error: u32,
+    /// Every n-th message is broken on its way, so that its receiver asks for it again; 0 = none is.
+    pub spoil_every: u32,
     /// New signed pre-keys are refused with this number; 0 = never.
     pub rotate_error: u32,
 }
@@ -408,6 +410,7 @@ impl Default for Settings {
             handshake: HandshakeFault::None,
             chain: None,
             link_code_error: 0,
+            spoil_every: 0,
             rotate_error: 0,
         }
     }

@@ -86,6 +86,9 @@ pub struct Counters {
     /// Stanzas handed from one client to another device.
     pub relayed_messages: u64,
     pub relayed_receipts: u64,
+    /// Messages looked at while `spoilEvery` is set, and those that it broke.
+    pub messages_seen: u64,
+    pub messages_spoiled: u64,
     /// What contacts wrote, heard, and were told: receipts, and that a message could not be read.
     pub contact_messages: u64,
     pub contact_heard: u64,

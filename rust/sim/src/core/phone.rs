@@ -248,8 +248,9 @@ impl Hub {
     pub(super) fn scan(&mut self, scan: &Scan, cx: &mut Cx<'_>) -> Result<Value, String> {
         let text = scan.qr.split_once('#').map_or(scan.qr.as_str(), |(_, text)| text);
         let parts: Vec<_> = text.split(',').collect();
-        let [reference_text, noise, identity, adv_secret, _platform] = parts[..] else {
-            return Err("this is no QR code of a device to link: it has five parts".to_owned());
+        // The platform is the last of five; whatsmeow leaves it out, and phones take that.
+        let [reference_text, noise, identity, adv_secret, ..] = parts[..] else {
+            return Err("this is no QR code of a device to link: it has four or five parts".to_owned());
         };
         let key = |what: &str, text: &str| -> Result<[u8; 32], String> {
             let bytes = BASE64.decode(text).map_err(|error| format!("the {what} is not base64: {error}"))?;

@@ -57,7 +57,7 @@ export default {
     "relate-o; a sessão volta sozinha",
   ],
   error_rate_high: [
-    "muitas discagens e pedidos falham (de todos em cinco minutos), e não de uma ou duas sessões",
+    "muitas discagens e pedidos falham, ou mensagens não podem ser lidas (de todos em cinco minutos), e não de uma ou duas sessões",
     "siga esse motivo em docs/states.md; muitas vezes é um proxy ou poucas contas",
   ],
   event_loop_lag: [
