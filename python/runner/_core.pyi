@@ -5,6 +5,8 @@ the caller's misuse raises; enums cross as stable slugs; times are seconds as `f
 as `int`.
 """
 
+from os import PathLike
+from pathlib import Path
 from typing import Final, final
 
 BUILD_INFO: Final[dict[str, str]]
@@ -337,6 +339,87 @@ class DeviceRecord:
         """
 
 @final
+class ExportedDevice:
+    """A session's device for another program. Its keys are secrets; its repr shows none."""
+
+    @property
+    def jid(self) -> str: ...
+    @property
+    def lid(self) -> str | None: ...
+    @property
+    def push_name(self) -> str | None: ...
+    @property
+    def platform(self) -> str | None: ...
+    @property
+    def registration_id(self) -> int: ...
+    @property
+    def noise_secret(self) -> bytes: ...
+    @property
+    def identity_secret(self) -> bytes: ...
+    @property
+    def adv_secret(self) -> bytes: ...
+    @property
+    def account(self) -> bytes | None:
+        """Serialized ADVSignedDeviceIdentity."""
+    @property
+    def routing_info(self) -> bytes | None: ...
+    @property
+    def source(self) -> bytes:
+        """The creds.json that it was imported from; empty when a phone linked it here."""
+    @property
+    def signed_pre_key(self) -> tuple[int, bytes, bytes]:
+        """The one in use: id, secret, signature."""
+    @property
+    def pre_key_ids(self) -> tuple[int, int] | None:
+        """The next id, and the first that may not be at the server; None: none was made here."""
+    @property
+    def files(self) -> list[tuple[str, str, bytes]]:
+        """Kind, id and content of each of Baileys' files, beside the credentials."""
+    @property
+    def left_out(self) -> list[str]:
+        """Records that cannot be read, as `kind id`."""
+
+@final
+class BackupMade:
+    """A backup that was made."""
+
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def at_unix_ms(self) -> int: ...
+    @property
+    def took_s(self) -> float: ...
+
+@final
+class StoreRestored:
+    """A store that was made of a backup."""
+
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def changed(self) -> int:
+        """Signal records that were changed so that no key is used twice."""
+    @property
+    def unreadable(self) -> list[str]:
+        """Sessions whose credentials are damaged."""
+    @property
+    def at_unix_ms(self) -> int:
+        """When the backup was made."""
+    @property
+    def moved_to(self) -> Path | None:
+        """Where the store is that was there."""
+
+def restore_store(path: str | PathLike[str], file: str | PathLike[str], *, replace: bool) -> StoreRestored:
+    """Make the store at `path` of a backup, all ratchets marked stale. Blocking. Nothing is touched before
+    the file was checked; with `replace` a store that has sessions is moved aside.
+
+    Errors: StoreError (locked; exists: it has sessions; damaged: no whole backup; newer_schema; disk_full;
+    io).
+    """
+
+@final
 class Store:
     """The one SQLite file of all sessions, held under a lock by this process."""
 
@@ -362,6 +445,18 @@ class Store:
     def put_meta(self, key: str, value: str) -> None:
         """Queue a fleet-wide durable value; never blocks."""
     def meta(self) -> dict[str, str]: ...
+    def export(self, session_id: str) -> ExportedDevice:
+        """All that a session's device is, in the form of Baileys. Blocking. Stop the session, and flush,
+        first.
+
+        Errors: StoreError (unknown_session; not_linked; quarantined: its credentials are damaged).
+        """
+    def backup(self, file: str | PathLike[str], version: str) -> BackupMade:
+        """Copy the store as it is now into a new file, mode 0600, while it is in use. Blocking for as long as
+        that takes; nobody else waits for it.
+
+        Errors: StoreError (exists; disk_full; io). There is no file then.
+        """
     def create(self, session_id: str) -> None:
         """A new session without a device: a phone is to link one. Blocking. Errors: StoreError (exists)."""
     def set_aside(self, session_id: str) -> None:

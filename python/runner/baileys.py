@@ -68,6 +68,9 @@ KEY_TYPES: Final = (
 UNKNOWN_TYPE: Final = "unknown"
 """The type of a record whose file name begins with none of `KEY_TYPES`; its id is the whole name."""
 
+FIRST_PRE_KEY_ID: Final = 0x40_0000
+"""Where the ids of pre-keys made here begin (docs/protocol.md, "Pre-keys")."""
+
 CREDENTIALS_FILE: Final = "creds.json"
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 """Larger files are not read; ours. Damaged ones of 6 MB have been seen."""
@@ -154,6 +157,7 @@ def device_of(directory: Path, files: Mapping[str, bytes]) -> BaileysDevice:
     source = files[CREDENTIALS_FILE]
     fields = _device_fields(directory / CREDENTIALS_FILE, source)
     records, warnings = _records(files)
+    records.extend(_pre_key_ids(source))
     return BaileysDevice(directory, fields, tuple(records), tuple(warnings))
 
 
@@ -290,6 +294,14 @@ def _records(files: Mapping[str, bytes]) -> tuple[list[SignalRecord], list[str]]
             warnings.append(f"{name} {what}; it is carried over as it is")
         records.append(SignalRecord(*_record_name(name), value))
     return records, warnings
+
+
+def _pre_key_ids(source: bytes) -> list[SignalRecord]:
+    """A device that was exported from here goes on with the ids that it was given, so that none is given
+    twice."""
+    following = json.loads(source).get("nextPreKeyId")
+    ours = type(following) is int and following >= FIRST_PRE_KEY_ID
+    return [SignalRecord("pre-key-ids", "", str(following).encode())] if ours else []
 
 
 # Credentials

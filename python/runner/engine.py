@@ -16,6 +16,7 @@ from runner.errors import (
     EngineFailedError,
     ImportRefusedError,
     LeaseHeldError,
+    RefusedError,
     StartError,
     StoreFailedError,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner import _core
+    from runner._core import BackupMade, ExportedDevice, StoreRestored
     from runner.baileys import BaileysDevice
     from runner.counters import CounterTable
 
@@ -33,6 +35,9 @@ EVENTS_A_LOOK: Final = 16
 STEP_S: Final = 0.002
 """How long events are routed before other tasks get a turn. An end may cost a hundred times what a phase
 does, so that a number of events says nothing."""
+
+FLUSH_S: Final = 30.0
+"""For what a session has left in the store's queue."""
 
 
 class EngineEvent(Protocol):
@@ -152,6 +157,7 @@ class Store(Protocol):
     def delete(self, session_id: str) -> None: ...
     def health(self) -> StoreHealth: ...
     def flush(self, timeout_s: float) -> bool: ...
+    def export(self, session_id: str) -> _core.ExportedDevice: ...
 
 
 def view_of(content: bytes) -> _core.MessageView | None:
@@ -255,6 +261,71 @@ def set_device_aside(store: Store, session_id: str, why: str) -> None:
         store.set_aside(session_id)
     except _core.StoreError as error:
         raise StoreFailedError(f"the old device of {session_id!r} stays: {error.args[-1]}") from error
+
+
+def export_flushed(store: Store, session_id: str) -> ExportedDevice:
+    """The same behind all that was queued before. Raises as `export_device`."""
+    if not store.flush(FLUSH_S):
+        raise StoreFailedError(f"session {session_id!r} was not exported: the store does not commit")
+    return export_device(store, session_id)
+
+
+def export_device(store: Store, session_id: str) -> ExportedDevice:
+    """All that a session's device is, in the form of Baileys. Blocking.
+
+    Raises:
+        RefusedError: no phone has linked it, or its credentials cannot be read.
+        StoreFailedError: the store could not.
+    """
+    from runner import _core
+
+    try:
+        return store.export(session_id)
+    except _core.StoreError as error:
+        slug, message = error.args[0], str(error.args[-1])
+        if slug in {"not_linked", "quarantined"}:
+            raise RefusedError(slug, message) from error
+        raise StoreFailedError(f"session {session_id!r} was not exported: {message}") from error
+
+
+def back_up(store: _core.Store, file: Path) -> BackupMade:
+    """Copy the store as it is now into a new file. Blocking, for as long as that takes.
+
+    Raises:
+        RefusedError: the file exists.
+        StoreFailedError: the disk or the store could not; there is no file.
+    """
+    from runner import _core
+    from runner.version import build
+
+    try:
+        return store.backup(file, str(build()["version"]))
+    except _core.StoreError as error:
+        slug, message = error.args[0], str(error.args[-1])
+        if slug == "exists":
+            raise RefusedError(slug, message) from error
+        raise StoreFailedError(f"no backup was made: {message}") from error
+
+
+def restore_store(path: Path, file: Path, *, replace: bool) -> StoreRestored:
+    """Make the store at `path` of a backup. Blocking.
+
+    Raises:
+        LeaseHeldError: a runner uses the store.
+        RefusedError: the store has sessions, and `replace` is not set.
+        StartError: the file is no whole backup, or is of a newer version, or the disk could not.
+    """
+    from runner import _core
+
+    try:
+        return _core.restore_store(path, file, replace=replace)
+    except _core.StoreError as error:
+        slug, message = error.args[0], str(error.args[-1])
+        if slug == "locked":
+            raise LeaseHeldError(str(path), message) from error
+        if slug == "exists":
+            raise RefusedError(slug, message) from error
+        raise StartError(message, "nothing was changed") from error
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from runner import _core
+from runner.baileys_export import files_of, write_directory
 from runner.sim import Simulator
 from runner.wire import Node, decode_node
 from support.control import Control
@@ -131,6 +133,43 @@ def test_a_device_taken_over_from_baileys_goes_on_reading_where_it_stopped(tmp_p
     kinds = {child.attrs["type"] for row in rows for child in encs(row.stanza)}
     assert kinds == {"msg"}, "the session that Baileys had goes on"
     assert told["retries"] == 0
+
+
+@pytest.mark.pain(3, 4, 11)
+def test_an_exported_device_goes_on_in_baileys_and_its_contact_notices_nothing(tmp_path: Path) -> None:
+    with Simulator(sessions=2, directory=str(tmp_path / "sim")) as simulator:
+        info = json.dumps(simulator.client.info())
+        command = ["node", "sim_conversation.mjs", info, "--rounds", "3", "--count", "20", "--back"]
+        with subprocess.Popen(
+            command, cwd=BAILEYS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as conversation:
+            assert conversation.stdin is not None
+            assert conversation.stdout is not None
+            try:
+                directory = Path(json.loads(conversation.stdout.readline())["directory"])
+                session_id = directory.name
+                with Receiver(
+                    tmp_path / "store.db", simulator, [session_id], credentials=directory.parent
+                ) as receiver:
+                    receiver.open()
+                    conversation.stdin.write("\n")
+                    conversation.stdin.flush()
+                    told = json.loads(conversation.stdout.readline())
+                    assert texts(receiver.take(20)) == [tuple(pair) for pair in told["sent"]]
+                store = _core.Store(tmp_path / "store.db")
+                device = store.export(session_id)
+                store.close()
+                assert device.left_out == []
+                write_directory(tmp_path / "exported", files_of(device))
+                conversation.stdin.write(f"{tmp_path / 'exported'}\n")
+                conversation.stdin.flush()
+                after = json.loads(conversation.stdout.readline())
+                assert conversation.wait(30) == 0
+            finally:
+                conversation.kill()
+    assert after["read"] == [f"back {n}" for n in range(20)]
+    assert after["heard"] == [f"home {n}" for n in range(20)]
+    assert (told["retries"], after["retries"]) == (0, 0)
 
 
 def encs(stanza: bytes) -> list[Node]:

@@ -1,4 +1,4 @@
-"""Real whatsmeow links itself with our simulator, and writes to us through it.
+"""Real whatsmeow links itself with our simulator, writes to us through it, and reads what we write.
 
 With a thousand messages: `FOREIGN_MESSAGES=1000 .venv/bin/pytest tests/interop/test_whatsmeow.py`.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import _core
 from runner.sim import Simulator
 from support.control import Control
 from support.receiver import Receiver, texts
@@ -60,7 +61,7 @@ def test_whatsmeow_writes_in_a_chat_and_in_a_group_and_every_message_is_read_onc
     """Four rounds: both are there; we are away; messages break on their way; that and both are away."""
     whatsmeow.link(simulator, "a", THEM)
     group = simulator.client.post("/group", members=[US, THEM], lid=by_lid)["jid"]
-    chat = f"9{US}@lid" if by_lid else f"{US}@s.whatsapp.net"
+    chat = chat_of(by_lid)
     sent: list[tuple[str, str]] = []
 
     def write(number: int) -> int:
@@ -98,3 +99,53 @@ def test_whatsmeow_writes_in_a_chat_and_in_a_group_and_every_message_is_read_onc
         spoiled = simulator.client.stats()["messagesSpoiled"]
         # What whatsmeow sends again may have the key of what it writes meanwhile: asked for once more.
         assert told["retries"] >= spoiled == len(sent) // 16
+
+
+@pytest.mark.pain(3, 4)
+@pytest.mark.parametrize("by_lid", [False, True])
+def test_whatsmeow_reads_what_we_write_first_and_answers(
+    tmp_path: Path, simulator: Simulator, whatsmeow: Whatsmeow, by_lid: bool
+) -> None:
+    """Every eighth breaks on its way, in both directions; a third of ours waits until they are back."""
+    them = whatsmeow.link(simulator, "a", THEM)
+    chat = f"{them['lid'].partition(':')[0]}@lid" if by_lid else f"{THEM}@s.whatsapp.net"
+    ours: list[tuple[str, str]] = []
+    theirs: list[tuple[str, str]] = []
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver:
+        receiver.open()
+        simulator.client.post("/config", spoilEvery=8)
+
+        def write(count: int) -> None:
+            for n in range(len(ours), len(ours) + count):
+                ours.append((f"OURS{n:08}", f"ours {n} ✓"))
+                text = _core.OutgoingText(token=n, chat=chat, message_id=ours[n][0], text=ours[n][1])
+                receiver.engine.send_text("sim-00001", 1, text)
+                assert receiver.wait_sent(n).reason is None
+
+        write(MESSAGES // 6)
+        whatsmeow.call("received", "a", count=len(ours))
+        for n in range(MESSAGES // 6):
+            words = f"theirs {n}"
+            (told,) = whatsmeow.call("send", "a", to=chat_of(by_lid), texts=[words])["ids"]
+            theirs.append((told, words))
+            receiver.take_read(len(theirs))
+        write(MESSAGES // 6)
+        whatsmeow.call("received", "a", count=len(ours))
+        # Not longer away than ten: of what we keep to send again, one of twenty is gone fifty messages later.
+        for _ in range(MESSAGES // 60):
+            whatsmeow.call("disconnect", "a")
+            write(10)
+            whatsmeow.call("connect", "a")
+            whatsmeow.call("received", "a", count=len(ours))
+        read = whatsmeow.call("received", "a", count=len(ours))
+        assert sorted((text["id"], text["text"]) for text in read["texts"]) == sorted(ours)
+        assert read["unreadable"] > 0, "some had to be asked for again"
+        assert sorted(texts(receiver.take_read(len(theirs)))) == sorted(theirs)
+        assert simulator.client.stats()["messagesSpoiled"] >= (len(ours) + len(theirs)) // 8
+        # Nothing is left without an answer.
+        Control(simulator.control).wait_for("/owed", lambda rows: not any(row["count"] for row in rows))
+
+
+def chat_of(by_lid: bool) -> str:
+    """Our user, as they call it."""
+    return f"9{US}@lid" if by_lid else f"{US}@s.whatsapp.net"

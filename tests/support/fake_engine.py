@@ -13,7 +13,8 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -466,3 +467,6 @@ class FakeStore:
 
     def flush(self, timeout_s: float) -> bool:
         return True
+
+    def export(self, session_id: str) -> Any:  # noqa: ANN401 - of the extension
+        return SimpleNamespace(session_id=session_id, left_out=[])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -147,6 +147,12 @@ class FakeFleet:
     async def logout(self, session_id: str) -> None:
         self.called.append(("logout", session_id))
         self.change(session_id, state=State.LOGGED_OUT)
+
+    async def export(self, session_id: str, *, force: bool = False) -> Any:  # noqa: ANN401 - of the extension
+        if session_id not in self.views:
+            raise UnknownSessionError(session_id)
+        self.called.append(("export", session_id, force))
+        raise RefusedError("running", "it runs", "stop it first")
 
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]:
         self.subscribed.set()
@@ -333,6 +339,10 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def diagnose(sessions: int | None) -> dict[str, object]:
         return look(Settings(), sessions, len(fleet.views)).to_json()
 
+    async def backup(file: Path) -> Any:  # noqa: ANN401 - of the extension
+        fleet.called.append(("backup", str(file)))
+        raise RefusedError("exists", f"{file} exists; name a new file")
+
     def process() -> dict[str, object]:
         restarts = fleet.called.count(("restart_runner",))
         return {"pid": 7, "startedAt": 1_700_000_000_000 + restarts, "restarts": restarts}
@@ -355,6 +365,7 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         version=lambda: {"version": "0.1.0"},
         fleet=lambda: {"states": {"online": len(fleet.views)}},
         doctor=diagnose,
+        backup=backup,
         stopping=trio.Event(),
         restart=restart,
         alerts=FakeAlerts(),

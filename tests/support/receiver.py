@@ -67,6 +67,15 @@ class Receiver:
             self.events += self.engine.drain(1000)
         raise AssertionError(f"no {kind} of {session_id!r}, instead {self.events}")
 
+    def wait_sent(self, token: int) -> _core.Event:
+        """What became of a text that was sent."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (found := [event for event in self.events if event.token == token]):
+            assert time.monotonic() < deadline, f"no outcome of {token}"
+            select.select([self.engine.fileno()], [], [], 0.2)
+            self.events += self.engine.drain(1000)
+        return found[0]
+
     def take(self, n: int) -> list[_core.InboxMessage]:
         """The first `n` messages of the inbox, once they are there."""
         deadline = time.monotonic() + PATIENCE_S

@@ -189,6 +189,9 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "scope"),
     [
+        ("POST", "/api/sessions/a/export", "admin"),
+        ("POST", "/api/sessions/a/export/", "admin"),
+        ("POST", "/api/backup", "admin"),
         ("GET", "/metrics", "read"),
         ("WEBSOCKET", "/ws", "read"),
         ("POST", "/force-reconnection/x", "operate"),

@@ -262,6 +262,21 @@ QR_CODE: Final[dict[int | str, Schema]] = {
 }
 PAIRING_CODE: Final = gives(record({"code": TEXT, "expiresAt": UNIX_MS}))
 DELETED: Final = gives(record({"id": TEXT, "deleted": FLAG}))
+EXPORTED: Final = gives(
+    record(
+        {
+            "id": TEXT,
+            "format": TEXT,
+            "files": by_name(TEXT),
+            "binary": by_name({**TEXT, "contentEncoding": "base64"}),
+            "leftOut": array(TEXT),
+            "warnings": array(TEXT),
+        }
+    )
+)
+BACKUP: Final = gives(
+    record({"file": TEXT, "bytes": WHOLE, "sessions": WHOLE, "at": UNIX_MS, "seconds": NUMBER})
+)
 TIMELINE: Final = gives(
     record(
         {

@@ -21,6 +21,7 @@ from runner.admin.backend import Backend, ChangedSession, Created, NewSession, N
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
 from runner.admin.linking import add_linking
 from runner.admin.lists import MOST_UNIX_MS, Json, Page, Streamed, listing, page_of, whole, words
+from runner.admin.moving import add_moving
 from runner.admin.outgoing import add_outgoing
 from runner.admin.refusals import add_errors, as_admin_error
 from runner.admin.schemas import (
@@ -128,6 +129,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_system(app, backend)
     add_alerts(app, backend)
     add_outgoing(app, backend, version)
+    add_moving(app, backend)
     _add_for_dashboard(app, backend)
 
     @app.websocket("/ws")

@@ -15,7 +15,7 @@ from runner.admin.doctor import Doctor
 from runner.admin.guard import Access, host_names
 from runner.admin.server import AdminServer
 from runner.config_kinds import is_loopback
-from runner.engine import create_session
+from runner.engine import back_up, create_session
 from runner.errors import RunnerError
 from runner.intake import Intake, checked_id, uploaded
 from runner.logs import logger
@@ -25,8 +25,10 @@ from runner.version import build
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from runner import _core
+    from runner._core import BackupMade
     from runner.admin.guard import App
     from runner.admin.guesses import Guesses
     from runner.admin.tokens import Tokens
@@ -84,6 +86,7 @@ class Admin:
             version=lambda: version,
             fleet=self._fleet,
             doctor=Doctor(self._diagnose).answer,
+            backup=self._backup,
             stopping=stopping,
             restart=restart,
             alerts=alerts,
@@ -115,6 +118,11 @@ class Admin:
     def _diagnose(self, sessions: int | None) -> Mapping[str, object]:
         in_store = sum(self._metrics.states().values())
         return look(self._settings(), sessions, in_store, os.getpid()).to_json()
+
+    async def _backup(self, file: Path) -> BackupMade:
+        made = await trio.to_thread.run_sync(back_up, self._store, file)
+        logger().info("backup made", bytes=made.bytes, sessions=made.sessions, seconds=round(made.took_s, 3))
+        return made
 
     async def _create(self, wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
         told = await trio.to_thread.run_sync(self._take_in, wishes)
@@ -180,6 +188,7 @@ class _Sessions:
         self.reset_breaker = supervisor.reset_breaker
         self.set_proxy = supervisor.set_proxy
         self.logout = supervisor.logout
+        self.export = supervisor.export
         self.subscribe = partial(supervisor.subscribe, event_queue)
 
     @property

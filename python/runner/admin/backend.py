@@ -9,9 +9,11 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import trio
 
+    from runner._core import BackupMade, ExportedDevice
     from runner.errors import RunnerError
     from runner.logs import LogBuffer
     from runner.session import SessionView
@@ -43,6 +45,7 @@ class Sessions(Protocol):
     def set_proxy(self, session_id: str, proxy: str | None) -> None: ...
     async def remove(self, session_id: str) -> None: ...
     async def logout(self, session_id: str) -> None: ...
+    async def export(self, session_id: str, *, force: bool = False) -> ExportedDevice: ...
     def subscribe(self) -> trio.MemoryReceiveChannel[StatusEvent]: ...
 
 
@@ -222,6 +225,8 @@ class Backend:
     """What concerns many sessions at once: incidents, the limiter's queue, sessions by state."""
     doctor: Callable[[int | None], Awaitable[Mapping[str, object]]]
     """The findings of `tune` for so many sessions, or for those that there are."""
+    backup: Callable[[Path], Awaitable[BackupMade]]
+    """A copy of the store in a new file. Errors: RefusedError when it exists; StoreFailedError."""
     stopping: trio.Event
     restart: Callable[[], Awaitable[None]]
     """Begin a restart of the whole runner. Errors: RefusedError when the new process could not start."""

@@ -89,6 +89,14 @@ class Imported(TypedDict):
     remedy: NotRequired[str]
 
 
+class Exported(TypedDict):
+    """A session's files for another program."""
+
+    files: dict[str, bytes]
+    leftOut: list[str]
+    warnings: list[str]
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
@@ -194,6 +202,18 @@ class Client:
         """
         path = f"/api/{quote(session_id, safe='')}/auth/request-code"
         return cast("dict[str, Any]", self.request("POST", path, body={"phoneNumber": phone}))
+
+    def export(self, session_id: str, form: str, *, force: bool) -> Exported:
+        """A session's files for another program; it is parked here from then on."""
+        path = f"/api/sessions/{quote(session_id, safe='')}/export"
+        told = self.request("POST", path, body={"format": form, "force": force})
+        files = {name: text.encode() for name, text in told["files"].items()}
+        files |= {name: base64.b64decode(text) for name, text in told["binary"].items()}
+        return {"files": files, "leftOut": told["leftOut"], "warnings": told["warnings"]}
+
+    def backup(self, file: Path) -> dict[str, Any]:
+        """Copy the store into a new file on the runner's machine."""
+        return cast("dict[str, Any]", self.request("POST", "/api/backup", body={"file": str(file)}))
 
     def create(
         self, session_id: str, files: Mapping[str, bytes], *, start: bool = True, proxy: str | None = None

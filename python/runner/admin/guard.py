@@ -87,8 +87,10 @@ def needed_scope(method: str, path: str) -> str:
     is_import = path.rstrip("/") in _IMPORTS
     if path.startswith("/api/webhooks") and not path.endswith("/test"):
         return ADMIN  # who adds one can have every message sent to himself
-    if path.rstrip("/") == "/api/dead-letters/drop":
+    if path.rstrip("/") in {"/api/dead-letters/drop", "/api/backup"}:
         return ADMIN
+    if path.startswith("/api/sessions/") and path.rstrip("/").endswith("/export"):
+        return ADMIN  # all keys of a device
     is_change = method == "PUT" and path.startswith("/api/sessions/")
     is_whole = path.rstrip("/") == "/api/restart"
     is_command = method == "POST" and not (is_import or is_whole or path.endswith("/logout"))

@@ -182,6 +182,28 @@ PAIRING_PHONE: Final[dict[str, Any]] = {
     },
 }
 
+NEW_EXPORT: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "format": {"type": "string", "enum": ["baileys"], "default": "baileys"},
+        "force": {"type": "boolean", "default": False, "description": "stop the session first, if it runs"},
+    },
+}
+
+NEW_BACKUP: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "file": {
+            "type": "string",
+            "pattern": "^/",
+            "description": "an absolute path on the runner's machine, of a file that does not exist",
+        }
+    },
+}
+
 CHANGED_SESSION: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["proxy"],

@@ -9,7 +9,7 @@ import sys
 import click
 
 from runner import config
-from runner.cli import fleet, outgoing
+from runner.cli import fleet, moving, outgoing
 from runner.cli.alerting import alerts
 from runner.cli.exits import MEANING, tell
 from runner.cli.importing import import_
@@ -188,6 +188,7 @@ def docs(*, readme: bool) -> None:
 for _command in (
     *fleet.COMMANDS,
     *outgoing.COMMANDS,
+    *moving.COMMANDS,
     top,
     alerts,
     pair,

@@ -80,8 +80,15 @@ def _us(verdict: Verdict, why: str, *, feeds: bool = False, counts: bool = True)
     return Rule(Fault.US, verdict, feeds_breaker=feeds, counts_attempt=counts, why=why)
 
 
-def _operator(verdict: Verdict, why: str) -> Rule:
-    return Rule(Fault.OPERATOR, verdict, feeds_breaker=False, counts_attempt=False, why=why)
+def _operator(verdict: Verdict, why: str, *, refuses_force: bool = False) -> Rule:
+    return Rule(
+        Fault.OPERATOR,
+        verdict,
+        feeds_breaker=False,
+        counts_attempt=False,
+        why=why,
+        refuses_force=refuses_force,
+    )
 
 
 _V = Verdict
@@ -220,11 +227,15 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
 )
 
 SESSION_FAULT: Final = "session_fault"
+EXPORTED: Final = "exported"
 OWN: Final[Mapping[str, Rule]] = MappingProxyType(
     {
         SESSION_FAULT: _us(
             _V.BACKOFF, "an exception of ours; a session that does it again must not loop", feeds=True
-        )
+        ),
+        EXPORTED: _operator(
+            _V.PARK, "another program has the device: two would push each other off", refuses_force=True
+        ),
     }
 )
 """Rows for ends that the supervisor gives a reason; the engine knows nothing of them."""

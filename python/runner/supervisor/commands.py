@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from runner.reconnect.breaker import Breaker
 from runner.reconnect.decide import RETRIES_EXHAUSTED
-from runner.reconnect.history import History
+from runner.reconnect.history import History, Hold
 from runner.reconnect.limiter import Priority
-from runner.reconnect.table import Verdict, rule_for
+from runner.reconnect.table import EXPORTED, Verdict, rule_for
 from runner.session import OPEN_STATES, State, Trigger
 from runner.supervisor import linking
 from runner.supervisor.row import Closing
@@ -105,6 +105,20 @@ def log_out(machine: Machine, row: Row) -> None:
     """Tell the server to unlink the device; the row follows when the connection is closed."""
     machine.close_live(row, Closing("logged_out_by_request", machine.now()), unlink=True)
     row.desired = False
+
+
+def exported(machine: Machine, row: Row) -> None:
+    """Another program has the device: what would dial it again by itself, or by accident, does not."""
+    row.desired = False
+    if row.state is State.LOGGED_OUT:  # as it was: nothing dials it
+        return
+    row.hold = Hold("parked", None)
+    if row.state is State.STOPPED:
+        row.reason = EXPORTED
+        machine.mark_dirty(row)
+        machine.publish("session.status", row)
+    else:
+        machine.park(row, EXPORTED)
 
 
 def forget(machine: Machine, row: Row) -> None:

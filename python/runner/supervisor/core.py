@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from runner.engine import delete_device, pump
+from runner.engine import delete_device, export_flushed, pump
 from runner.errors import EngineFailedError, RefusedError
 from runner.reconnect.table import refuses_force
 from runner.session import SessionView, State
@@ -28,6 +28,7 @@ from runner.supervisor.row import Standing, redact_proxy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
+    from runner._core import ExportedDevice
     from runner.engine import Engine, Store
     from runner.reconnect.incidents import Incident
     from runner.reconnect.policy import Policy
@@ -48,6 +49,7 @@ REMEDY: Final = {
     "failure_logged_out": "pair the device again; override=true tries once more with the old keys",
     "failure_temporary_ban": "wait until nextRetryAt; override=true risks the number",
     "stream_replaced": "stop the other program that uses these credentials, then override=true",
+    "exported": "if the other program never used the device, override=true takes it back",
     "stream_replaced_code": "stop the other program that uses these credentials, then override=true",
 }
 
@@ -271,6 +273,33 @@ class Supervisor:
                 f"session {session_id!r} is not unlinked ({why}): the server did not confirm it",
                 "try again when it is online, or unlink it on the phone",
             )
+
+    async def export(self, session_id: str, *, force: bool = False) -> ExportedDevice:
+        """All that the session's device is, for another program; from then on it is not dialled here.
+
+        Raises:
+            UnknownSessionError: there is no such session.
+            RefusedError: it runs and `force` is not set; no phone has linked it; its credentials are damaged.
+            StoreFailedError: the store could not; the session is stopped, and nothing else has changed.
+        """
+        row = self.machine.row(session_id)
+        at_rest = (State.STOPPED, State.PARKED, State.LOGGED_OUT)
+        if (row.live or row.state not in at_rest) and not force:
+            raise RefusedError(
+                "running",
+                f"session {session_id!r} is {row.state}: two programs on one device push each other off, and "
+                "their keys drift apart",
+                f"stop it first: python -m runner stop {session_id}; or export with --force",
+            )
+        if row.state not in at_rest or row.live:
+            self.stop(session_id)
+            await self._wait_closed(row)
+        # Behind what the connection left: the writer commits in order.
+        device = await trio.to_thread.run_sync(export_flushed, self.machine.store, session_id)
+        commands.exported(self.machine, row)
+        log.warning("session exported", session=session_id, leftOut=len(device.left_out))
+        self.wake()
+        return device
 
     def set_version(self, version: Version | None) -> None:
         """The operator pinned a client version, or `auto` (None)."""

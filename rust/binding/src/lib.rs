@@ -9,6 +9,7 @@ mod engine;
 mod event;
 mod facts;
 mod message;
+mod moving;
 mod noise;
 mod outbox;
 mod outgoing;
@@ -29,6 +30,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     message::register(m)?;
     store::register(m)?;
     outbox::register(m)?;
+    moving::register(m)?;
     noise::register(m)?;
     wire::register(m)
 }

@@ -9,11 +9,12 @@ use pyo3::types::PyBytes;
 use runner_store as store;
 use runner_store::{Credentials, Import, Options, Secret32, SecretBytes, SignalKey};
 
+use crate::moving::{BackupMade, ExportedDevice};
 use crate::outbox::{Delivery, Posted, Undelivered, UnreadMessage, new_event};
 
 create_exception!(_core, StoreError, PyException);
 
-fn raise(error: store::StoreError) -> PyErr {
+pub(crate) fn raise(error: store::StoreError) -> PyErr {
     StoreError::new_err((error.kind.slug(), error.message))
 }
 
@@ -398,6 +399,14 @@ impl Store {
     ) -> PyResult<Vec<(String, String, Bound<'py, PyBytes>)>> {
         let keys = py.detach(|| self.store.signal_keys(session_id)).map_err(raise)?;
         Ok(keys.into_iter().map(|k| (k.kind, k.id, PyBytes::new(py, k.value.expose()))).collect())
+    }
+
+    fn export(&self, py: Python<'_>, session_id: &str) -> PyResult<ExportedDevice> {
+        py.detach(|| ExportedDevice::of(&self.store, session_id)).map_err(raise)
+    }
+
+    fn backup(&self, py: Python<'_>, file: std::path::PathBuf, version: &str) -> PyResult<BackupMade> {
+        Ok(py.detach(|| self.store.backup(&file, version)).map_err(raise)?.into())
     }
 
     fn create(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {

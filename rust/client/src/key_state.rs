@@ -5,7 +5,7 @@
 
 use crate::{
     StoredRecord, Write,
-    record::{RecordKey, RecordKind},
+    record::{RecordBytes, RecordKey, RecordKind},
 };
 
 /// How long a signed pre-key is in use. docs/protocol.md, "Pre-keys": what another client does.
@@ -17,6 +17,9 @@ const DAY_S: u64 = 24 * 60 * 60;
 /// Signed pre-keys kept that are no longer in use, beside that of the credentials: messages made with them are under
 /// way for as long as a peer was offline. docs/protocol.md, "Pre-keys".
 const KEPT: usize = 3;
+
+/// How far ids leap when a backup is restored: more keys than are made in a lifetime.
+const RESTORED_LEAP: u32 = 0x1000;
 
 /// In place of an id that is not there; ids have three bytes.
 const NONE: u32 = u32::MAX;
@@ -86,6 +89,11 @@ impl KeyState {
     }
 
     pub(crate) fn write(&self) -> Write {
+        let (key, value) = self.record();
+        Write::PutRecord { key, value }
+    }
+
+    pub(crate) fn record(&self) -> (RecordKey, RecordBytes) {
         let id = |id: Option<u32>| id.unwrap_or(NONE).to_be_bytes();
         let mut value = vec![VERSION];
         value.extend(id(self.current));
@@ -94,7 +102,17 @@ impl KeyState {
         value.extend(self.rotate_at_s.to_be_bytes());
         value.extend(self.check_at_s.to_be_bytes());
         self.older.iter().for_each(|older| value.extend(older.to_be_bytes()));
-        Write::PutRecord { key: Self::key(), value: value.into() }
+        (Self::key(), value.into())
+    }
+
+    /// Out of a backup: ids that were given since are given to no other key, and what the server has is compared.
+    pub(crate) fn leapt(mut self) -> Self {
+        self.next = self.next.saturating_add(RESTORED_LEAP);
+        if self.next > runner_signal::pre_key::MAX_ID {
+            self.next = 1;
+        }
+        self.check_at_s = 0;
+        self
     }
 
     /// The id of a new key. It is used up, whatever becomes of the key.

@@ -4,6 +4,7 @@
 //!   and `verdicts` (what is overdue).
 //! - `receive`: messages are opened in their order with the records that they need (`record`); `pre_keys` is what others
 //!   begin with, `upkeep` keeps that true at the server (`key_check`, `key_state`). [`content`] looks into what was opened.
+//! - [`export`], [`restored`]: a session's records for another program, and out of a backup.
 //! - `send`: a text goes to all devices of a chat, and to who could not read it once more.
 //! - `backlog`, `inbox`, `sends`: what waited at the server, what waits for our store, what waits for the server.
 //! - `new_device`, `pairing`: a device that no phone has linked yet, and how one does.
@@ -15,6 +16,7 @@ mod client;
 mod config;
 pub mod content;
 mod effect;
+pub mod export;
 #[doc(hidden)]
 pub mod fuzz;
 mod health;
@@ -29,6 +31,7 @@ mod pre_keys;
 mod protobuf;
 mod receive;
 mod record;
+pub mod restored;
 mod secret;
 mod send;
 mod sends;

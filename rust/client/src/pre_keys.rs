@@ -10,7 +10,7 @@ use crate::{
     Client, Cx, Effect, StoredRecord, Write,
     client::{Ask, io},
     receive::{self, LoadFor},
-    record::{RecordKey, RecordKind},
+    record::{RecordBytes, RecordKey, RecordKind},
 };
 
 /// The server has few when it has fewer than this many.
@@ -25,6 +25,9 @@ const FIRST_ID: u32 = 0x0040_0000;
 
 /// Ids above this belong to retry receipts; the count begins anew.
 const LAST_ID: u32 = 0x007f_ffff;
+
+/// How far ids leap when a backup is restored: eighty uploads.
+const RESTORED_LEAP: u32 = 0x1_0000;
 
 /// Where the upload of one connection stands.
 #[derive(Debug, Default)]
@@ -58,7 +61,7 @@ impl Ids {
         RecordKey::new(RecordKind::PreKeyIds, "")
     }
 
-    fn read(record: Option<StoredRecord>) -> Self {
+    pub(crate) fn read(record: Option<StoredRecord>) -> Self {
         let bytes = record.as_ref().map(|record| record.value.expose());
         let ids = bytes.and_then(|bytes| {
             let (unconfirmed, next) = bytes.split_first_chunk()?;
@@ -73,8 +76,28 @@ impl Ids {
     }
 
     fn write(self) -> Write {
-        let value = [self.unconfirmed.to_be_bytes(), self.next.to_be_bytes()].concat().into();
-        Write::PutRecord { key: Self::key(), value }
+        let (key, value) = self.record();
+        Write::PutRecord { key, value }
+    }
+
+    pub(crate) fn record(self) -> (RecordKey, RecordBytes) {
+        (Self::key(), [self.unconfirmed.to_be_bytes(), self.next.to_be_bytes()].concat().into())
+    }
+
+    /// The next that is free, and the first that is not known to be at the server.
+    pub(crate) const fn numbers(self) -> (u32, u32) {
+        (self.next, self.unconfirmed)
+    }
+
+    /// Of a device that another program had, and that we had before: what it would give next.
+    pub(crate) fn from(next: u32) -> Self {
+        let next = if (FIRST_ID..=LAST_ID).contains(&next) { next } else { FIRST_ID };
+        Self { unconfirmed: next, next }
+    }
+
+    /// Out of a backup: ids that were given since are given to no other key.
+    pub(crate) fn leapt(self) -> Self {
+        Self::from(self.next.saturating_add(RESTORED_LEAP))
     }
 }
 
@@ -128,7 +151,9 @@ impl Client {
     ) {
         match std::mem::take(&mut self.pre_keys) {
             PreKeys::LoadingIds { count } => {
-                let ids = Ids::read(records.pop().flatten());
+                let record =
+                    records.pop().flatten().and_then(|record| receive::own_form(&Ids::key(), record));
+                let ids = Ids::read(record.map(|value| StoredRecord { value, is_imported: false }));
                 if ids.unconfirmed < ids.next {
                     let unconfirmed = ids.unconfirmed..ids.next.min(ids.unconfirmed + WANTED);
                     let keys =

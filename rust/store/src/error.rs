@@ -19,6 +19,10 @@ pub enum ErrorKind {
     Exists,
     /// No session has this id.
     UnknownSession,
+    /// No phone has linked a device to the session.
+    NotLinked,
+    /// The credentials of the session are damaged.
+    Quarantined,
     /// The queue holds as much as it may; nothing of the batch was taken.
     QueueFull,
     /// A batch was made before its maker learned that an earlier one failed: nothing of it was taken.
@@ -38,6 +42,8 @@ impl ErrorKind {
             Self::Io => "io",
             Self::Exists => "exists",
             Self::UnknownSession => "unknown_session",
+            Self::NotLinked => "not_linked",
+            Self::Quarantined => "quarantined",
             Self::QueueFull => "queue_full",
             Self::Behind => "behind",
             Self::Closed => "closed",

@@ -11,6 +11,7 @@
 //! Readers use a second connection: a consumer that takes messages neither waits for the writer's fsync nor
 //! holds it up (WAL readers see the last commit). It cannot write, so there is still one writer.
 
+mod backup;
 mod checksum;
 mod ciphertext;
 mod dead_letter;
@@ -33,14 +34,15 @@ mod unread;
 mod wal;
 mod writer;
 
+pub use backup::{Change, Made, Restored, restore};
 pub use dead_letter::{MAX_DEAD_LETTERS, MAX_DEAD_LETTERS_OF_SESSION};
 pub use error::{DeviceError, ErrorKind, StoreError};
 pub use options::Options;
 pub use outbox::{APP, Backlog, Delivery, NewEvent, Settled, Undelivered};
 pub use record::{
-    Applied, Batch, Ciphertext, Completion, Content, Credentials, DeadLetter, Device, Health, Import,
-    InboxMessage, Linked, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey,
-    SignalRecord, Unread, Write,
+    Applied, Batch, Ciphertext, Completion, Content, Credentials, DeadLetter, Device, Exported, Health,
+    Import, InboxMessage, Linked, OpenReport, Quarantined, RecordKey, ServerChain, SessionRow, SignalKey,
+    SignalRecord, StoredRow, Unread, Write,
 };
 pub use secret::{Secret32, SecretBytes};
 pub use store::Store;

@@ -89,6 +89,32 @@ pub struct SignalRecord {
     pub is_imported: bool,
 }
 
+/// One Signal record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    /// e.g. `pre-key`, `session`, `sender-key`.
+    pub kind: String,
+    /// The id within the kind.
+    pub id: String,
+    /// The record, and its form.
+    pub record: SignalRecord,
+}
+
+/// All that a session's device is, for another program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// Keys and registration; `lid` is the newest known.
+    pub credentials: Credentials,
+    /// Edge-routing block.
+    pub routing_info: Option<Vec<u8>>,
+    /// The credentials file that it was imported from; empty when a phone has linked it here.
+    pub source: SecretBytes,
+    /// Its Signal records.
+    pub records: Vec<StoredRow>,
+    /// Records that are damaged, as `kind id`.
+    pub damaged: Vec<String>,
+}
+
 /// What became of a message's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {

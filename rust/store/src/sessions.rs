@@ -2,10 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::record::{Credentials, Device, Import, Linked, Quarantined, ServerChain, SessionRow, SignalKey};
+use crate::record::{
+    Credentials, Device, Exported, Import, Linked, Quarantined, ServerChain, SessionRow, SignalKey, StoredRow,
+};
 use crate::secret::{Secret32, SecretBytes};
 use crate::writer::in_savepoint;
-use crate::{DeviceError, ErrorKind, StoreError, checksum, ciphertext};
+use crate::{DeviceError, ErrorKind, StoreError, checksum, ciphertext, signal_record};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -336,6 +338,46 @@ pub(crate) fn set_lid(connection: &Connection, session_id: &str, lid: &str) -> R
         .prepare_cached("UPDATE session SET lid = ?2 WHERE session_id = ?1")?
         .execute([session_id, lid])?;
     Ok(())
+}
+
+/// All Signal records of a session whose checksum holds, and the names of those that are damaged, as `kind id`.
+pub(crate) fn rows(connection: &Connection, session_id: &str) -> Result<(Vec<StoredRow>, Vec<String>)> {
+    let mut statement = connection
+        .prepare_cached("SELECT kind, id FROM signal_key WHERE session_id = ?1 ORDER BY kind, id")?;
+    let names = statement.query_map([session_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let names: Vec<(String, String)> = names.collect::<rusqlite::Result<_>>()?;
+    let (mut rows, mut damaged) = (Vec::with_capacity(names.len()), Vec::new());
+    for (kind, id) in names {
+        match signal_record::find_named(connection, session_id, &kind, &id)? {
+            signal_record::Found::Record(record) => rows.push(StoredRow { kind, id, record }),
+            signal_record::Found::Damaged => damaged.push(format!("{kind} {id}")),
+            signal_record::Found::Nothing => {}
+        }
+    }
+    Ok((rows, damaged))
+}
+
+/// All that a session's device is. Errors: `unknown_session`; `exists` when it has no device; `damaged`.
+pub(crate) fn export(connection: &Connection, session_id: &str) -> Result<Exported> {
+    let lid: Option<Option<String>> = connection
+        .prepare_cached("SELECT lid FROM session WHERE session_id = ?1")?
+        .query_row([session_id], |row| row.get(0))
+        .optional()?;
+    let Some(lid) = lid else { return Err(StoreError::unknown_session(session_id)) };
+    let (credentials, source) = match read_device(connection, session_id)? {
+        Some(Ok(device)) => device,
+        Some(Err(why)) => {
+            let why = format!("session {session_id} cannot be exported: {why}");
+            return Err(StoreError::new(ErrorKind::Quarantined, why));
+        }
+        None => {
+            let why = format!("session {session_id} has no device: no phone has linked one");
+            return Err(StoreError::new(ErrorKind::NotLinked, why));
+        }
+    };
+    let (routing_info, _) = connection_state(connection, session_id)?;
+    let (records, damaged) = rows(connection, session_id)?;
+    Ok(Exported { credentials: Credentials { lid, ..credentials }, routing_info, source, records, damaged })
 }
 
 /// The Signal keys of a session in their imported form whose checksum holds, and the names of those that are damaged.

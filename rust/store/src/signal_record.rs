@@ -24,19 +24,24 @@ const OWN: i64 = 1;
 
 /// Reads one record.
 pub(crate) fn find(connection: &Connection, session_id: &str, key: &RecordKey) -> Result<Found> {
+    find_named(connection, session_id, key.kind, &key.id)
+}
+
+/// The same by the words of a row.
+pub(crate) fn find_named(connection: &Connection, session_id: &str, kind: &str, id: &str) -> Result<Found> {
     let row = connection
         .prepare_cached(
             "SELECT value, checksum, format FROM signal_key WHERE session_id = ?1 AND kind = ?2 AND id = ?3",
         )?
-        .query_row(params![session_id, key.kind, key.id], |row| {
+        .query_row(params![session_id, kind, id], |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?))
         })
         .optional()?;
     let Some((value, stored, format)) = row else { return Ok(Found::Nothing) };
     let value = SecretBytes::from(value);
     let sum = match format {
-        IMPORTED => checksum::signal_key(session_id, key.kind, &key.id, value.expose()),
-        _ => checksum::own_record(session_id, key.kind, &key.id, value.expose()),
+        IMPORTED => checksum::signal_key(session_id, kind, id, value.expose()),
+        _ => checksum::own_record(session_id, kind, id, value.expose()),
     };
     if stored != sum {
         return Ok(Found::Damaged);

@@ -1,6 +1,6 @@
 //! The handle: what other threads may ask of the store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
@@ -11,14 +11,14 @@ use rusqlite::Connection;
 use crate::lock::Lock;
 use crate::queue::{Call, Job};
 use crate::record::{
-    Batch, Completion, DeadLetter, Device, Health, Import, InboxMessage, OpenReport, Quarantined, RecordKey,
-    SessionRow, SignalKey, Unread,
+    Batch, Completion, DeadLetter, Device, Exported, Health, Import, InboxMessage, OpenReport, Quarantined,
+    RecordKey, SessionRow, SignalKey, Unread,
 };
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::writer::Writer;
 use crate::{
-    Backlog, Delivery, DeviceError, NewEvent, Options, Settled, StoreError, Undelivered, dead_letter, inbox,
-    open, outbox, sessions, unread,
+    Backlog, Delivery, DeviceError, Made, NewEvent, Options, Settled, StoreError, Undelivered, backup,
+    dead_letter, inbox, open, outbox, sessions, unread,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -36,6 +36,7 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     writer: Mutex<Option<(JoinHandle<()>, Lock)>>,
+    path: PathBuf,
 }
 
 impl Store {
@@ -60,7 +61,8 @@ impl Store {
             .name("runner-store".into())
             .spawn(move || writer.run())
             .map_err(|e| StoreError::io("start the writer thread", &e))?;
-        let inner = Inner { shared, writer: Mutex::new(Some((thread, opened.lock))) };
+        let path = path.as_ref().to_owned();
+        let inner = Inner { shared, writer: Mutex::new(Some((thread, opened.lock))), path };
         Ok((Self { inner: Arc::new(inner) }, opened.report))
     }
 
@@ -212,6 +214,25 @@ impl Store {
             })?;
         }
         Ok(scan.good)
+    }
+
+    /// All that a session's device is, for another program. Blocking. A message under way is not in it: stop the session,
+    /// and flush, first.
+    ///
+    /// Errors: `unknown_session`, `not_linked`, `quarantined`.
+    pub fn export(&self, session_id: &str) -> Result<Exported> {
+        self.read(|c| sessions::export(c, session_id))
+    }
+
+    /// Copies the store as it is at this moment into `file`, mode 0600, while it is in use. Blocking, for as long as the
+    /// copy takes; nobody else waits for it. `version` is that of the program.
+    ///
+    /// Errors: `exists`, `disk_full`, `io`; there is no `file` then.
+    pub fn backup(&self, file: &Path, version: &str) -> Result<Made> {
+        if lock(&self.inner.writer).is_none() {
+            return Err(StoreError::closed());
+        }
+        backup::backup(&self.inner.path, file, version)
     }
 
     /// Marks the credentials as logged out; they are kept. Blocking.

@@ -1,11 +1,12 @@
 /*
  * sim_conversation.mjs - two real Baileys write to each other through the simulator; one of them is then taken over.
  *
- * Usage: node sim_conversation.mjs INFO_JSON --rounds N --count N
+ * Usage: node sim_conversation.mjs INFO_JSON --rounds N --count N [--back]
  *
  * Devices 0 and 1 of the simulator's fleet write ROUNDS texts to each other, in turns. Then device 0 ends, and a line
  * { directory, read } says where its auth state is. After a line on stdin device 1 writes COUNT more texts, waits for
- * their delivery receipts, and a line { sent, receipts, retries } is printed.
+ * their delivery receipts, and a line { sent, receipts, retries } is printed. With --back a second line on stdin names the
+ * directory that device 0 goes on with: both write COUNT texts in turns, and { read, heard, retries } says what arrived.
  */
 import fs from 'node:fs'
 import os from 'node:os'
@@ -75,10 +76,25 @@ for (let n = 0; n < option('--rounds'); n++) {
 taken.sock.end(undefined)
 await new Promise(resolve => setTimeout(resolve, 500)) // its files are written behind its events
 console.log(JSON.stringify({ directory: taken.directory, read: taken.read }))
-await new Promise(resolve => readline.createInterface({ input: process.stdin }).once('line', resolve))
+const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+await lines.next()
 const sent = []
 for (let n = 0; n < option('--count'); n++) sent.push(await other.write(taken, `after ${n}`))
 await other.until(() => sent.every(([id]) => other.receipts.has(id)))
 console.log(JSON.stringify({ sent, receipts: [...other.receipts], retries: other.retries }))
+if (argv.includes('--back')) {
+	taken.directory = (await lines.next()).value
+	const [before, heard] = [taken.read.length, other.read.length]
+	await taken.open()
+	for (let n = 0; n < option('--count'); n++) {
+		await other.write(taken, `back ${n}`)
+		await taken.until(() => taken.read.length > before + n)
+		await taken.write(other, `home ${n}`)
+		await other.until(() => other.read.length > heard + n)
+	}
+	const retries = other.retries + taken.retries
+	console.log(JSON.stringify({ read: taken.read.slice(before), heard: other.read.slice(heard), retries }))
+	taken.sock.end(undefined)
+}
 fs.rmSync(scratch, { recursive: true })
 process.exit(0)

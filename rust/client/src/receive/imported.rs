@@ -6,7 +6,10 @@
 
 use runner_signal::baileys;
 
-use crate::record::{RecordBytes, RecordKey, RecordKind, StoredRecord};
+use crate::{
+    pre_keys::Ids,
+    record::{RecordBytes, RecordKey, RecordKind, StoredRecord},
+};
 
 /// A record in our own form; `None` when it cannot be read.
 pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBytes> {
@@ -23,12 +26,14 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
         RecordKind::Identity => baileys::identity_record(json).ok()?,
         // Kept for later, as they came.
         RecordKind::AppStateKey | RecordKind::HistoryNotice => return Some(stored.value),
+        // What the other program would give next, in digits.
+        RecordKind::PreKeyIds => {
+            return Some(Ids::from(std::str::from_utf8(json).ok()?.parse().ok()?).record().1);
+        }
         // Only we have these.
-        RecordKind::SignedPreKey
-        | RecordKind::PreKeyIds
-        | RecordKind::SignedPreKeyState
-        | RecordKind::Devices
-        | RecordKind::Sent => return None,
+        RecordKind::SignedPreKey | RecordKind::SignedPreKeyState | RecordKind::Devices | RecordKind::Sent => {
+            return None;
+        }
     };
     Some(record.into_bytes().into())
 }

@@ -1,6 +1,7 @@
 //! The store through its public face, on real files.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test crate; a failed unwrap is a failed test")]
 
+mod backup;
 mod batches;
 mod crash;
 mod damage;

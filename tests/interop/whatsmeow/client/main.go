@@ -218,6 +218,7 @@ func main() {
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<24)
 	encoder := json.NewEncoder(os.Stdout)
+	os.Stdout = os.Stderr // where the Signal library logs to
 	for lines.Scan() {
 		var r request
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
