@@ -5,8 +5,8 @@ use std::time::Duration;
 use runner_proto::time::Instant;
 use serde_json::{Value, json};
 
-use super::command::{Chatter, NewIdentity, Say, Target};
-use super::contact::{CONTACTS, FIRST_CONTACT, Place};
+use super::command::{Chatter, Mishear, NewIdentity, Say, Target};
+use super::contact::{CONTACTS, Contact, FIRST_CONTACT, MOST_CONTACTS, Place};
 use super::hub::Hub;
 use super::wording::{Mix, Wording};
 use super::world::{Cx, DeviceId};
@@ -29,9 +29,12 @@ impl Hub {
     pub(super) fn say(&mut self, say: &Say, cx: &mut Cx<'_>) -> Result<Value, String> {
         let index = u64::from(say.contact);
         let contact = (FIRST_CONTACT + index, 0);
-        if !self.world.contacts.contains_key(&contact) {
-            return Err(format!("no contact {index}; there are {CONTACTS}"));
+        let most = if say.group { CONTACTS } else { MOST_CONTACTS };
+        if say.contact >= most {
+            return Err(format!("no contact {index}; there are {most}"));
         }
+        let fleet = self.world.fleet;
+        self.world.contacts.entry(contact).or_insert_with(|| Contact::new(fleet, say.contact));
         let places = self.places_of(say, cx);
         let mut ids = Vec::new();
         for n in 0..say.n.max(1) {
@@ -41,6 +44,16 @@ impl Hub {
             }
         }
         Ok(json!({ "targets": places.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms, "ids": ids }))
+    }
+
+    /// A contact will not be able to read what it is sent.
+    pub(super) fn mishear(&mut self, mishear: &Mishear, cx: &Cx<'_>) -> Result<Value, String> {
+        let index = u64::from(mishear.contact);
+        let Some(contact) = self.world.contacts.get_mut(&(FIRST_CONTACT + index, 0)) else {
+            return Err(format!("no contact {index}; there are {CONTACTS}"));
+        };
+        contact.mishears = mishear.n;
+        Ok(json!({ "targets": 1, "t": cx.unix_ms, "doneAt": cx.unix_ms }))
     }
 
     /// A contact is linked anew.
