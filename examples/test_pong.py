@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from examples.pong import app
+
 from runner import App
 from runner.live_testing import LiveBot
 from runner.testing import Bot
