@@ -7,8 +7,8 @@
         bot = Bot(app)
         assert [sent.text for sent in bot.say("ping")] == ["pong"]
 
-No runner, no server and no store: a message is given to the handler once, in this thread, and what that raises
-is raised. The pytest plugin has it as the fixture `runner_bot` (docs/app.md, "Testing a bot").
+No runner, no server and no store: a message is given to the handler once, in this thread, and what that
+raises is raised. The pytest plugin has it as the fixture `runner_bot` (docs/app.md, "Testing a bot").
 """
 
 from __future__ import annotations
