@@ -24,6 +24,7 @@ import trio
 from bench.scenarios.measure import RESULTS, commit, save
 from support import crashes, fault_table, faults
 from support.inside import blocked, inside
+from support.isolation import isolation as troubled
 from support.message_kills import message_kills as killed_in_a_stream
 from support.pair import Pair, pair, simulated
 from support.signal_group import Group
@@ -131,6 +132,14 @@ def message_kills(directory: Path, n: int, *, quick: bool) -> Figures:
         return killed_in_a_stream(directory, simulator, 5, n, 20 if quick else 100, UNLIMITED)
 
 
+def isolation(directory: Path, n: int, *, quick: bool) -> Figures:
+    """A handler that fails for one session, a write lock: nobody is disconnected. p99 of all round trips."""
+    few = n // 5
+    with simulated(directory, few) as simulator:
+        pings = {"WHATSAPP_KEEPALIVE_MIN": "1000", "WHATSAPP_KEEPALIVE_MAX": "2000"}
+        return troubled(directory, simulator, few, 8.0 if quick else 60.0, UNLIMITED | pings)
+
+
 def damage(directory: Path, n: int, *, quick: bool) -> Figures:
     """A ban over a restart, a damaged row, a torn page."""
     del quick
@@ -180,6 +189,7 @@ PARTS: dict[str, Callable[..., Figures]] = {
     "slow_start": slow_start,
     "kills": kills,
     "message_kills": message_kills,
+    "isolation": isolation,
     "damage": damage,
     "end_to_end": end_to_end,
     "alerts": alerts,

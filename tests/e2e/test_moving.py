@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.baileys import read_device
 from runner.sim import SimulatorControl
 from support.processes import ROOT, RunnerProcess, SimulatorProcess, import_all, wait_until
 
@@ -124,6 +125,16 @@ def test_a_store_that_was_lost_is_restored_and_goes_on_reading(tmp_path: Path) -
             say(sim, 5)
             say(sim, 5, contact=1)
             say(sim, 5, contact=2)
+            assert runner.stop() == 0
+        # Also without a runner, and the next one knows of it.
+        out = tmp_path / "out"
+        assert command(runner.env, "export", "nobody", str(out)).returncode == 4
+        done = command(runner.env, "export", "sim-00002", str(out))
+        assert done.returncode == 0, done.stderr
+        assert read_device(out).fields["jid"] == "15550000001:1@s.whatsapp.net"
+        with RunnerProcess(tmp_path, sim) as runner:
+            runner.wait_online(2)
+            assert runner.wait_state("sim-00002", "stopped")["reason"] == "exported"
             assert runner.stop() == 0
         offline = command(runner.env, "backup", str(tmp_path / "second.db"))
         assert offline.returncode == 0, offline.stderr

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from runner.alerts.sessions import condition_of
 from runner.errors import RefusedError, StoreFailedError, UnknownSessionError
 from runner.session import State
 from runner.supervisor import Options, Supervisor
@@ -79,6 +80,8 @@ async def test_after_an_export_nothing_dials_but_an_override(
         desk.supervisor.restart("a")
         await trio.sleep(3600.0)
         assert desk.shown() == (State.PARKED, "exported")
+        machine = desk.supervisor.machine
+        assert condition_of(machine.row("a"), machine) is None, "as it was wished: no alert"
         assert len(desk.engine.opens) == 1
         desk.supervisor.reconnect("a", override=True)
         await trio.sleep(5.0)

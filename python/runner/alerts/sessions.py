@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runner.health import DEAF_PROBES
 from runner.reconnect.breaker import BreakerState
-from runner.reconnect.table import Verdict, rule_for
+from runner.reconnect.table import EXPORTED, Verdict, rule_for
 from runner.session import State
 from runner.supervisor.linking import AT_REST
 
@@ -42,7 +42,7 @@ class Condition(NamedTuple):
 def condition_of(row: Row, machine: Machine) -> Condition | None:
     """The one condition of a session, or None while all is well or about to be."""
     why = row.reason or "no reason known"
-    if row.is_removed or row.reason == "logged_out_by_request":
+    if row.is_removed or row.reason in ("logged_out_by_request", EXPORTED):
         return None
     if not row.is_linked and (row.state is not State.PARKED or row.reason in AT_REST):
         return None  # nobody is there with a phone, or somebody is looking at the codes

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from runner.cli.options import as_json, connect, ends_well, session_id, settings, show_json
 from runner.errors import NotRunningError
+
+if TYPE_CHECKING:
+    from runner import _core
+    from runner.admin.client import Exported
 
 _PATIENCE_S: Final = 3600.0
 """For a copy of a large store on a slow disk."""
@@ -39,7 +43,8 @@ def export(session_id: str, directory: Path, *, form: str, force: bool, as_json:
 
     check_empty(directory)
     with connect(120.0) as runner:
-        told = runner.export(session_id, form, force=force)
+        is_running = runner.is_running()
+        told = runner.export(session_id, form, force=force) if is_running else _export_offline(session_id)
     write_directory(directory, told["files"])
     if as_json:
         shown = {"id": session_id, "directory": str(directory), "files": len(told["files"])}
@@ -76,15 +81,49 @@ def backup(file: Path, *, as_json: bool) -> None:
     click.echo(f"{made['file']}: {made['sessions']} sessions, {mib:.1f} MiB, {made['seconds']:.1f} s")
 
 
-def _offline(file: Path) -> dict[str, Any]:
+def _export_offline(session_id: str) -> Exported:
+    """The same of a store that no runner uses; the session is parked in it."""
+    from dataclasses import replace
+
+    from runner.baileys_export import GO_ON_THERE, files_of
+    from runner.engine import FLUSH_S, export_device
+    from runner.errors import StoreFailedError, UnknownSessionError
+    from runner.reconnect.history import Hold, from_json, to_json
+    from runner.reconnect.policy import Policy
+    from runner.reconnect.table import EXPORTED
+
+    store = _open_store()
+    try:
+        stored = {row.session_id: row for row in store.sessions()}.get(session_id)
+        if stored is None:
+            raise UnknownSessionError(session_id)
+        device = export_device(store, session_id)
+        if not stored.archived:  # else nothing dials it anyway
+            durable, _ = from_json(stored.policy, 0.0, 0, Policy())
+            parked = replace(durable, desired=False, hold=Hold("parked", None), reason=EXPORTED)
+            store.put_policy(session_id, to_json(parked, 0.0, 0))
+        if not store.flush(FLUSH_S):
+            raise StoreFailedError(f"session {session_id!r} was not exported: the store does not commit")
+        return {"files": files_of(device), "leftOut": device.left_out, "warnings": [GO_ON_THERE]}
+    finally:
+        store.close()
+
+
+def _open_store() -> _core.Store:
     from runner.data_dir import STORE_FILE, prepare
-    from runner.engine import back_up, open_store
+    from runner.engine import open_store
 
     here = settings()
     if not (here.data_path / STORE_FILE).exists():
         raise NotRunningError(here.socket_path, f"and there is no store in {here.data_path}")
     prepare(here.data_path)
-    store = open_store(here.data_path / STORE_FILE, here.inbox_retention_s)
+    return open_store(here.data_path / STORE_FILE, here.inbox_retention_s)
+
+
+def _offline(file: Path) -> dict[str, Any]:
+    from runner.engine import back_up
+
+    store = _open_store()
     try:
         made = back_up(store, file)
     finally:

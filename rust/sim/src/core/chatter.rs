@@ -6,7 +6,7 @@ use runner_proto::time::Instant;
 use serde_json::{Value, json};
 
 use super::command::{Chatter, Mishear, NewIdentity, Say, Target};
-use super::contact::{CONTACTS, FIRST_CONTACT, Place};
+use super::contact::{CONTACTS, Contact, FIRST_CONTACT, MOST_CONTACTS, Place};
 use super::hub::Hub;
 use super::wording::{Mix, Wording};
 use super::world::{Cx, DeviceId};
@@ -29,9 +29,12 @@ impl Hub {
     pub(super) fn say(&mut self, say: &Say, cx: &mut Cx<'_>) -> Result<Value, String> {
         let index = u64::from(say.contact);
         let contact = (FIRST_CONTACT + index, 0);
-        if !self.world.contacts.contains_key(&contact) {
-            return Err(format!("no contact {index}; there are {CONTACTS}"));
+        let most = if say.group { CONTACTS } else { MOST_CONTACTS };
+        if say.contact >= most {
+            return Err(format!("no contact {index}; there are {most}"));
         }
+        let fleet = self.world.fleet;
+        self.world.contacts.entry(contact).or_insert_with(|| Contact::new(fleet, say.contact));
         let places = self.places_of(say, cx);
         let mut ids = Vec::new();
         for n in 0..say.n.max(1) {

@@ -26,6 +26,9 @@ use super::world::{Cx, DeviceId, World};
 pub const FIRST_CONTACT: u64 = 15_559_000_000;
 /// Contacts there are.
 pub const CONTACTS: u32 = 10;
+
+/// Most that write when they are told to; those above [`CONTACTS`] come to be by that, and are in no group.
+pub(super) const MOST_CONTACTS: u32 = 1000;
 /// Messages that a contact can send again.
 const REMEMBERED: usize = 1_000;
 /// How often a contact sends a message again.
@@ -79,7 +82,7 @@ impl std::fmt::Debug for Contact {
 
 impl Contact {
     /// Contact `index`, with keys from the seed.
-    fn new(fleet: Fleet, index: u32) -> Self {
+    pub(super) fn new(fleet: Fleet, index: u32) -> Self {
         let of = |label: &str| KeyPair::from_secret(fleet.bytes(label, index));
         let identity = Identity::new(of("contact identity"), fleet.registration_id(index));
         let pair = of("contact signed pre-key");
