@@ -399,7 +399,9 @@ class Process:
 
     def _make_handing_on(self) -> HandingOn:
         version = str(build().get("version", ""))
-        return HandingOn(self._store, self._supervisor, self.settings, self._app, self._tally, version)
+        return HandingOn(
+            self._store, self._supervisor, self.settings, self._app, self._tally, version, self._engine
+        )
 
     def _observe(self, event: EngineEvent) -> None:
         self._metrics.observe(event)

@@ -77,6 +77,10 @@ class EngineEvent(Protocol):
     def pairing_code(self) -> str | None: ...
     @property
     def ttl_s(self) -> float | None: ...
+    @property
+    def token(self) -> int | None: ...
+    @property
+    def server_unix_s(self) -> int | None: ...
 
 
 class EngineStats(Protocol):
@@ -363,6 +367,15 @@ def open_engine(store: _core.Store, **config: Any) -> _core.Engine:  # noqa: ANN
     from runner import _core
 
     return _core.Engine(store, _core.EngineConfig(**config))
+
+
+def outgoing_text(
+    token: int, chat: str, message_id: str, text: str, quoted: tuple[str, str, bytes] | None
+) -> _core.OutgoingText:
+    """A text for `Engine.send_text`. Errors: ValueError for what is no JID."""
+    from runner import _core
+
+    return _core.OutgoingText(token=token, chat=chat, message_id=message_id, text=text, quoted=quoted)
 
 
 def engine_full_error() -> type[Exception]:

@@ -115,6 +115,33 @@ class RateLimitedError(RunnerError):
         self.remedy = f"try again in {self.retry_after_s} s"
 
 
+class SendError(RunnerError):
+    """A message that is not known to be sent.
+
+    `reason` is why: `not_online`, `busy`, `not_a_user`, `too_long`, `unknown_user`, `no_answer`,
+    `store_failed`, `unconfirmed`, `refused` (`code` is the server's number), `id_taken`. docs/app.md lists
+    what to do about each.
+    """
+
+    slug = "not_sent"
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        remedy: str = "",
+        *,
+        code: int | None = None,
+        may_have_arrived: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.remedy = remedy
+        self.code = code
+        self.may_have_arrived = may_have_arrived
+        """Whether it left, so that sending it again under another id could double it."""
+
+
 class ImportRefusedError(RunnerError):
     """Credentials that cannot be taken over: damaged, incomplete, or the id is taken. Nothing was changed."""
 

@@ -11,6 +11,7 @@ from runner.consumer.loop import Consumer, Limits
 from runner.consumer.undecryptable import UNDECRYPTABLE, Undecryptable
 from runner.dead_letters import DeadLetters
 from runner.delivery.retry import Retry
+from runner.sending import Sending
 from runner.supervisor.feed import StatusEvent
 from runner.webhooks.registry import Webhooks
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from runner.config import Settings
     from runner.engine import EngineEvent
     from runner.message import Message
+    from runner.sending import Sender
     from runner.session import State
     from runner.supervisor import Supervisor
     from runner.tally import Tally
@@ -39,6 +41,7 @@ class HandingOn:
         app: App | None,
         tally: Tally,
         version: str,
+        engine: Sender,
     ) -> None:
         """Blocking: reads the store. Errors: ConfigError for webhooks that cannot be used."""
         self._supervisor = supervisor
@@ -54,6 +57,7 @@ class HandingOn:
             unix_ms=supervisor.machine.unix_ms,
             rng=rng,
         )
+        self.sending = Sending(engine, self._where)
         retry = Retry(
             "exponential", settings.handler_retry_delay_s, settings.handler_attempts, LONGEST_RETRY_S
         )
@@ -66,6 +70,7 @@ class HandingOn:
             tell=self._tell,
             tally=tally,
             rng=rng,
+            sending=self.sending,
         )
         self.undecryptable = Undecryptable(
             store,
@@ -78,9 +83,11 @@ class HandingOn:
         self.dead_letters = DeadLetters(store, self.consumer, self.webhooks)
 
     def observe(self, event: EngineEvent) -> None:
-        """An event of the engine: the inbox may have something new."""
+        """An event of the engine: the inbox may have something new, or a text has its outcome."""
         if event.kind == "messages":
             self.consumer.loop.wake()
+        else:
+            self.sending.observe(event)
 
     async def shutdown(self) -> bool:
         """Let handlers and deliveries at work end, within their budget. Whether the handlers did."""
@@ -94,6 +101,10 @@ class HandingOn:
     def _state(self, session_id: str) -> State | None:
         view = self._supervisor.view(session_id)
         return None if view is None else view.state
+
+    def _where(self, session_id: str) -> tuple[State, int] | None:
+        view = self._supervisor.view(session_id)
+        return None if view is None else (view.state, view.connection)
 
     def _tell_undecryptable(
         self, session_id: str, payload: dict[str, object], at_ms: int, event_id: str

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from runner.errors import SendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.session import State
+
+
+@dataclass(frozen=True, slots=True)
+class SendReceipt:
+    """The server has a message."""
+
+    id: str
+    chat: str
+    server_unix_ms: int | None = None
+    """When it took it, to the second; None when it did not say."""
+
+
+class Call(Protocol):
+    """What a handler's call sends through; `runner.sending.HandlerCall`."""
+
+    async def send(self, chat: str, text: str, message_id: str | None, *, quote: bool) -> SendReceipt: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,29 @@ class Message:
     """The whole message: WhatsApp's protobuf `Message`, unpadded."""
     attempt: int = 1
     """2 and more: a handler was given it before, and failed."""
+    call: Call | None = field(default=None, repr=False, compare=False)
+    """Not for handlers: what `reply` goes through."""
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it was written in a group, a list or a channel, where nobody can be answered yet."""
+        return not self.chat.endswith(("@s.whatsapp.net", "@lid"))
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user wrote it himself, on the phone or on another of his devices."""
+        return not self.is_group and _user(self.sender) != _user(self.chat)
+
+    async def reply(self, text: str, *, quote: bool = True, id: str | None = None) -> SendReceipt:  # noqa: A002
+        """Answer in the chat that it came from; returns when the server has the answer.
+
+        With `quote` the answer shows what it answers. `id` is for whoever keeps ids of his own; without one
+        it is made of this message and of how many texts this call has sent before, so that a handler that is
+        given its message again sends nothing twice.
+
+        Errors: SendError, which says why and what to do; raised out of the handler, the message comes again.
+        """
+        return await _through(self.call).send(self.chat, text, id, quote=quote)
 
     def to_json(self) -> dict[str, object]:
         """The payload of the event `message`. Times are Unix milliseconds."""
@@ -78,12 +119,15 @@ class Message:
 class Session:
     """The session that received a message."""
 
-    __slots__ = ("_state", "id")
+    __slots__ = ("_call", "_state", "id")
 
-    def __init__(self, session_id: str, state: Callable[[str], State | None]) -> None:
+    def __init__(
+        self, session_id: str, state: Callable[[str], State | None], call: Call | None = None
+    ) -> None:
         self.id = session_id
         """What the operator called it."""
         self._state = state
+        self._call = call
 
     def __repr__(self) -> str:
         return f"Session({self.id!r})"
@@ -92,3 +136,19 @@ class Session:
     def state(self) -> State | None:
         """Where it is at this moment (`online`, `backoff` …); None once it was removed."""
         return self._state(self.id)
+
+    async def send_text(self, chat: str, text: str, *, id: str | None = None) -> SendReceipt:  # noqa: A002
+        """Send a text to a person; returns when the server has it. `chat` is a JID or a phone number with its
+        country code; `id` and errors are those of `Message.reply`."""
+        return await _through(self._call).send(chat, text, id, quote=False)
+
+
+def _through(call: Call | None) -> Call:
+    if call is None:
+        raise SendError("not_online", "not sent: nothing is connected here", "send from within a handler")
+    return call
+
+
+def _user(jid: str) -> str:
+    """The account of a JID, whichever its device."""
+    return jid.partition("@")[0].partition(":")[0]

@@ -47,6 +47,8 @@ class FakeEvent:
     qr_left: int | None = None
     pairing_code: str | None = None
     ttl_s: float | None = None
+    token: int | None = None
+    server_unix_s: int | None = None
 
 
 @dataclass(slots=True)

@@ -21,9 +21,11 @@ from runner.errors import (
     RateLimitedError,
     RefusedError,
     RunnerError,
+    SendError,
     UnknownSessionError,
 )
 from runner.logs import LogBuffer
+from runner.message import SendReceipt
 from runner.session import BreakerView, SessionView, State
 from runner.supervisor.feed import Feed, StatusEvent
 from runner.supervisor.phones import Shown
@@ -82,6 +84,7 @@ class FakeFleet:
         self.capacity = 4
         self.pasts: dict[str, list[Entry]] = {}
         self.store = FakeStore()
+        self.unsent: dict[str, SendError] = {}
 
     @property
     def revision(self) -> int:
@@ -97,6 +100,22 @@ class FakeFleet:
 
     def timeline(self, session_id: str) -> list[Entry]:
         return self.pasts.get(session_id, [])
+
+    async def send_text(
+        self,
+        session_id: str,
+        chat: str,
+        text: str,
+        *,
+        message_id: str | None = None,
+        quoted: tuple[str, str, bytes] | None = None,
+        is_strict: bool = False,
+    ) -> SendReceipt:
+        self._known(session_id)
+        if text in self.unsent:
+            raise self.unsent[text]
+        self.called.append(("send_text", session_id, chat, text, message_id, quoted, is_strict))
+        return SendReceipt(message_id or "3EB0", chat, 1_700_000_000_000)
 
     def _known(self, session_id: str) -> SessionView:
         if session_id not in self.views:
@@ -371,4 +390,5 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         alerts=FakeAlerts(),
         webhooks=webhooks,
         dead_letters=DeadLetters(store, consumer, webhooks, inline),
+        send_text=fleet.send_text,
     )

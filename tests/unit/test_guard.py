@@ -207,6 +207,7 @@ def test_a_change_by_hand_in_the_address_bar_is_refused() -> None:
         ("DELETE", "/api/alerts/al_1", "admin"),
         ("PUT", "/whatever", "admin"),
         ("POST", "/api/restart", "admin"),
+        ("POST", "/api/sendText", "send"),
         ("GET", "/api/webhooks", "read"),
         ("POST", "/api/webhooks", "admin"),
         ("PUT", "/api/webhooks/wh_1", "admin"),

@@ -261,6 +261,7 @@ QR_CODE: Final[dict[int | str, Schema]] = {
     }
 }
 PAIRING_CODE: Final = gives(record({"code": TEXT, "expiresAt": UNIX_MS}))
+SENT: Final = gives(record({"id": TEXT, "chatId": TEXT, "timestamp": UNIX_MS_OR_NULL}))
 DELETED: Final = gives(record({"id": TEXT, "deleted": FLAG}))
 EXPORTED: Final = gives(
     record(

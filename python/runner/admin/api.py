@@ -39,6 +39,7 @@ from runner.admin.schemas import (
     a_body,
     says,
 )
+from runner.admin.sending import add_sending
 from runner.errors import (
     AdminError,
     RunnerError,
@@ -125,6 +126,7 @@ def _routes(backend: Backend, version: str) -> FastAPI:
     _add_sessions(app, backend)
     _add_commands(app, backend)
     add_linking(app, backend)
+    add_sending(app, backend)
     _add_metrics(app, backend)
     _add_system(app, backend)
     add_alerts(app, backend)

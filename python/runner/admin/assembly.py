@@ -92,6 +92,7 @@ class Admin:
             alerts=alerts,
             webhooks=handing_on.webhooks,
             dead_letters=handing_on.dead_letters,
+            send_text=handing_on.sending.text,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runner._core import BackupMade, ExportedDevice
     from runner.errors import RunnerError
     from runner.logs import LogBuffer
+    from runner.message import SendReceipt
     from runner.session import SessionView
     from runner.supervisor.feed import StatusEvent
     from runner.supervisor.phones import Shown
@@ -199,6 +200,32 @@ class PairingPhone(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     phone_number: Annotated[str, msgspec.Meta(max_length=PHONE_CHARS)]
 
 
+class NewText(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/sendText`."""
+
+    session: str
+    chat_id: Annotated[str, msgspec.Meta(max_length=64)] = msgspec.field(name="chatId")
+    text: Annotated[str, msgspec.Meta(min_length=1)]
+    reply_to: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    """The id of the message that it answers."""
+    id: str | None = None
+
+
+class SendText(Protocol):
+    """`runner.sending.Sending.text`."""
+
+    async def __call__(
+        self,
+        session_id: str,
+        chat: str,
+        text: str,
+        *,
+        message_id: str | None = None,
+        quoted: tuple[str, str, bytes] | None = None,
+        is_strict: bool = False,
+    ) -> SendReceipt: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
     """What an import, or the making of an empty session, made."""
@@ -233,6 +260,8 @@ class Backend:
     alerts: AlertDesk
     webhooks: WebhookDesk
     dead_letters: DeadLetterDesk
+    send_text: SendText
+    """Errors: UnknownSessionError, SendError."""
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""
 

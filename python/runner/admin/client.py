@@ -203,6 +203,22 @@ class Client:
         path = f"/api/{quote(session_id, safe='')}/auth/request-code"
         return cast("dict[str, Any]", self.request("POST", path, body={"phoneNumber": phone}))
 
+    def send_text(
+        self,
+        session_id: str,
+        chat: str,
+        text: str,
+        *,
+        message_id: str | None = None,
+        reply_to: str | None = None,
+    ) -> dict[str, Any]:
+        """Send a text to a person: `id`, `chatId`, `timestamp` (Unix ms). Waits until WhatsApp has it.
+
+        Errors: AdminError with the reason: 409 not online, 422 no such person, 502 refused, 504 unconfirmed.
+        """
+        body = {"session": session_id, "chatId": chat, "text": text, "id": message_id, "reply_to": reply_to}
+        return cast("dict[str, Any]", self.request("POST", "/api/sendText", body=body))
+
     def export(self, session_id: str, form: str, *, force: bool) -> Exported:
         """A session's files for another program; it is parked here from then on."""
         path = f"/api/sessions/{quote(session_id, safe='')}/export"

@@ -29,7 +29,7 @@ from starlette.requests import ClientDisconnect
 
 from runner.admin.guesses import Guesses
 from runner.admin.peer import Peer
-from runner.admin.tokens import ADMIN, EVERYTHING, OPERATE, READ, Tokens
+from runner.admin.tokens import ADMIN, EVERYTHING, OPERATE, READ, SEND, Tokens
 from runner.errors import AdminError
 from runner.logs import logger
 
@@ -84,6 +84,8 @@ def needed_scope(method: str, path: str) -> str:
     """What a caller must be allowed for this route. What is not known needs the most."""
     if method in _SAFE_METHODS or method == "WEBSOCKET":
         return READ
+    if method == "POST" and path.rstrip("/") == "/api/sendText":
+        return SEND
     is_import = path.rstrip("/") in _IMPORTS
     if path.startswith("/api/webhooks") and not path.endswith("/test"):
         return ADMIN  # who adds one can have every message sent to himself

@@ -19,6 +19,7 @@ from runner.errors import (
     RateLimitedError,
     RefusedError,
     RunnerError,
+    SendError,
     StoreFailedError,
     UnknownSessionError,
     WebhookWrongError,
@@ -32,6 +33,17 @@ if TYPE_CHECKING:
     from runner.admin.backend import Backend
 
 _TAKEN: Final = frozenset({"exists", "same_device"})
+_BY_REASON: Final = {
+    "phone_wrong": 422,
+    "busy": 429,
+    "not_a_user": 422,
+    "too_long": 422,
+    "unknown_user": 422,
+    "refused": 502,
+    "store_failed": 503,
+    "no_answer": 504,
+    "unconfirmed": 504,
+}
 _SLUGS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -84,8 +96,8 @@ def as_admin_error(error: RunnerError) -> AdminError:
     status, reason = 500, None
     if isinstance(error, UnknownSessionError):
         status = 404
-    elif isinstance(error, RefusedError):
-        status, reason = (422 if error.reason == "phone_wrong" else 409), error.reason
+    elif isinstance(error, RefusedError | SendError):
+        status, reason = _BY_REASON.get(error.reason, 409), error.reason
     elif isinstance(error, RateLimitedError):
         headers = {"retry-after": str(error.retry_after_s)}
         return AdminError(429, error.slug, str(error), error.remedy, headers=headers)

@@ -9,6 +9,7 @@ from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHO
 from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
 from runner.metric_definitions import HISTORY
+from runner.sending import MESSAGE_ID, MOST_CHARS
 from runner.session import State
 from runner.supervisor.phones import PHONE_NUMBER
 
@@ -95,6 +96,30 @@ HISTORY_QUERY: Final[dict[str, Any]] = {
 }
 
 _BASE64: Final = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+NEW_TEXT: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["session", "chatId", "text"],
+    "additionalProperties": False,
+    "properties": {
+        "session": {"type": "string"},
+        "chatId": {
+            "type": "string",
+            "maxLength": 64,
+            "description": "a person: 15551234567, 15551234567@c.us, …@s.whatsapp.net or …@lid",
+        },
+        "text": {"type": "string", "minLength": 1, "description": f"at most {MOST_CHARS} characters"},
+        "reply_to": {
+            "type": ["string", "null"],
+            "maxLength": 128,
+            "description": "the id of the message of that person that it answers",
+        },
+        "id": {
+            "type": ["string", "null"],
+            "pattern": f"^{MESSAGE_ID}$",
+            "description": "the message's id; sent again under it, it stays one message to whoever gets it",
+        },
+    },
+}
 NEW_SESSION: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["id"],

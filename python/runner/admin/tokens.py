@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 READ: Final = "read"
 OPERATE: Final = "operate"
+SEND: Final = "send"
 ADMIN: Final = "admin"
 EVERYTHING: Final = frozenset(SCOPES)
 _IMPLIED: Final = {"read": {"read"}, "operate": {"operate", "read"}, "send": {"send"}, "admin": set(SCOPES)}

@@ -17,6 +17,7 @@ from runner.cli.monitoring import monitor
 from runner.cli.options import as_json, ends_well, settings, show_json
 from runner.cli.pairing import pair
 from runner.cli.restarting import restart
+from runner.cli.sending import send
 from runner.cli.service import service
 from runner.cli.simulating import Rate, sim
 from runner.cli.top import top
@@ -192,6 +193,7 @@ for _command in (
     top,
     alerts,
     pair,
+    send,
     restart,
     monitor,
     service,

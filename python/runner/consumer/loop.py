@@ -19,6 +19,7 @@ from runner.envelope import derived_id
 from runner.lane_loop import PAGE, Found, LaneLoop, Refill
 from runner.lanes import Lanes
 from runner.message import Session
+from runner.sending import HandlerCall
 from runner.tally import DEAD, DONE, FAILED
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from runner.lane_loop import Aside
     from runner.lanes import Key
     from runner.message import Message
+    from runner.sending import Sending
     from runner.session import State
     from runner.tally import Tally
 
@@ -104,12 +106,14 @@ class Consumer:
         tell: Callable[[str, Message, str], None],
         tally: Tally,
         rng: Random,
+        sending: Sending | None = None,
         lanes: Lanes[Inbound] | None = None,
         aside: Aside = trio.to_thread.run_sync,
     ) -> None:
         """`state` is what a `Session` says of itself; `tell` shows a message (session, message, event id) to
-        whoever watches, once, and never waits."""
+        whoever watches, once, and never waits. Handlers send through `sending`."""
         self._tally = tally
+        self._sending = sending
         self.limits = limits
         self._inbox, self._outbox = inbox, outbox
         self._handler = app.handler if app is not None else None
@@ -179,7 +183,10 @@ class Consumer:
         if self._handler is None:
             return
         attempts = self._lanes.attempts(item) + 1
-        session, message = Session(item.session_id, self._state), replace(item.message, attempt=attempts)
+        sending, session_id = self._sending, item.session_id
+        calling = None if sending is None else HandlerCall(sending, session_id, item.message)
+        session = Session(session_id, self._state, calling)
+        message = replace(item.message, attempt=attempts, call=calling)
         started = trio.current_time()
         problem = await call(self._handler, session, message, self.limits.timeout_s)
         seconds = trio.current_time() - started

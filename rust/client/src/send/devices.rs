@@ -1,5 +1,5 @@
 //! Who has which devices, and the keys by which they are written to first: what the server is asked, and what it says.
-//! docs/protocol.md, "Devices".
+//! docs/protocol.md, "Sending".
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use runner_proto::{
@@ -193,7 +193,7 @@ fn public(node: NodeRef<'_>) -> Option<PublicKey> {
     node.bytes()?.try_into().ok().map(PublicKey::new)
 }
 
-/// `2:` and eight characters that name a set of devices. docs/protocol.md, "Devices".
+/// `2:` and eight characters that name a set of devices. docs/protocol.md, "Sending".
 pub(super) fn phash<'a>(devices: impl Iterator<Item = &'a Jid>) -> String {
     let mut named: Vec<_> = devices
         .map(|jid| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_proto::time::Instant;
 use serde_json::{Value, json};
 
-use super::command::{Chatter, NewIdentity, Say, Target};
+use super::command::{Chatter, Mishear, NewIdentity, Say, Target};
 use super::contact::{CONTACTS, Contact, FIRST_CONTACT, MOST_CONTACTS, Place};
 use super::hub::Hub;
 use super::wording::{Mix, Wording};
@@ -44,6 +44,16 @@ impl Hub {
             }
         }
         Ok(json!({ "targets": places.len(), "t": cx.unix_ms, "doneAt": cx.unix_ms, "ids": ids }))
+    }
+
+    /// A contact will not be able to read what it is sent.
+    pub(super) fn mishear(&mut self, mishear: &Mishear, cx: &Cx<'_>) -> Result<Value, String> {
+        let index = u64::from(mishear.contact);
+        let Some(contact) = self.world.contacts.get_mut(&(FIRST_CONTACT + index, 0)) else {
+            return Err(format!("no contact {index}; there are {CONTACTS}"));
+        };
+        contact.mishears = mishear.n;
+        Ok(json!({ "targets": 1, "t": cx.unix_ms, "doneAt": cx.unix_ms }))
     }
 
     /// A contact is linked anew.

@@ -509,6 +509,22 @@ fn jid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Jid>, D::Error> {
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
+/// A contact cannot read what it is sent, and asks for it again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Mishear {
+    /// Which contact, from 0.
+    pub contact: u32,
+    /// How many messages.
+    pub n: u32,
+}
+
+impl Default for Mishear {
+    fn default() -> Self {
+        Self { contact: 0, n: 1 }
+    }
+}
+
 /// A contact is linked anew.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -542,6 +558,11 @@ pub enum Command {
         user: Option<u64>,
         tag: Option<String>,
     },
+    Heard {
+        since: u64,
+        user: Option<u64>,
+    },
+    Mishear(Mishear),
     Owed {
         user: Option<u64>,
     },

@@ -262,6 +262,7 @@ impl Hub {
             | Command::Pings { .. }
             | Command::Events { .. }
             | Command::Sent { .. }
+            | Command::Heard { .. }
             | Command::Owed { .. } => Ok(self.report(&command, cx)),
             Command::Push(push) => return self.begin_push(push, cx),
             Command::Send { target, nodes, cut_bytes } => {
@@ -325,6 +326,7 @@ impl Hub {
             Command::Chatter(chatter) => Ok(self.set_chatter(chatter, cx)),
             Command::Scan(scan) => self.scan(&scan, cx),
             Command::EnterCode(typed) => self.enter_code(&typed, cx),
+            Command::Mishear(mishear) => self.mishear(&mishear, cx),
             Command::NewIdentity(new) => self.renew_contact(&new, cx),
             Command::LoseKeys { target } => Ok(self.lose_keys(&target, cx)),
             Command::Reset => {
@@ -379,6 +381,7 @@ impl Hub {
         self.world.counters = super::counters::Counters { since: unix_ms, ..Default::default() };
         self.world.events.clear();
         self.world.sent.clear();
+        self.world.heard.clear();
         for peer in self.peers.values_mut() {
             peer.pings.clear();
             peer.pings_total = 0;

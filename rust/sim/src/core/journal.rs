@@ -53,6 +53,24 @@ impl<T> Ring<T> {
     }
 }
 
+/// A text that a contact was sent.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Heard {
+    /// Unix milliseconds.
+    pub(super) t: u64,
+    /// Which contact, from 0.
+    pub(super) contact: u64,
+    /// The username that it came from.
+    pub(super) user: String,
+    /// The message's id.
+    pub(super) id: String,
+    /// What it says.
+    pub(super) text: String,
+    /// The id of the message that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quoted: Option<String>,
+}
+
 /// Something that happened to a connection.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Happening {

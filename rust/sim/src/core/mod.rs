@@ -33,7 +33,8 @@ mod world;
 pub use chain::{ChainFault, ServerKeys};
 pub use command::{
     Chatter, Command, DEFAULT_REVISION, Ending, HandshakeFault, JsonContent, JsonNode, LoginFault, Malformed,
-    NewGroup, NewIdentity, PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target, TypedCode,
+    Mishear, NewGroup, NewIdentity, PhoneFault, Push, Refusal, Say, Scan, Settings, Shape, Silence, Target,
+    TypedCode,
 };
 pub use contact::{CONTACTS, FIRST_CONTACT};
 pub use counters::{Counters, Tally};

@@ -60,6 +60,16 @@ impl Hub {
                     .filter_map(|(seq, sent)| numbered(seq, sent))
                     .collect()
             }
+            Command::Heard { since, user } => {
+                let user = user.map(|user| user.to_string());
+                self.world
+                    .heard
+                    .since(*since)
+                    .filter(|(_, heard)| user.as_deref().is_none_or(|user| heard.user == user))
+                    .take(PAGE)
+                    .filter_map(|(seq, heard)| numbered(seq, heard))
+                    .collect()
+            }
             _ => Value::Null,
         }
     }

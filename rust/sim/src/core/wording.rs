@@ -144,6 +144,12 @@ pub(super) fn text_of(message: &[u8]) -> Option<String> {
     read.conversation.or_else(|| read.extended?.text)
 }
 
+/// The id of the message that a text answers.
+pub(super) fn quoted_of(message: &[u8]) -> Option<String> {
+    let read: Content = prost::Message::decode(message).ok()?;
+    read.extended?.context?.stanza_id
+}
+
 fn key(about: &About) -> Key {
     Key {
         chat: Some(about.chat.clone()),

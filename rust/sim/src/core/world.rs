@@ -16,7 +16,7 @@ use super::counters::Counters;
 use super::directory::Directory;
 use super::fleet::{DEVICE, Fleet};
 use super::group::Groups;
-use super::journal::{Happening, Ring, Sent};
+use super::journal::{Happening, Heard, Ring, Sent};
 use super::relay::Delivery;
 
 /// Number of a connection, counted from 1 over the life of the server.
@@ -27,6 +27,9 @@ pub type DeviceId = (u64, u32);
 
 /// Events kept.
 const EVENTS: usize = 50_000;
+
+/// Texts that contacts were sent and that are remembered.
+const HEARD: usize = 10_000;
 /// Devices that a server with `acceptAnybody` learns.
 const MAX_STRANGERS: usize = 100_000;
 /// How long a chain is used before a new one is signed, in seconds.
@@ -130,6 +133,8 @@ pub struct World {
     pub(super) promised: HashSet<DeviceId>,
     pub(super) events: Ring<Happening>,
     pub(super) sent: Ring<Sent>,
+    /// What contacts were sent.
+    pub(super) heard: Ring<Heard>,
     pub(super) refusing: Option<Refusing>,
     pub(super) orders: VecDeque<(ConnectionId, Order)>,
     /// Public keys of devices.
@@ -180,6 +185,7 @@ impl World {
             promised: HashSet::new(),
             events: Ring::new(EVENTS),
             sent: Ring::new(settings.sent_capacity),
+            heard: Ring::new(HEARD),
             refusing: None,
             orders: VecDeque::new(),
             directory: Directory::default(),

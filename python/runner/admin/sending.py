@@ -1,0 +1,89 @@
+"""Sending over HTTP: one text, answered when WhatsApp has it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from fastapi import Request  # noqa: TC002  FastAPI reads the annotation
+
+from runner.admin import answers
+from runner.admin.backend import NewText
+from runner.admin.lists import Json
+from runner.admin.schemas import NEW_TEXT, NOT_FOUND, a_body, says
+from runner.errors import AdminError
+from runner.sending import MESSAGE_ID, chat_jid, derived_message_id
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from runner.admin.backend import Backend
+
+_LONGEST_KEY: Final = 255
+_KEY: Final = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "with the same key nothing is sent twice; the message's id is made of it",
+            "schema": {"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY},
+        }
+    ]
+}
+
+
+def add_sending(app: FastAPI, backend: Backend) -> None:
+    """The route that sends."""
+
+    @app.post(
+        "/api/sendText",
+        responses={
+            **answers.SENT,
+            **NOT_FOUND,
+            409: says("the session is not online, or another text was sent under this id or key"),
+            422: says("a body of another form, a chat that is no person, or a number that nobody has"),
+            429: says("too many messages of this session are on their way; or too many wrong tokens"),
+            502: says("WhatsApp refuses it; the message has its number"),
+            503: says("the store could not keep what it changes"),
+            504: says("WhatsApp did not confirm it in time; by `reason`: unconfirmed may have arrived"),
+        },
+        summary="send a text to a person; answers when WhatsApp has it",
+        openapi_extra={**a_body(NEW_TEXT), **_KEY},
+    )
+    async def send_text(request: Request) -> Json:
+        try:
+            wish = msgspec.json.decode(await request.body(), type=NewText)
+        except msgspec.DecodeError as error:
+            # Without what it says: it may quote the text.
+            raise AdminError(
+                422,
+                "body_wrong",
+                'the body is no {"session": "…", "chatId": "…", "text": "…"}',
+                "see POST /api/sendText in /openapi.json",
+            ) from error
+        chat = chat_jid(wish.chat_id)
+        receipt = await backend.send_text(
+            wish.session,
+            chat,
+            wish.text,
+            message_id=_id_of(wish, request.headers.get("idempotency-key")),
+            # Who wrote it is known in a chat with one person; what it said is not looked up.
+            quoted=None if wish.reply_to is None else (wish.reply_to, chat, b""),
+            is_strict=True,
+        )
+        return Json({"id": receipt.id, "chatId": receipt.chat, "timestamp": receipt.server_unix_ms})
+
+
+def _id_of(wish: NewText, key: str | None) -> str | None:
+    if wish.id is not None:
+        if not re.fullmatch(MESSAGE_ID, wish.id):
+            raise AdminError(422, "parameter_wrong", f"id: {wish.id!r} is not {MESSAGE_ID}")
+        return wish.id
+    if key is None:
+        return None
+    if not 1 <= len(key) <= _LONGEST_KEY:
+        raise AdminError(
+            422, "parameter_wrong", f"Idempotency-Key: {len(key)} characters, and it has 1 to {_LONGEST_KEY}"
+        )
+    return derived_message_id("key", wish.session, key)

@@ -1,0 +1,68 @@
+/*
+ * sim_listener.mjs - real Baileys reads what another client of the simulator writes to it.
+ *
+ * Usage: node sim_listener.mjs INFO_JSON --index N [--debug]
+ *
+ * Logs in as device N of the simulator's fleet (from a copy of its credentials) and prints { "jid" }. Then a JSON line for
+ * each message that it has read: { id, from, text, quoted, quotedText }. Lines on stdin: `say JID TEXT` writes ({ said: id }),
+ * `lose` throws its sessions away, so that it must ask for what comes next ({ lost: n }). Ends with its stdin.
+ */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import readline from 'node:readline'
+import pino from 'pino'
+import makeWASocket, { useMultiFileAuthState, WA_CERT_DETAILS } from 'baileys'
+
+const argv = process.argv.slice(2)
+const info = JSON.parse(argv[0])
+const tell = told => console.log(JSON.stringify(told))
+
+WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(info.rootKeyHex, 'hex')
+const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'sim-listener-'))
+const name = fs.readdirSync(info.credentials).sort()[Number(argv[argv.indexOf('--index') + 1])]
+fs.cpSync(path.join(info.credentials, name), scratch, { recursive: true })
+
+const { state, saveCreds } = await useMultiFileAuthState(scratch)
+const sock = makeWASocket({
+	auth: state,
+	waWebSocketUrl: info.plainUrl,
+	logger: pino({ level: argv.includes('--debug') ? 'debug' : 'silent' }, pino.destination(2))
+})
+sock.ev.on('creds.update', saveCreds)
+sock.ev.on('messages.upsert', ({ messages }) => {
+	for (const { key, message } of messages) {
+		const text = message?.conversation ?? message?.extendedTextMessage?.text
+		if (key.fromMe || text === undefined || text === null) continue
+		const context = message?.extendedTextMessage?.contextInfo
+		tell({
+			id: key.id,
+			from: key.remoteJid,
+			text,
+			quoted: context?.stanzaId ?? null,
+			quotedText: context?.quotedMessage?.conversation ?? null
+		})
+	}
+})
+await new Promise((resolve, reject) => {
+	setTimeout(() => reject(new Error('no login')), 60_000).unref()
+	sock.ev.on('connection.update', update => {
+		if (update.connection === 'open') resolve()
+		if (update.connection === 'close') reject(update.lastDisconnect?.error)
+	})
+})
+tell({ jid: state.creds.me.id.replace(/:\d+@/, '@') })
+for await (const line of readline.createInterface({ input: process.stdin })) {
+	const [verb, jid, ...words] = line.split(' ')
+	if (verb === 'say') {
+		const { key } = await sock.sendMessage(jid, { text: words.join(' ') })
+		tell({ said: key.id })
+	} else if (verb === 'lose') {
+		const files = fs.readdirSync(scratch).filter(file => file.startsWith('session-'))
+		const ids = files.map(file => file.slice('session-'.length, -'.json'.length))
+		await state.keys.set({ session: Object.fromEntries(ids.map(id => [id, null])) })
+		tell({ lost: ids.length })
+	}
+}
+fs.rmSync(scratch, { recursive: true })
+process.exit(0)

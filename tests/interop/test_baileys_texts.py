@@ -1,0 +1,141 @@
+"""Real Baileys reads what we write: a text, a quoted reply, and what it had to ask for again."""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import subprocess
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from runner import _core
+from runner.sim import Simulator
+from support.processes import BAILEYS
+from support.receiver import Receiver, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        shutil.which("node") is None or not (BAILEYS / "node_modules" / "baileys").is_dir(),
+        reason="needs Node.js, and `npm ci` in tests/interop/baileys",
+    ),
+]
+
+US = "15550000000@s.whatsapp.net"
+PATIENCE_S = 60.0
+
+
+class Listener:
+    """Baileys as device `index` of the fleet."""
+
+    def __init__(self, simulator: Simulator, index: int) -> None:
+        command = ["node", "sim_listener.mjs", json.dumps(simulator.client.info()), "--index", str(index)]
+        self._process = subprocess.Popen(
+            command, cwd=BAILEYS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.jid: str = self.told()["jid"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+
+    def told(self) -> dict[str, Any]:
+        """The next thing that it says."""
+        return dict(json.loads(self._lines.get(timeout=PATIENCE_S)))
+
+    def do(self, line: str) -> dict[str, Any]:
+        """What it says when it is told to do something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self.told()
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[Simulator]:
+    with Simulator(sessions=2, directory=str(tmp_path / "sim")) as simulator:
+        yield simulator
+
+
+def send(
+    receiver: Receiver, token: int, chat: str, text: str, quoted: tuple[str, str, bytes] | None = None
+) -> None:
+    outgoing = _core.OutgoingText(
+        token=token, chat=chat, message_id=f"3EB0{token:018X}", text=text, quoted=quoted
+    )
+    receiver.engine.send_text("sim-00001", 1, outgoing)
+    event = receiver.wait("sent", "sim-00001", 1)
+    receiver.events.remove(event)
+    assert (event.token, event.reason) == (token, None)
+
+
+def test_baileys_reads_a_first_text_of_ours_and_more(simulator: Simulator, tmp_path: Path) -> None:
+    with (
+        Listener(simulator, 1) as baileys,
+        Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
+    ):
+        receiver.open()
+        for token in range(1, 21):
+            send(receiver, token, baileys.jid, f"text {token}")
+        told = {(it["id"], it["text"]) for it in (baileys.told() for _ in range(20))}
+        # Baileys tells them in an order of its own while it opens its first session.
+        assert told == {(f"3EB0{token:018X}", f"text {token}") for token in range(1, 21)}
+        (counters,) = receiver.engine.counters()
+        assert counters.messages_resent == 0, "each is read the first time"
+
+
+def test_baileys_writes_first_and_reads_our_quoted_reply(simulator: Simulator, tmp_path: Path) -> None:
+    with (
+        Listener(simulator, 1) as baileys,
+        Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
+    ):
+        receiver.open()
+        said = baileys.do(f"say {US} are you there?")["said"]
+        (row,) = receiver.take(1)
+        assert texts([row]) == [(said, "are you there?")]
+        send(receiver, 1, row.chat, "yes", (row.message_id, row.sender, row.content or b""))
+        told = baileys.told()
+        assert (told["text"], told["quoted"], told["quotedText"]) == ("yes", said, "are you there?")
+        send(receiver, 2, row.chat, "indeed")
+        assert baileys.told()["text"] == "indeed"
+
+
+def test_baileys_asks_for_what_it_could_not_read_and_gets_it(simulator: Simulator, tmp_path: Path) -> None:
+    with (
+        Listener(simulator, 1) as baileys,
+        Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
+    ):
+        receiver.open()
+        said = baileys.do(f"say {US} hello")["said"]
+        (row,) = receiver.take(1)
+        send(receiver, 1, row.chat, "before")
+        assert baileys.told()["text"] == "before"
+        assert baileys.do("lose")["lost"] >= 1
+        send(receiver, 2, row.chat, "lost and found", (said, row.sender, row.content or b""))
+        told = baileys.told()
+        assert (told["id"], told["text"]) == (f"3EB0{2:018X}", "lost and found")
+        (counters,) = receiver.engine.counters()
+        assert counters.messages_resent >= 1
+        send(receiver, 3, row.chat, "after")
+        assert baileys.told()["text"] == "after"
