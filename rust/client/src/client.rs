@@ -270,6 +270,7 @@ impl Client {
         self.check_store(cx);
         self.check_pairing(cx);
         self.check_send_deadlines(cx);
+        self.ask_unasked(cx);
         if self.is_judging() {
             self.check_probe(cx);
             self.check_backlog(cx);
@@ -291,6 +292,7 @@ impl Client {
             self.stalled_since.map(|since| since + config.store_stall),
             self.pairing.as_ref().and_then(|pairing| pairing.poll_timeout()),
             self.sender.as_ref().and_then(|sender| sender.poll_timeout()),
+            self.receiver.poll_timeout(),
         ];
         let judging = self.is_judging().then(|| {
             [

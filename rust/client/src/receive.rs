@@ -110,10 +110,31 @@ pub(crate) struct Receiver {
     pub(crate) records: Records,
     loads: VecDeque<Load>,
     last_load: u32,
-    limiter: Limiter,
+    /// `None`: nobody was asked for a message, nor has asked for one.
+    retries: Option<Box<Retries>>,
     /// Kinds of records of which one could not be read.
     unreadable: u16,
 }
+
+/// How many retry receipts have left, and what waits for its turn.
+#[derive(Debug, Default)]
+struct Retries {
+    limiter: Limiter,
+    /// The oldest first.
+    unasked: VecDeque<Unasked>,
+}
+
+/// A message that could not be read, and that its sender is still to be asked for.
+#[derive(Debug)]
+pub(crate) struct Unasked {
+    /// The stanza without its ciphertexts, flag byte in front.
+    pub(crate) stanza: Vec<u8>,
+    pub(crate) failure: Failure,
+    pub(crate) attempt: u32,
+}
+
+/// Messages of one connection that are still to be asked for; those beyond it are not. Four minutes' worth.
+const MAX_UNASKED: usize = 256;
 
 impl Receiver {
     /// The store holds messages of this session that an earlier version did not decrypt.
@@ -223,7 +244,7 @@ impl Receiver {
 
     /// Whether the sender may be asked again now.
     pub(crate) fn may_retry(&mut self, now: Instant) -> bool {
-        self.limiter.take(now)
+        self.retries.get_or_insert_default().limiter.take(now)
     }
 
     /// A record of this kind cannot be read; true for the first.
@@ -232,6 +253,29 @@ impl Receiver {
         let is_first = self.unreadable & bit == 0;
         self.unreadable |= bit;
         is_first
+    }
+
+    /// The sender of this one is asked later.
+    pub(crate) fn ask_later(&mut self, unasked: Unasked) {
+        let queue = &mut self.retries.get_or_insert_default().unasked;
+        if queue.len() < MAX_UNASKED {
+            queue.push_back(unasked);
+        }
+    }
+
+    /// One whose sender may be asked now.
+    pub(crate) fn pop_askable(&mut self, now: Instant) -> Option<Unasked> {
+        let Retries { limiter, unasked } = self.retries.as_deref_mut()?;
+        if unasked.is_empty() || !limiter.take(now) {
+            return None;
+        }
+        unasked.pop_front()
+    }
+
+    /// When somebody may be asked.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let Retries { limiter, unasked } = self.retries.as_deref()?;
+        limiter.next_at().filter(|_| !unasked.is_empty())
     }
 
     /// Whether nothing waits to be opened.

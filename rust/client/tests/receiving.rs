@@ -273,6 +273,25 @@ fn twenty_failures_a_second_for_an_hour_end_no_stream_and_ask_seldom() {
     assert!((3_600..=3_700).contains(&asked), "{asked}");
 }
 
+/// Nobody asks for a message that its server was told of as kept, but we: so it is asked for later, not never.
+#[test]
+fn what_fails_in_a_burst_is_all_asked_for_in_the_end_each_once() {
+    let mut world = World::online();
+    for n in 0..80 {
+        world.peer.send(&support::ciphertext(&format!("F{n}")));
+    }
+    world.exchange();
+    assert_eq!(retries(&world).len(), 60);
+    world.advance(Duration::from_secs(5));
+    assert_eq!(retries(&world).len(), 65);
+    world.push(&support::ciphertext("late"));
+    world.advance(Duration::from_secs(30));
+    let asked: Vec<_> = retries(&world).into_iter().map(|node| support::peer::attr(node, "id")).collect();
+    let expected: Vec<_> = (0..80).map(|n| format!("F{n}")).chain(["late".into()]).collect();
+    assert_eq!(asked, expected, "in their order");
+    assert_eq!(world.client.counters().messages_undecrypted, 81, "counted once");
+}
+
 /// What was opened behind a commit that failed was opened with records that do not exist.
 #[test]
 fn a_failed_commit_takes_the_records_with_it() {

@@ -1,13 +1,14 @@
 //! What the client does with messages: opens them in their order, commits what came of it, and answers.
 
 use runner_proto::{
+    entropy::Entropy,
     node::{self, Limits, NodeRef},
     session::Io,
 };
 use runner_signal::PreKey;
 
 use super::{
-    LoadFor, Loaded, Waiting,
+    LoadFor, Loaded, Unasked, Waiting,
     answer::{self, KEYS_FROM_ATTEMPT, MAX_ATTEMPTS, ReceiptKind},
     between,
     failure::Failure,
@@ -220,8 +221,8 @@ impl Client {
         cx: &mut Cx<'_>,
     ) {
         let attempt = committed.attempts;
+        let mut asking = None;
         let mut stanzas = Vec::new();
-        let mut writes = Vec::new();
         {
             let Cx { scratch, entropy, now, .. } = cx;
             let Ok(message) = node::decode(stanza, scratch.scratch(), &Limits::default()) else { return };
@@ -229,24 +230,13 @@ impl Client {
                 // It was stored with its content before: the sender, or the server, did not hear of it.
                 stanzas.push(answer::receipt(message, self.receipt_kind(message)));
             } else {
-                let asks = failure.retry_reason().is_some()
-                    && attempt <= MAX_ATTEMPTS
-                    && self.receiver.may_retry(*now);
-                if asks {
-                    let pre_key = (attempt >= KEYS_FROM_ATTEMPT).then(|| {
-                        let id = RETRY_IDS.start + entropy.below(RETRY_IDS.end - RETRY_IDS.start);
-                        PreKey::generate(id, &mut |bytes| entropy.fill(bytes))
-                    });
-                    stanzas.push(answer::retry_receipt(
-                        message,
-                        failure,
-                        attempt,
-                        &self.keys,
-                        pre_key.as_ref(),
-                    ));
-                    if let Some(pre_key) = pre_key {
-                        let key = RecordKey::new(RecordKind::PreKey, pre_key.id.to_string());
-                        writes.push(write_of((key, Some(pre_key.to_record().into_bytes().into()))));
+                if failure.retry_reason().is_some() && attempt <= MAX_ATTEMPTS {
+                    // In turn: those that wait are older.
+                    if self.receiver.poll_timeout().is_none() && self.receiver.may_retry(*now) {
+                        asking = Some(retry(message, failure, attempt, &self.keys, &mut **entropy));
+                    } else {
+                        let stanza = stanza::without_ciphertexts(message);
+                        self.receiver.ask_later(Unasked { stanza, failure, attempt });
                     }
                 }
                 if owed.arrival.is_some() {
@@ -255,10 +245,34 @@ impl Client {
             }
         }
         let counted = if attempt == 0 { Counted::Received } else { Counted::Undecrypted };
-        if writes.is_empty() {
-            return self.send_answer(&stanzas, counted, owed, cx);
+        self.answer_with(asking, stanzas, counted, owed, cx);
+    }
+
+    /// Asks for what could not be asked for at once.
+    pub(crate) fn ask_unasked(&mut self, cx: &mut Cx<'_>) {
+        while let Some(Unasked { stanza, failure, attempt }) = self.receiver.pop_askable(cx.now) {
+            let Cx { scratch, entropy, .. } = cx;
+            let Ok(message) = node::decode(&stanza, scratch.scratch(), &Limits::default()) else { continue };
+            let asking = retry(message, failure, attempt, &self.keys, &mut **entropy);
+            let owed = Owed { arrival: None, number: 0 };
+            self.answer_with(Some(asking), Vec::new(), Counted::Nothing, owed, cx);
         }
-        // The key that goes out must be ours over a crash.
+    }
+
+    /// Answers, with a retry receipt in front if there is one: once the key that goes out is ours over a crash.
+    fn answer_with(
+        &mut self,
+        asking: Option<(Vec<u8>, Option<PreKey>)>,
+        mut stanzas: Vec<Vec<u8>>,
+        counted: Counted,
+        owed: Owed,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some((receipt, pre_key)) = asking else { return self.send_answer(&stanzas, counted, owed, cx) };
+        stanzas.insert(0, receipt);
+        let Some(pre_key) = pre_key else { return self.send_answer(&stanzas, counted, owed, cx) };
+        let key = RecordKey::new(RecordKind::PreKey, pre_key.id.to_string());
+        let writes = vec![write_of((key, Some(pre_key.to_record().into_bytes().into())))];
         let token = self.inbox.push(Answer::Send { stanzas, counted }, owed);
         cx.effects.push(Effect::Commit { token, writes });
     }
@@ -328,6 +342,21 @@ fn needed(stanza: NodeRef<'_>, records: &mut Records, keys: &OwnKeys, number: u6
 
 fn is_notification(stanza: NodeRef<'_>) -> bool {
     stanza.tag() == "notification"
+}
+
+/// A retry receipt, and the new key in it.
+fn retry(
+    message: NodeRef<'_>,
+    failure: Failure,
+    attempt: u32,
+    keys: &OwnKeys,
+    entropy: &mut dyn Entropy,
+) -> (Vec<u8>, Option<PreKey>) {
+    let pre_key = (attempt >= KEYS_FROM_ATTEMPT).then(|| {
+        let id = RETRY_IDS.start + entropy.below(RETRY_IDS.end - RETRY_IDS.start);
+        PreKey::generate(id, &mut |bytes| entropy.fill(bytes))
+    });
+    (answer::retry_receipt(message, failure, attempt, keys, pre_key.as_ref()), pre_key)
 }
 
 fn write_of((key, record): (RecordKey, Option<RecordBytes>)) -> Write {

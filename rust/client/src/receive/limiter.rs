@@ -27,6 +27,11 @@ impl Default for Limiter {
 }
 
 impl Limiter {
+    /// When there is one more, after [`take`](Self::take) has said no.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.filled_at.map(|filled_at| filled_at + EVERY)
+    }
+
     /// Whether one more may be sent now.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let filled_at = *self.filled_at.get_or_insert(now);
@@ -55,6 +60,7 @@ mod tests {
         let mut limiter = Limiter::default();
         assert_eq!((0..100).filter(|_| limiter.take(at(0))).count(), BURST as usize);
         assert!(!limiter.take(at(999)));
+        assert_eq!(limiter.next_at(), Some(at(1000)));
         assert!(limiter.take(at(1000)));
         assert!(!limiter.take(at(1999)));
         assert_eq!((0..100).filter(|n| limiter.take(at(2000 + n * 50))).count(), 5);
