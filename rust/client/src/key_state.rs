@@ -14,6 +14,10 @@ const ROTATE_AFTER_S: u64 = 27 * DAY_S;
 /// How long after a refusal a new key is tried, and between two checks of what the server has of ours.
 const DAY_S: u64 = 24 * 60 * 60;
 
+/// How long after a device's first login what the server has of it is compared first: not in the storm that a large
+/// import is.
+const FIRST_CHECK_S: u64 = 60 * 60;
+
 /// Signed pre-keys kept that are no longer in use, beside that of the credentials: messages made with them are under
 /// way for as long as a peer was offline. docs/protocol.md, "Pre-keys".
 const KEPT: usize = 3;
@@ -146,6 +150,11 @@ impl KeyState {
     /// The server cannot take a key now: the same one again, later.
     pub(crate) fn postpone(&mut self, now_s: u64) {
         self.rotate_at_s = now_s + DAY_S;
+    }
+
+    /// When the first comparison is: at once when its time has come, else within an hour, each device at another time.
+    pub(crate) fn begin_checks(&mut self, is_due: bool, now_s: u64, spread: u32) {
+        self.check_at_s = if is_due { now_s } else { now_s + 1 + u64::from(spread) % FIRST_CHECK_S };
     }
 
     /// What the server has was compared.

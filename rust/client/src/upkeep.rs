@@ -32,7 +32,10 @@ pub(crate) enum Upkeep {
     #[default]
     Unknown,
     /// It is being loaded.
-    Loading,
+    Loading {
+        /// Because something is due that is in no record yet.
+        is_due: bool,
+    },
     /// The rotated keys that it names are being loaded.
     LoadingKeys(Box<KeyState>),
     /// It is here.
@@ -88,7 +91,7 @@ impl Client {
         if matches!(self.upkeep, Upkeep::Unknown | Upkeep::Resting { .. })
             && let Some((token, keys)) = self.receiver.load(LoadFor::Upkeep, vec![KeyState::key()])
         {
-            self.upkeep = Upkeep::Loading;
+            self.upkeep = Upkeep::Loading { is_due: matches!(self.upkeep, Upkeep::Resting { .. }) };
             effects.push(Effect::Load { token, keys });
         }
     }
@@ -100,11 +103,12 @@ impl Client {
         cx: &mut Cx<'_>,
     ) {
         match std::mem::take(&mut self.upkeep) {
-            Upkeep::Loading => {
+            Upkeep::Loading { is_due } => {
                 let state = KeyState::read(records.pop().flatten()).unwrap_or_else(|| {
+                    // Written when the first comparison is over: a fleet that logs in for the first time writes nothing.
                     let spread = cx.entropy.below(u32::MAX);
-                    let state = KeyState::new(self.keys.signed_pre_key.id, cx.unix_ms / 1000, spread);
-                    commit(vec![state.write()], cx.effects);
+                    let mut state = KeyState::new(self.keys.signed_pre_key.id, cx.unix_ms / 1000, spread);
+                    state.begin_checks(is_due, cx.unix_ms / 1000, spread);
                     state
                 });
                 let named = [state.current, state.pending].into_iter().flatten().map(signed_key).collect();

@@ -88,6 +88,7 @@ fn contacts_from_before_and_after_a_rotation_are_read() {
     let mut pair = Pair::new(1);
     let first = pair.online();
     say(&mut pair, 0);
+    pair.advance(DAY / 8);
     let link = again(&mut pair, first, true);
     say(&mut pair, 0);
     say(&mut pair, 1);
@@ -102,6 +103,7 @@ fn a_refused_rotation_leaves_the_old_key_in_use() {
     let mut pair = Pair::new(1);
     pair.order("/config", &json!({ "rotateError": 409 }));
     let first = pair.online();
+    pair.advance(DAY / 8);
     let link = again(&mut pair, first, true);
     say(&mut pair, 0);
     assert_eq!((read(&pair, link), pair.read("/stats")["contactRetries"].clone()), (1, json!(0)));
