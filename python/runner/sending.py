@@ -35,7 +35,8 @@ MOST_CHARS: Final = 65_536
 """Of a text; what WhatsApp's own clients take."""
 MESSAGE_ID: Final = r"[A-Za-z0-9._-]{1,64}"
 """What an id that somebody chooses may look like."""
-_ADDRESS: Final = re.compile(r"([0-9]{5,20})(?:@(s\.whatsapp\.net|c\.us|lid))?")
+PERSON: Final = r"\+?([0-9]{5,20})(?::[0-9]{1,5})?(?:@(s\.whatsapp\.net|c\.us|lid))?"
+"""How somebody may be named: a number with its country code, or a JID."""
 _BUSY_REMEDY: Final = "send fewer at once; try again in a moment"
 
 _SAID: Final = {
@@ -77,9 +78,7 @@ def chat_jid(chat: str) -> str:
 
     Errors: SendError; it does not repeat the number, which stays out of logs.
     """
-    user, _, server = chat.strip().lstrip("+").partition("@")
-    address = f"{user.partition(':')[0]}@{server}" if server else user
-    match = _ADDRESS.fullmatch(address)
+    match = re.fullmatch(PERSON, chat.strip())
     if match is None:
         raise send_error("not_a_user")
     return f"{match[1]}@{'lid' if match[2] == 'lid' else 's.whatsapp.net'}"

@@ -67,7 +67,7 @@ async def test_an_idempotency_key_makes_the_id(client: httpx2.AsyncClient, fleet
         ("not_online", 409),
         ("id_taken", 409),
         ("busy", 429),
-        ("unknown_user", 422),
+        ("unknown_user", 409),
         ("refused", 502),
         ("store_failed", 503),
         ("no_answer", 504),

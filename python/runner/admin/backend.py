@@ -206,7 +206,7 @@ class NewText(msgspec.Struct, forbid_unknown_fields=True):
     session: str
     chat_id: Annotated[str, msgspec.Meta(max_length=64)] = msgspec.field(name="chatId")
     text: Annotated[str, msgspec.Meta(min_length=1)]
-    reply_to: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    reply_to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
     """The id of the message that it answers."""
     id: str | None = None
 

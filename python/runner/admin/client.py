@@ -214,7 +214,7 @@ class Client:
     ) -> dict[str, Any]:
         """Send a text to a person: `id`, `chatId`, `timestamp` (Unix ms). Waits until WhatsApp has it.
 
-        Errors: AdminError with the reason: 409 not online, 422 no such person, 502 refused, 504 unconfirmed.
+        Errors: AdminError with the reason: 409 not online or no such person, 502 refused, 504 unconfirmed.
         """
         body = {"session": session_id, "chatId": chat, "text": text, "id": message_id, "reply_to": reply_to}
         return cast("dict[str, Any]", self.request("POST", "/api/sendText", body=body))

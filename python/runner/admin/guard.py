@@ -53,6 +53,9 @@ _WRITTEN_DOWN: Final = "runner.written_down"
 """Key of whether the log knows already that this request failed."""
 
 SMALL_BODY: Final = 64 * 1024
+TEXT_BODY: Final = 1024 * 1024
+"""The longest text is 65,536 characters, each of up to 12 bytes in JSON."""
+SEND_TEXT: Final = "/api/sendText"
 """Largest body of any call but an import."""
 
 _IMPORTS: Final = frozenset({"/api/sessions", "/api/sessions/batch"})
@@ -84,7 +87,7 @@ def needed_scope(method: str, path: str) -> str:
     """What a caller must be allowed for this route. What is not known needs the most."""
     if method in _SAFE_METHODS or method == "WEBSOCKET":
         return READ
-    if method == "POST" and path.rstrip("/") == "/api/sendText":
+    if method == "POST" and path.rstrip("/") == SEND_TEXT:
         return SEND
     is_import = path.rstrip("/") in _IMPORTS
     if path.startswith("/api/webhooks") and not path.endswith("/test"):
@@ -258,7 +261,11 @@ class Guard:
         scope[SCOPES] = scopes
         if needed not in scopes:
             raise AdminError(403, "scope_missing", f"this token may not do that: it needs the scope {needed}")
-        limit = self._access.import_limit if path.rstrip("/") in _IMPORTS else SMALL_BODY
+        limit = SMALL_BODY
+        if path.rstrip("/") in _IMPORTS:
+            limit = self._access.import_limit
+        elif path.rstrip("/") == SEND_TEXT:
+            limit = TEXT_BODY
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > limit:
             raise AdminError(413, "body_too_large", f"the body is larger than {limit} bytes")

@@ -38,7 +38,6 @@ _BY_REASON: Final = {
     "busy": 429,
     "not_a_user": 422,
     "too_long": 422,
-    "unknown_user": 422,
     "refused": 502,
     "store_failed": 503,
     "no_answer": 504,

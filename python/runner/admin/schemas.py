@@ -9,7 +9,7 @@ from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHO
 from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
 from runner.metric_definitions import HISTORY
-from runner.sending import MESSAGE_ID, MOST_CHARS
+from runner.sending import MESSAGE_ID, MOST_CHARS, PERSON
 from runner.session import State
 from runner.supervisor.phones import PHONE_NUMBER
 
@@ -104,12 +104,14 @@ NEW_TEXT: Final[dict[str, Any]] = {
         "session": {"type": "string"},
         "chatId": {
             "type": "string",
+            "pattern": f"^{PERSON}$",
             "maxLength": 64,
             "description": "a person: 15551234567, 15551234567@c.us, …@s.whatsapp.net or …@lid",
         },
-        "text": {"type": "string", "minLength": 1, "description": f"at most {MOST_CHARS} characters"},
+        "text": {"type": "string", "minLength": 1, "maxLength": MOST_CHARS},
         "reply_to": {
             "type": ["string", "null"],
+            "minLength": 1,
             "maxLength": 128,
             "description": "the id of the message of that person that it answers",
         },

@@ -41,8 +41,10 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
         responses={
             **answers.SENT,
             **NOT_FOUND,
-            409: says("the session is not online, or another text was sent under this id or key"),
-            422: says("a body of another form, a chat that is no person, or a number that nobody has"),
+            409: says(
+                "by `reason`: not online, nobody has that number, or the id or key was used for another"
+            ),
+            422: says("a body of another form, or a chat that is no person"),
             429: says("too many messages of this session are on their way; or too many wrong tokens"),
             502: says("WhatsApp refuses it; the message has its number"),
             503: says("the store could not keep what it changes"),
@@ -76,14 +78,12 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
 
 
 def _id_of(wish: NewText, key: str | None) -> str | None:
+    if key is not None and not 1 <= len(key) <= _LONGEST_KEY:
+        raise AdminError(
+            422, "parameter_wrong", f"Idempotency-Key: {len(key)} characters, and it has 1 to {_LONGEST_KEY}"
+        )
     if wish.id is not None:
         if not re.fullmatch(MESSAGE_ID, wish.id):
             raise AdminError(422, "parameter_wrong", f"id: {wish.id!r} is not {MESSAGE_ID}")
         return wish.id
-    if key is None:
-        return None
-    if not 1 <= len(key) <= _LONGEST_KEY:
-        raise AdminError(
-            422, "parameter_wrong", f"Idempotency-Key: {len(key)} characters, and it has 1 to {_LONGEST_KEY}"
-        )
-    return derived_message_id("key", wish.session, key)
+    return None if key is None else derived_message_id("key", wish.session, key)
