@@ -36,8 +36,14 @@ if smoke guard false 2>/dev/null || smoke guard true 2>/dev/null; then
 fi
 
 cargo fuzz build --fuzz-dir . --target "$host"
-for target in $(cargo fuzz list --fuzz-dir .); do
+
+smoke_target() {
+    local target=$1
     mkdir -p "$scratch/$target.new" "corpus/$target"
     smoke "$target" cargo fuzz run --fuzz-dir . --target "$host" "$target" "$scratch/$target.new" "corpus/$target" -- \
         -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1
-done
+}
+export -f smoke smoke_target
+export scratch seconds host
+# Each takes a core.
+cargo fuzz list --fuzz-dir . | xargs -P "$(nproc)" -I{} bash -euo pipefail -c 'smoke_target "$1"' _ {}
