@@ -18,32 +18,12 @@ from typing import TypeVar
 
 from bench.scenarios.measure import save, tail
 from runner import _core
+from support.devices import device
 
 T = TypeVar("T")
 
 BATCH = 200
 RECORD_BYTES = 140
-
-
-def device(number: int) -> _core.DeviceRecord:
-    """Credentials that nobody logs in with."""
-    key = bytes(32)
-    return _core.DeviceRecord(
-        jid=f"1555{number:07}:3@s.whatsapp.net",
-        lid=None,
-        push_name=None,
-        platform=None,
-        registration_id=1,
-        noise_secret=key,
-        identity_secret=key,
-        signed_pre_key_id=1,
-        signed_pre_key_secret=key,
-        signed_pre_key_signature=bytes(64),
-        adv_secret=key,
-        account=None,
-        routing_info=None,
-        source=b"{}",
-    )
 
 
 def keys(records: int) -> Iterator[tuple[str, str, bytes]]:
@@ -86,7 +66,12 @@ def main() -> None:
         store = _core.Store(folder / "store.db")
         for first in range(0, options.sessions, BATCH):
             numbers = range(first, min(first + BATCH, options.sessions))
-            store.import_devices([(f"s{n}", device(n), list(keys(options.records))) for n in numbers])
+            store.import_devices(
+                [
+                    (f"s{n}", device(f"1555{n:07}:3@s.whatsapp.net", bytes(32)), list(keys(options.records)))
+                    for n in numbers
+                ]
+            )
         _, quiet = while_writing(store, lambda: time.sleep(options.quiet))
         made, busy = while_writing(store, lambda: store.backup(folder / "copy.db", "bench"))
         store.close()

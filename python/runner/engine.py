@@ -269,9 +269,14 @@ def set_device_aside(store: Store, session_id: str, why: str) -> None:
 
 def export_flushed(store: Store, session_id: str) -> ExportedDevice:
     """The same behind all that was queued before. Raises as `export_device`."""
+    flush_for_export(store, session_id)
+    return export_device(store, session_id)
+
+
+def flush_for_export(store: Store, session_id: str) -> None:
+    """Wait until all that was queued is on the disk. Blocking. Raises StoreFailedError."""
     if not store.flush(FLUSH_S):
         raise StoreFailedError(f"session {session_id!r} was not exported: the store does not commit")
-    return export_device(store, session_id)
 
 
 def export_device(store: Store, session_id: str) -> ExportedDevice:
@@ -309,6 +314,17 @@ def back_up(store: _core.Store, file: Path) -> BackupMade:
         if slug == "exists":
             raise RefusedError(slug, message) from error
         raise StoreFailedError(f"no backup was made: {message}") from error
+
+
+def told_of_backup(file: Path, made: BackupMade) -> dict[str, Any]:
+    """A backup as the API and the command line tell it."""
+    return {
+        "file": str(file),
+        "bytes": made.bytes,
+        "sessions": made.sessions,
+        "at": made.at_unix_ms,
+        "seconds": made.took_s,
+    }
 
 
 def restore_store(path: Path, file: Path, *, replace: bool) -> StoreRestored:

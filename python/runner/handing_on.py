@@ -99,12 +99,12 @@ class HandingOn:
         self.consumer.loop.rescan()
 
     def _state(self, session_id: str) -> State | None:
-        view = self._supervisor.view(session_id)
-        return None if view is None else view.state
+        standing = self._supervisor.standing(session_id)
+        return None if standing is None else standing.state
 
     def _where(self, session_id: str) -> tuple[State, int] | None:
-        view = self._supervisor.view(session_id)
-        return None if view is None else (view.state, view.connection)
+        standing = self._supervisor.standing(session_id)
+        return None if standing is None else (standing.state, standing.connection)
 
     def _tell_undecryptable(
         self, session_id: str, payload: dict[str, object], at_ms: int, event_id: str

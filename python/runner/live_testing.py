@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from runner.embedded import control_url
 from runner.errors import StartError
-from runner.sim import SimulatorControl
+from runner.sim import FIRST_USERNAME, SimulatorControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FIRST_USERNAME: Final = 15_550_000_000
-"""The number of the simulator's first session."""
 PATIENCE_S: Final = 30.0
 _LOOK_S: Final = 0.02
 _LOG: Final = "runner.log"

@@ -95,6 +95,11 @@ def derived_message_id(*names: str) -> str:
     return f"3EB0{digest[:18].upper()}"
 
 
+def answer_id(session_id: str, about: Message, place: int) -> str:
+    """The id of the text at that place (from 1) among those that a handler sends about a message."""
+    return derived_message_id(session_id, about.chat, about.sender, about.id, str(place))
+
+
 class Sender(Protocol):
     """What of the engine is needed."""
 
@@ -105,8 +110,6 @@ class Sender(Protocol):
 class _Pending:
     """A text that was handed to the engine."""
 
-    session_id: str
-    connection: int
     said: bytes
     key: tuple[str, str, str]
     chat: str
@@ -129,7 +132,8 @@ class Sending:
         self._engine = engine
         self._where = where
         self._tokens = 0
-        self._on_way: dict[int, _Pending] = {}
+        self._on_way: dict[tuple[str, int], dict[int, _Pending]] = {}
+        """By connection, then by token."""
         self._known: OrderedDict[tuple[str, str, str], _Pending] = OrderedDict()
 
     async def text(
@@ -188,23 +192,25 @@ class Sending:
             self._engine.send_text(session_id, connection, outgoing)
         except engine_full_error() as error:
             raise send_error("busy") from error
-        pending = _Pending(session_id, connection, said, key, chat)
-        self._on_way[token] = self._known[key] = pending
+        pending = _Pending(said, key, chat)
+        self._on_way.setdefault((session_id, connection), {})[token] = self._known[key] = pending
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return pending
 
     def observe(self, event: EngineEvent) -> None:
         """An event of the engine: an outcome, or the end of a connection, after which none comes."""
+        connection = event.session_id, event.connection
         if event.kind == "sent" and event.token is not None:
-            pending = self._on_way.pop(event.token, None)
+            on_way = self._on_way.get(connection, {})
+            pending = on_way.pop(event.token, None)
             if pending is not None:
                 self._end(pending, event)
-        elif event.kind == "closed" and self._on_way:
-            for token, pending in list(self._on_way.items()):
-                if (pending.session_id, pending.connection) == (event.session_id, event.connection):
-                    del self._on_way[token]
-                    self._end(pending, None)
+                if not on_way:
+                    del self._on_way[connection]
+        elif event.kind == "closed":
+            for pending in self._on_way.pop(connection, {}).values():
+                self._end(pending, None)
 
     def _end(self, pending: _Pending, event: EngineEvent | None) -> None:
         if event is not None and event.reason is None:
@@ -232,7 +238,7 @@ class HandlerCall:
         """Errors: as `Sending.text`."""
         about = self._message
         self._count += 1
-        derived = derived_message_id(self._session_id, about.chat, about.sender, about.id, str(self._count))
+        derived = answer_id(self._session_id, about, self._count)
         quoted = (about.id, about.sender, about.content) if quote else None
         return await self._sending.text(
             self._session_id, chat, text, message_id=message_id or derived, quoted=quoted

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Json: TypeAlias = Any
 """What JSON decodes to; each route's shape is in docs/simulator.md."""
 
+FIRST_USERNAME: Final = 15_550_000_000
+"""The number of sim-00001 (rust/sim/src/core/fleet.rs); the others follow by one."""
 _CHECK_S: Final = 0.25
 """How often `serve` looks whether the control port was told to quit."""
 _TIMEOUT_S: Final = 130.0

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from runner.message import Message, SendReceipt, Session
-from runner.sending import chat_jid, derived_message_id
+from runner.sending import answer_id, chat_jid
 from runner.session import State
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Bot:
         if app.handler is None:
             raise ValueError("the app has no handler: put @app.on_message before an async function")
         self._handler = app.handler
-        self._session_id = session_id
+        self.session_id = session_id
         self._timeout_s = timeout_s
         self._heard = 0
         self.sent: list[Sent] = []
@@ -94,7 +94,7 @@ class Bot:
         """`hear`, for tests that run on Trio."""
         before = len(self.sent)
         call = _Call(self, message)
-        session = Session(self._session_id, lambda _id: self.state, call)
+        session = Session(self.session_id, lambda _id: self.state, call)
         with trio.fail_after(self._timeout_s):
             await self._handler(session, replace(message, call=call))
         return self.sent[before:]
@@ -116,7 +116,7 @@ class _Call:
         it = Sent(
             chat=chat_jid(chat),
             text=text,
-            id=message_id or derived_message_id(message.chat, message.sender, message.id, str(self._sent)),
+            id=message_id or answer_id(self._bot.session_id, message, self._sent),
             quotes=message.id if quote else None,
         )
         self._bot.sent.append(it)

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from runner.cli.main import cli
-from runner.cli.simulating import FIRST_USERNAME, Rate
-from runner.sim import Simulator
+from runner.cli.simulating import Rate
+from runner.sim import FIRST_USERNAME, Simulator
 from support.receiver import Receiver, texts
 
 

@@ -5,7 +5,6 @@ With a thousand messages: `FOREIGN_MESSAGES=1000 .venv/bin/pytest tests/interop/
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ from runner.wire import Node, decode_node
 from support.control import Control
 from support.processes import BAILEYS
 from support.receiver import Receiver, texts
+from support.signal_peers import missing
 
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        shutil.which("node") is None or not (BAILEYS / "node_modules" / "baileys").is_dir(),
-        reason="needs Node.js, and `npm ci` in tests/interop/baileys",
-    ),
+    pytest.mark.skipif(missing("baileys") is not None, reason=str(missing("baileys"))),
 ]
 
 COUNT = 100

@@ -1,23 +1,20 @@
 """Real Baileys against our simulator: it is believed only where a foreign client has worked with it."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from runner.sim import Simulator
+from support.signal_peers import missing
 
 BAILEYS = Path(__file__).parent / "baileys"
 
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        shutil.which("node") is None or not (BAILEYS / "node_modules" / "baileys").is_dir(),
-        reason="needs Node.js, and `npm ci` in tests/interop/baileys",
-    ),
+    pytest.mark.skipif(missing("baileys") is not None, reason=str(missing("baileys"))),
 ]
 
 

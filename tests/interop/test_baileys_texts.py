@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import shutil
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ from runner import _core
 from runner.sim import Simulator
 from support.processes import BAILEYS
 from support.receiver import Receiver, texts
+from support.signal_peers import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        shutil.which("node") is None or not (BAILEYS / "node_modules" / "baileys").is_dir(),
-        reason="needs Node.js, and `npm ci` in tests/interop/baileys",
-    ),
+    pytest.mark.skipif(missing("baileys") is not None, reason=str(missing("baileys"))),
 ]
 
 US = "15550000000@s.whatsapp.net"

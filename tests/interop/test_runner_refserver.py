@@ -12,7 +12,6 @@ from runner.sim import Simulator
 from support.control import Control
 from support.pair import FAST_PINGS
 from support.processes import (
-    BAILEYS,
     ROOT,
     ReferenceServer,
     RunnerProcess,
@@ -20,14 +19,12 @@ from support.processes import (
     runner_environment,
     wait_until,
 )
+from support.signal_peers import missing
 
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.timeout(150),
-    pytest.mark.skipif(
-        shutil.which("node") is None or not (BAILEYS / "node_modules" / "baileys").is_dir(),
-        reason="needs Node.js, and `npm ci` in tests/interop/baileys",
-    ),
+    pytest.mark.skipif(missing("baileys") is not None, reason=str(missing("baileys"))),
 ]
 
 

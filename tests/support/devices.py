@@ -5,10 +5,9 @@ import os
 from runner import _core
 
 
-def import_device(store: _core.Store, session_id: str, jid: str = "15550001111:3@s.whatsapp.net") -> None:
-    """A session with fresh keys; no server knows it."""
-    secret = os.urandom(32)
-    device = _core.DeviceRecord(
+def device(jid: str, secret: bytes) -> _core.DeviceRecord:
+    """Credentials in which every key is `secret`."""
+    return _core.DeviceRecord(
         jid=jid,
         lid=None,
         push_name=None,
@@ -24,4 +23,8 @@ def import_device(store: _core.Store, session_id: str, jid: str = "15550001111:3
         routing_info=None,
         source=b"{}",
     )
-    store.import_device(session_id, device, [])
+
+
+def import_device(store: _core.Store, session_id: str, jid: str = "15550001111:3@s.whatsapp.net") -> None:
+    """A session with fresh keys; no server knows it."""
+    store.import_device(session_id, device(jid, os.urandom(32)), [])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-import msgspec
 from fastapi import FastAPI, Query, Request
 
 from runner.admin import answers
 from runner.admin.backend import Acknowledgement, NewSilence
+from runner.admin.bodies import decoded
 from runner.admin.lists import Json
 from runner.admin.schemas import Responses, a_body, says
 from runner.alerts.engine import ANY
 from runner.alerts.rules import RULES
-from runner.errors import AdminError
 
 if TYPE_CHECKING:
     from runner.admin.backend import Backend
@@ -52,13 +51,6 @@ _SILENCE: Final[dict[str, Any]] = {
     },
 }
 T = TypeVar("T")
-
-
-def _decoded(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.DecodeError as error:
-        raise AdminError(422, "body_wrong", str(error), "see /openapi.json") from error
 
 
 def add_alerts(app: FastAPI, backend: Backend) -> None:
@@ -100,7 +92,7 @@ def add_alerts(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_SILENCE),
     )
     async def silence(request: Request) -> Json:
-        wish = _decoded(await request.body(), NewSilence)
+        wish = decoded(await request.body() or b"{}", NewSilence)
         return Json(backend.alerts.silence(wish.alert, wish.about, wish.minutes, wish.note), 201)
 
     @app.delete(
@@ -118,7 +110,7 @@ def add_alerts(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_ACK, required=False),
     )
     async def acknowledge(alert_id: str, request: Request) -> Json:
-        wish = _decoded(await request.body(), Acknowledgement)
+        wish = decoded(await request.body() or b"{}", Acknowledgement)
         return Json(backend.alerts.acknowledge(alert_id, wish.by, wish.note))
 
     @app.post(

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Query, Request, Response, WebSocket
 from runner.admin import answers, events
 from runner.admin.alerts import add_alerts
 from runner.admin.backend import Backend, ChangedSession, Created, NewSession, NewSessions
+from runner.admin.bodies import decoded
 from runner.admin.guard import SCOPES, SIGNED_IN, Access, Guard, error_body, sees_detail
 from runner.admin.linking import add_linking
 from runner.admin.lists import MOST_UNIX_MS, Json, Page, Streamed, listing, page_of, whole, words
@@ -293,12 +294,7 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(CHANGED_SESSION),
     )
     async def change(session_id: str, request: Request) -> Json:
-        try:
-            wish = msgspec.json.decode(await request.body(), type=ChangedSession)
-        except msgspec.DecodeError as error:
-            raise AdminError(
-                422, "body_wrong", str(error), "see PUT /api/sessions/{session_id} in /openapi.json"
-            ) from error
+        wish = decoded(await request.body(), ChangedSession, "PUT /api/sessions/{session_id}")
         proxy = None if wish.proxy is None else checked_proxy(wish.proxy)
         backend.sessions.set_proxy(session_id, proxy)
         return Json(_status_row(_view(backend, session_id)))
@@ -318,13 +314,9 @@ def _add_sessions(app: FastAPI, backend: Backend) -> None:
 
 
 async def _decoded(request: Request, kind: type[T]) -> T:
-    body = await request.body()
-    try:
-        # On a thread: an import may be 64 MiB, and decoding it here would stop every session's policy.
-        return await trio.to_thread.run_sync(partial(msgspec.json.decode, body, type=kind))
-    except msgspec.DecodeError as error:
-        where = f"{request.method} {request.url.path}"
-        raise AdminError(422, "body_wrong", str(error), f"see {where} in /openapi.json") from error
+    body, where = await request.body(), f"{request.method} {request.url.path}"
+    # On a thread: an import may be 64 MiB, and decoding it here would stop every session's policy.
+    return await trio.to_thread.run_sync(partial(decoded, body, kind, where))
 
 
 def _outcome(wish: NewSession, made: Created | RunnerError) -> dict[str, object]:

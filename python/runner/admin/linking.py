@@ -10,12 +10,12 @@ import base64
 import io
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import msgspec
 import trio
 from fastapi import Query, Request, Response
 
 from runner.admin import answers
 from runner.admin.backend import PairingPhone
+from runner.admin.bodies import decoded
 from runner.admin.guard import sees_detail
 from runner.admin.lists import Json
 from runner.admin.schemas import ANY_CALL, CONFLICT, PAIRING_PHONE, a_body, says
@@ -79,16 +79,12 @@ def add_linking(app: FastAPI, backend: Backend) -> None:
     )
     async def request_code(session_id: str, request: Request) -> Json:
         _refuse_readers(request)
-        try:
-            wish = msgspec.json.decode(await request.body(), type=PairingPhone)
-        except msgspec.DecodeError as error:
-            # Without what it says: it may quote the number.
-            raise AdminError(
-                422,
-                "body_wrong",
-                'the body is no {"phoneNumber": "…"}',
-                "see POST /api/{session_id}/auth/request-code in /openapi.json",
-            ) from error
+        wish = decoded(
+            await request.body(),
+            PairingPhone,
+            "POST /api/{session_id}/auth/request-code",
+            instead='the body is no {"phoneNumber": "…"}',  # what is wrong may quote the number
+        )
         shown = await backend.phones.code(session_id, checked_phone(wish.phone_number))
         return Json({"code": shown.text, "expiresAt": shown.expires_at_unix_ms})
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import trio
 from fastapi import Request  # noqa: TC002 - FastAPI reads the annotations
 
 from runner.admin import answers
+from runner.admin.bodies import decoded
 from runner.admin.lists import Json
 from runner.admin.schemas import CONFLICT, NEW_BACKUP, NEW_EXPORT, a_body, says
 from runner.baileys_export import GO_ON_THERE, files_of
+from runner.engine import told_of_backup
 from runner.errors import AdminError
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def add_moving(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(NEW_EXPORT),
     )
     async def export(session_id: str, request: Request) -> Json:
-        wish = await _decoded(request, NewExport)
+        wish = decoded(await request.body() or b"{}", NewExport, f"POST {request.url.path}")
         device = await backend.sessions.export(session_id, force=wish.force)
         files = await trio.to_thread.run_sync(files_of, device)
         texts, binary = {}, {}
@@ -80,24 +82,8 @@ def add_moving(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(NEW_BACKUP),
     )
     async def backup(request: Request) -> Json:
-        wish = await _decoded(request, NewBackup)
+        wish = decoded(await request.body() or b"{}", NewBackup, f"POST {request.url.path}")
         file = Path(wish.file)
         if not file.is_absolute() or "\0" in wish.file:
             raise AdminError(422, "body_wrong", f"file: {wish.file!r} is no absolute path", "begin it with /")
-        made = await backend.backup(file)
-        answer = {
-            "file": str(file),
-            "bytes": made.bytes,
-            "sessions": made.sessions,
-            "at": made.at_unix_ms,
-            "seconds": made.took_s,
-        }
-        return Json(answer)
-
-
-async def _decoded(request: Request, kind: type[Any]) -> Any:  # noqa: ANN401 - one of the two above
-    try:
-        return msgspec.json.decode(await request.body() or b"{}", type=kind)
-    except msgspec.DecodeError as error:
-        where = f"{request.method} {request.url.path}"
-        raise AdminError(422, "body_wrong", str(error), f"see {where} in /openapi.json") from error
+        return Json(told_of_backup(file, await backend.backup(file)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-import msgspec
 from fastapi import FastAPI, Query, Request, Response
 
 from runner.admin import answers, events
 from runner.admin.backend import WhichDeadLetters
+from runner.admin.bodies import decoded
 from runner.admin.guard import sees_detail
 from runner.admin.lists import Json, Streamed, single
 from runner.admin.schemas import EVENTS_QUERY, Responses, a_body, says
@@ -110,13 +110,6 @@ def _once(name: str, what: str) -> dict[str, Any]:
     return {"parameters": [parameter]}
 
 
-def _decoded(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        raise AdminError(422, "body_wrong", str(error), "see /openapi.json") from error
-
-
 def add_outgoing(app: FastAPI, backend: Backend, version: str) -> None:
     """Add the routes."""
 
@@ -156,7 +149,7 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_WEBHOOK),
     )
     async def add(request: Request) -> Json:
-        wish = _decoded(await request.body(), NewWebhook)
+        wish = decoded(await request.body(), NewWebhook)
         _check_session(backend, wish)
         return Json(await backend.webhooks.add(wish), 201)
 
@@ -175,7 +168,7 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_WEBHOOK),
     )
     async def change(webhook_id: str, request: Request) -> Json:
-        wish = _decoded(await request.body(), NewWebhook)
+        wish = decoded(await request.body(), NewWebhook)
         _check_session(backend, wish)
         return Json(await backend.webhooks.change(webhook_id, wish))
 
@@ -236,7 +229,7 @@ def _add_dead_letters(app: FastAPI, backend: Backend) -> None:
 
 
 def _which(body: bytes) -> WhichDeadLetters:
-    which = _decoded(body, WhichDeadLetters)
+    which = decoded(body, WhichDeadLetters)
     if (which.ids is None) != which.all:
         raise AdminError(422, "body_wrong", "say which: ids, or all", 'send {"ids": […]} or {"all": true}')
     return which

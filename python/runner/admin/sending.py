@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from fastapi import Request  # noqa: TC002  FastAPI reads the annotation
 
 from runner.admin import answers
 from runner.admin.backend import NewText
+from runner.admin.bodies import decoded
 from runner.admin.lists import Json
 from runner.admin.schemas import NEW_TEXT, NOT_FOUND, a_body, says
 from runner.errors import AdminError
@@ -54,16 +54,13 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
         openapi_extra={**a_body(NEW_TEXT), **_KEY},
     )
     async def send_text(request: Request) -> Json:
-        try:
-            wish = msgspec.json.decode(await request.body(), type=NewText)
-        except msgspec.DecodeError as error:
-            # Without what it says: it may quote the text.
-            raise AdminError(
-                422,
-                "body_wrong",
-                'the body is no {"session": "…", "chatId": "…", "text": "…"}',
-                "see POST /api/sendText in /openapi.json",
-            ) from error
+        wish = decoded(
+            await request.body(),
+            NewText,
+            "POST /api/sendText",
+            # What is wrong may quote the text.
+            instead='the body is no {"session": "…", "chatId": "…", "text": "…"}',
+        )
         chat = chat_jid(wish.chat_id)
         receipt = await backend.send_text(
             wish.session,

@@ -86,8 +86,8 @@ def _export_offline(session_id: str) -> Exported:
     from dataclasses import replace
 
     from runner.baileys_export import GO_ON_THERE, files_of
-    from runner.engine import FLUSH_S, export_device
-    from runner.errors import StoreFailedError, UnknownSessionError
+    from runner.engine import export_device, flush_for_export
+    from runner.errors import UnknownSessionError
     from runner.reconnect.history import Hold, from_json, to_json
     from runner.reconnect.policy import Policy
     from runner.reconnect.table import EXPORTED
@@ -102,8 +102,7 @@ def _export_offline(session_id: str) -> Exported:
             durable, _ = from_json(stored.policy, 0.0, 0, Policy())
             parked = replace(durable, desired=False, hold=Hold("parked", None), reason=EXPORTED)
             store.put_policy(session_id, to_json(parked, 0.0, 0))
-        if not store.flush(FLUSH_S):
-            raise StoreFailedError(f"session {session_id!r} was not exported: the store does not commit")
+        flush_for_export(store, session_id)
         return {"files": files_of(device), "leftOut": device.left_out, "warnings": [GO_ON_THERE]}
     finally:
         store.close()
@@ -121,20 +120,13 @@ def _open_store() -> _core.Store:
 
 
 def _offline(file: Path) -> dict[str, Any]:
-    from runner.engine import back_up
+    from runner.engine import back_up, told_of_backup
 
     store = _open_store()
     try:
-        made = back_up(store, file)
+        return told_of_backup(file, back_up(store, file))
     finally:
         store.close()
-    return {
-        "file": str(file),
-        "bytes": made.bytes,
-        "sessions": made.sessions,
-        "at": made.at_unix_ms,
-        "seconds": made.took_s,
-    }
 
 
 @click.command()

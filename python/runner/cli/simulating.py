@@ -10,8 +10,6 @@ from runner.cli.options import connect, ends_well, session_id, settings
 from runner.errors import StartError
 
 _PER_MINUTE: Final = {"s": 60.0, "min": 1.0, "h": 1 / 60}
-FIRST_USERNAME: Final = 15_550_000_000
-"""The number of sim-00001 (rust/sim/src/core/fleet.rs); the others follow by one."""
 KINDS: Final = ("text", "reply", "reaction", "edit", "revoke")
 
 
@@ -195,6 +193,8 @@ def chatter(rate: float, *, kinds: str | None, groups: float, control: str | Non
 
 def _target(who: str) -> dict[str, Any]:
     """The simulator's name for it: sim-00001 is the first number of its fleet."""
+    from runner.sim import FIRST_USERNAME
+
     if who == "all":
         return {"all": True}
     place = who.removeprefix("sim-")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from runner.lanes import Key
 
 
-class InboxRow(Protocol):
-    """The part of `_core.InboxMessage` that is used here."""
+class Named(Protocol):
+    """Whose message a row is, and where it was written."""
 
     @property
     def seq(self) -> int: ...
@@ -28,6 +28,11 @@ class InboxRow(Protocol):
     def message_id(self) -> str: ...
     @property
     def received_unix_ms(self) -> int: ...
+
+
+class InboxRow(Named, Protocol):
+    """The part of `_core.InboxMessage` that is used here."""
+
     @property
     def content(self) -> bytes | None: ...
 

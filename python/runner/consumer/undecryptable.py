@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 import trio
 
+from runner.consumer.inbound import Named
 from runner.envelope import derived_id
 
 if TYPE_CHECKING:
@@ -32,21 +33,9 @@ PAGE: Final = 256
 """Messages of one transaction."""
 
 
-class Row(Protocol):
+class Row(Named, Protocol):
     """The part of `_core.UnreadMessage` that is used here."""
 
-    @property
-    def seq(self) -> int: ...
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def chat(self) -> str: ...
-    @property
-    def sender(self) -> str: ...
-    @property
-    def message_id(self) -> str: ...
-    @property
-    def received_unix_ms(self) -> int: ...
     @property
     def failure(self) -> str: ...
     @property
@@ -103,8 +92,8 @@ class Undecryptable:
                 seqs = [row.seq for row in rows]
                 await self._aside(partial(self._store.give_up_unread, events, seqs))
             self._outbox.posted({webhook for event in events for webhook in event[-1]})
-            for row in rows:
-                self._tell(row.session_id, payload_of(row), now_ms, event_id_of(row))
+            for row, (event_id, *_) in zip(rows, events, strict=True):
+                self._tell(row.session_id, payload_of(row), now_ms, event_id)
             why.update(row.failure for row in rows)
             self._tally.undecryptable += len(rows)
             if len(rows) < PAGE:

@@ -23,7 +23,7 @@ from runner.supervisor import commands, linking
 from runner.supervisor.dialling import CLOSE_STUCK
 from runner.supervisor.machine import Machine
 from runner.supervisor.phones import Phones
-from runner.supervisor.row import Standing, redact_proxy
+from runner.supervisor.row import redact_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from runner.reconnect.policy import Policy
     from runner.reconnect.version import Version
     from runner.supervisor.feed import StatusEvent
-    from runner.supervisor.row import Options, Row
+    from runner.supervisor.row import Options, Row, Standing
     from runner.supervisor.timeline import Entry
 
 log = structlog.get_logger()
@@ -95,17 +95,13 @@ class Supervisor:
     def standings(self) -> Iterator[Standing]:
         """Where every session is at the moment that it is taken from here."""
         machine = self.machine
-        return (
-            Standing(
-                row.session_id,
-                row.state,
-                row.shown_connection,
-                row.since_unix_ms,
-                row.uptime_s(machine.now()),
-            )
-            for row in list(machine.rows.values())
-            if not row.is_removed
-        )
+        rows = list(machine.rows.values())
+        return (row.standing(machine.now()) for row in rows if not row.is_removed)
+
+    def standing(self, session_id: str) -> Standing | None:
+        """Where one session is now, or None: what `view` says of it without asking the engine."""
+        row = self.machine.rows.get(session_id)
+        return None if row is None or row.is_removed else row.standing(self.machine.now())
 
     def uptime_s(self, session_id: str) -> float:
         """Since the login of a session's connection; 0 when there is none."""

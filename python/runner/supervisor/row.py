@@ -112,6 +112,11 @@ class Row:
             return 0.0
         return now - self.online_at
 
+    def standing(self, now: float) -> Standing:
+        """Where it is now."""
+        since, uptime_s = self.since_unix_ms, self.uptime_s(now)
+        return Standing(self.session_id, self.state, self.shown_connection, since, uptime_s)
+
     @property
     def unlinked_because(self) -> str | None:
         """Why the device counts as unlinked, or None when it does not."""

@@ -486,8 +486,7 @@ impl Client {
 
     /// Whether this is an address of our own account.
     pub(crate) fn is_own(&self, jid: &Jid) -> bool {
-        let by_lid = self.device.lid_user.map(|user| Jid::new(user.to_string(), Server::Lid));
-        jid.is_same_user(&self.own_jid()) || by_lid.is_some_and(|lid| jid.is_same_user(&lid))
+        jid.is_same_user(&self.own_jid()) || self.own_lid().is_some_and(|lid| jid.is_same_user(&lid))
     }
 
     pub(crate) fn own_jid(&self) -> Jid {
