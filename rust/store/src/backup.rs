@@ -18,7 +18,7 @@ use crate::record::{Credentials, StoredRow};
 use crate::schema::{APPLICATION_ID, STEPS, migrate};
 use crate::secret::SecretBytes;
 use crate::shared::now_unix_ms;
-use crate::{ErrorKind, StoreError, checksum, sessions};
+use crate::{ErrorKind, StoreError, sessions, signal_record};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -252,20 +252,9 @@ fn make_stale(
             restored.changed += 1;
             match value {
                 Some(value) => {
-                    let sum = checksum::own_record(&id, &kind, &key, value.expose());
-                    transaction.prepare_cached(
-                        "INSERT INTO signal_key (session_id, kind, id, value, checksum, format) VALUES (?1, ?2, ?3, ?4, ?5, 1)
-                         ON CONFLICT DO UPDATE SET value = excluded.value, checksum = excluded.checksum, format = 1",
-                    )?
-                    .execute(params![id, kind, key, value.expose(), sum])?;
+                    signal_record::put_named(&transaction, &id, &kind, &key, value.expose())?;
                 }
-                None => {
-                    transaction
-                        .prepare_cached(
-                            "DELETE FROM signal_key WHERE session_id = ?1 AND kind = ?2 AND id = ?3",
-                        )?
-                        .execute(params![id, kind, key])?;
-                }
+                None => signal_record::remove_named(&transaction, &id, &kind, &key)?,
             }
         }
     }

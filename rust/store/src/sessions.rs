@@ -424,11 +424,7 @@ pub(crate) fn quarantine_key(
          FROM signal_key WHERE session_id = ?1 AND kind = ?2 AND id = ?3",
         params![session_id, kind, id, now_unix_ms.cast_signed()],
     )?;
-    connection.execute(
-        "DELETE FROM signal_key WHERE session_id = ?1 AND kind = ?2 AND id = ?3",
-        [session_id, kind, id],
-    )?;
-    Ok(())
+    signal_record::remove_named(connection, session_id, kind, id)
 }
 
 /// Marks a session's credentials as unusable and keeps a copy. The row itself stays: nothing may take its place.

@@ -51,20 +51,36 @@ pub(crate) fn find_named(connection: &Connection, session_id: &str, kind: &str, 
 
 /// Writes one record in our own form.
 pub(crate) fn put(connection: &Connection, session_id: &str, key: &RecordKey, value: &[u8]) -> Result<()> {
-    let sum = checksum::own_record(session_id, key.kind, &key.id, value);
+    put_named(connection, session_id, key.kind, &key.id, value)
+}
+
+/// The same by the words of a row.
+pub(crate) fn put_named(
+    connection: &Connection,
+    session_id: &str,
+    kind: &str,
+    id: &str,
+    value: &[u8],
+) -> Result<()> {
+    let sum = checksum::own_record(session_id, kind, id, value);
     connection
         .prepare_cached(
             "INSERT INTO signal_key (session_id, kind, id, value, checksum, format) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT DO UPDATE SET value = excluded.value, checksum = excluded.checksum, format = excluded.format",
         )?
-        .execute(params![session_id, key.kind, key.id, value, sum, OWN])?;
+        .execute(params![session_id, kind, id, value, sum, OWN])?;
     Ok(())
 }
 
 /// Removes one record.
 pub(crate) fn remove(connection: &Connection, session_id: &str, key: &RecordKey) -> Result<()> {
+    remove_named(connection, session_id, key.kind, &key.id)
+}
+
+/// The same by the words of a row.
+pub(crate) fn remove_named(connection: &Connection, session_id: &str, kind: &str, id: &str) -> Result<()> {
     connection
         .prepare_cached("DELETE FROM signal_key WHERE session_id = ?1 AND kind = ?2 AND id = ?3")?
-        .execute(params![session_id, key.kind, key.id])?;
+        .execute(params![session_id, kind, id])?;
     Ok(())
 }
