@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from runner.sim import SimulatorControl
+from support.pair import FAST_PINGS
+from support.pair import pair as fleet
+from support.pairings import pairings
 from support.processes import ROOT, Process, RunnerProcess, SimulatorProcess, wait_until
 
 PHONE = "15550007777"
@@ -144,35 +147,10 @@ def test_an_empty_session_over_http_shows_its_code_and_costs_nothing_when_stoppe
     assert runner.sessions() == []
 
 
-def resident_bytes(pid: int, field: str) -> int:
-    """`VmRSS` or its peak, `VmHWM`."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
 @pytest.mark.pain(9)
 def test_fifty_phones_are_linked_at_once_and_nobody_else_notices(tmp_path: Path) -> None:
-    with SimulatorProcess(tmp_path, sessions=20) as sim, RunnerProcess(tmp_path, sim) as runner:
-        runner.wait_api()
-        bodies = [json.loads((each / "creds.json").read_text()) for each in sorted(sim.credentials.iterdir())]
-        for i, creds in enumerate(bodies):
-            files = {"creds.json": json.dumps(creds)}
-            assert runner.request("POST", "/api/sessions", {"id": f"old-{i}", "files": files})[0] == 201
-        runner.wait_online(20)
-        before = resident_bytes(runner.pid, "VmRSS")
-        for i in range(50):
-            assert runner.request("POST", "/api/sessions", {"id": f"new-{i}"})[0] == 201
-        control = SimulatorControl(sim.control)
-        for i in range(50):
-            path = f"/api/new-{i}/auth/qr?format=raw"
-            status, shown = runner.request("GET", path, timeout_s=40.0)
-            assert status == 200
-            control.post("/pair", qr=shown["value"])
-        rows = {row["id"]: row for row in runner.wait_online(70)}
-        grown = resident_bytes(runner.pid, "VmHWM") - before
-        print(f"peak memory of 50 pairings: +{grown / 1024**2:.1f} MiB")
-        assert grown < 256 * 1024**2
-        assert [rows[f"old-{i}"]["connection"] for i in range(20)] == [1] * 20, "nobody was disconnected"
-        stats = control.stats()
-        assert (stats["paired"], stats["duplicates"], stats["protocolErrors"]) == (50, 0, 0)
-        assert runner.stop() == 0
+    """That their pings are no slower meanwhile is measured: `bench.scenarios.soak --only pairing`."""
+    with fleet(tmp_path, 20, FAST_PINGS) as p:
+        noticed = pairings(p, 50, 2.0)
+        print(f"peak memory of 50 pairings: +{noticed.peak_bytes / 1024**2:.1f} MiB")
+        assert len(noticed.meanwhile_ms) >= 20, "the others went on with their pings"

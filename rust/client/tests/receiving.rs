@@ -501,6 +501,25 @@ fn what_an_earlier_version_kept_is_read_in_order_before_what_comes() {
 }
 
 #[test]
+fn keys_are_made_a_few_at_a_time() {
+    let mut world = World::new(device());
+    world.peer.script.pre_key_count = Some(0);
+    world.is_manual = true;
+    world.open();
+    let mut slices = 0;
+    while let Some(answer) = world.store.answer() {
+        world.call(|client, cx| answer.tell(client, cx));
+        while world.client.has_work() {
+            world.call(|client, cx| client.handle_work(cx));
+            slices += 1;
+        }
+        world.exchange();
+    }
+    assert_eq!(slices, 812_usize.div_ceil(50));
+    assert!(world.peer.received.iter().any(|node| child(node, "list").is_some()), "and uploaded");
+}
+
+#[test]
 fn pre_keys_are_uploaded_when_few_are_left_and_durable_before() {
     let mut world = World::new(device());
     world.peer.script.pre_key_count = Some(3);
