@@ -40,13 +40,28 @@ def rows(page: Path) -> Iterator[tuple[str, list[str]]]:
         yield cells[0], [span for span in spans if COMMAND.fullmatch(span)]
 
 
+def blocks(page: Path) -> Iterator[str]:
+    """The commands in the page's fenced blocks, without prompts, comments and where a reader keeps Python."""
+    is_code = False
+    for line in page.read_text().splitlines():
+        if line.startswith("```"):
+            is_code = not is_code
+        elif is_code:
+            for piece in re.split(r"\s{3,}", re.sub(r"\s{3,}#.*", "", line)):
+                command = piece.strip().removeprefix("$ ").replace(".venv/bin/python", "python")
+                if re.match(r"(?:sudo )?python -m runner|curl |make |export |\*/2 ", command):
+                    yield command
+
+
 class Written(Process):
     """`python -m runner run --simulator N …`, and a shell in which what a page says works as it stands.
 
     Only the port differs: `4001` is this runner's.
     """
 
-    def __init__(self, folder: Path, *args: str, sessions: int = 25) -> None:
+    def __init__(
+        self, folder: Path, *args: str, sessions: int = 25, settings: dict[str, str] | None = None
+    ) -> None:
         self.port, self.sessions = free_port(), sessions
         tools = folder / "bin"
         tools.mkdir(parents=True)
@@ -61,6 +76,7 @@ class Written(Process):
             "WHATSAPP_DATA_DIR": str(folder / "d"),
             "WHATSAPP_ADMIN_PORT": str(self.port),
             "WHATSAPP_LOG_FORMAT": "json",
+            **(settings or {}),
         }
         self.args = ["-m", "runner", "run", "--simulator", str(sessions), *args]
         super().__init__([sys.executable, *self.args], self.env, folder / "runner.log")
