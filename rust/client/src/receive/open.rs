@@ -23,6 +23,10 @@ use crate::{
     record::{Found, RecordBytes, RecordKey, RecordKind, Records},
 };
 
+/// Ciphertexts of one message. Real ones have two, of which the first brings the key of the second; each may name
+/// records that are to be loaded and cost an agreement of keys.
+const MAX_CIPHERTEXTS: usize = 8;
+
 /// Our own keys, as the credentials have them.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnKeys {
@@ -99,6 +103,9 @@ fn body(message: NodeRef<'_>) -> Body<'_> {
     for child in message.children() {
         let tag = child.tag();
         if tag == "enc" {
+            if encs.len() == MAX_CIPHERTEXTS {
+                return Body::Nothing(Failure::Malformed);
+            }
             let kind = child.attr("type");
             let is = |wanted: &str| kind.is_some_and(|kind| kind == *wanted);
             let has_padding = child.attr("v").is_none_or(|version| version == *"2");
