@@ -6,6 +6,7 @@ The runner is a whole process with an app, as a user runs it; the simulator is a
 
 - `cpu`: contacts write as fast as the simulator encrypts, until the handler has had all. CPU of the runner's
   process for each message, by thread; what it uses while nothing comes is taken off.
+- `peer`: the same to real Baileys in one process, which keeps what changes in memory.
 - `latency`: one message after the other to a session behind a proxy (`tap`) that notes what passes when; the
   handler notes when it is called, and answers with `message.reply`. To the handler: decryption, a commit with
   its fsync and the way to Python. The answer: from the handler's call until it is on the wire (encryption, a
@@ -26,8 +27,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from bench.scenarios import baileys
 from bench.scenarios.measure import cpu_s, rss_bytes, save, tail, threads, threads_since
 from bench.scenarios.wake import PAUSE_S, Seen, delays_ms, first_write_ns, parse_writes, tap
+from support.control import Control
 from support.pair import Pair, running, simulated
 from support.processes import wait_until
 
@@ -38,8 +41,6 @@ WARM_UP = 10
 """Samples that do not count: the first answer asks for the devices of whom it goes to."""
 QUIET_S = 5.0
 """How long an idle runner is watched, and how long what was used once has to go."""
-GIVES_BACK_S = 40.0
-"""Within this the runner has given back what a burst left free (`runner.tune.heap`)."""
 SAID_AT_ONCE = 10
 SESSION = "sim-00001"
 
@@ -113,12 +114,18 @@ def wait_handled(pair: Pair, bot: Bot, n: int) -> None:
     wait_until(lambda: handled(pair) >= n, PATIENCE_S, f"{n} handled", every_s=0.2)
 
 
+def say(control: Control, each: int) -> None:
+    """Contacts write `each` texts to every session, as fast as the simulator encrypts."""
+    for done in range(0, each, SAID_AT_ONCE):
+        control.post("/say", all=True, n=min(SAID_AT_ONCE, each - done))
+
+
 def cpu(sessions: int, messages: int) -> dict[str, Any]:
     """CPU of the runner for each message that contacts write as fast as they can."""
     with with_app(sessions) as (pair, bot):
         pid = pair.runner.pid
-        pair.control.post("/say", all=True, n=10)  # first contact is another matter
-        wait_handled(pair, bot, 10 * sessions)
+        say(pair.control, SAID_AT_ONCE)  # first contact is another matter
+        wait_handled(pair, bot, SAID_AT_ONCE * sessions)
         time.sleep(QUIET_S)
         before, began = cpu_s(pid), time.monotonic()
         time.sleep(QUIET_S)
@@ -126,8 +133,7 @@ def cpu(sessions: int, messages: int) -> dict[str, Any]:
         each = max(1, messages // sessions)
         n, had = each * sessions, handled(pair)
         by_thread, before, began = threads(pid), cpu_s(pid), time.monotonic()
-        for done in range(0, each, SAID_AT_ONCE):
-            pair.control.post("/say", all=True, n=min(SAID_AT_ONCE, each - done))
+        say(pair.control, each)
         wait_handled(pair, bot, had + n)
         wall_s = time.monotonic() - began
         used_s = cpu_s(pid) - before - idle * wall_s
@@ -141,6 +147,33 @@ def cpu(sessions: int, messages: int) -> dict[str, Any]:
         "cpu_us_per_message": used_s * 1e6 / n,
         "cpu_us_by_thread": {name: it.cpu_s * 1e6 / n for name, it in sorted(use.items())},
     }
+
+
+def peer(sessions: int, messages: int) -> dict[str, Any]:
+    """The same messages of the same simulator to real Baileys, which keeps what changes in memory only."""
+    with (
+        tempfile.TemporaryDirectory(prefix="runner-bench-") as name,
+        simulated(Path(name), sessions, tls=True) as simulator,
+        baileys.receiver(simulator) as receiver,
+    ):
+        control = Control(simulator.control)
+        say(control, SAID_AT_ONCE)
+        wait_until(lambda: receiver.texts() >= SAID_AT_ONCE * sessions, PATIENCE_S, "warm", every_s=0.2)
+        time.sleep(QUIET_S)
+        each = max(1, messages // sessions)
+        n, had = each * sessions, receiver.texts()
+        before, began = cpu_s(receiver.pid), time.monotonic()
+        say(control, each)
+        wait_until(lambda: receiver.texts() >= had + n, PATIENCE_S, f"{n} read", every_s=0.05)
+        wall_s = time.monotonic() - began
+        return {
+            "kind": "peer",
+            "peer": f"baileys {receiver.version}",
+            "sessions": sessions,
+            "messages": n,
+            "wall_per_s": n / wall_s,
+            "cpu_us_per_message": (cpu_s(receiver.pid) - before) * 1e6 / n,
+        }
 
 
 def latency(samples: int) -> dict[str, Any]:
@@ -180,18 +213,18 @@ def latency(samples: int) -> dict[str, Any]:
     }
 
 
-def memory(sessions: int, contacts: int) -> dict[str, Any]:
+def memory(sessions: int, contacts: int, settle_s: float) -> dict[str, Any]:
     """What the process costs more once so many contacts have written to each session."""
     with with_app(sessions) as (pair, bot):
         pid = pair.runner.pid
-        pair.control.post("/say", all=True, n=10)
-        wait_handled(pair, bot, 10 * sessions)
+        say(pair.control, SAID_AT_ONCE)
+        wait_handled(pair, bot, SAID_AT_ONCE * sessions)
         time.sleep(QUIET_S)
         before, had = rss_bytes(pid), handled(pair)
         for contact in range(contacts):
             pair.control.post("/say", all=True, contact=contact)
         wait_handled(pair, bot, had + contacts * sessions)
-        time.sleep(GIVES_BACK_S)
+        time.sleep(settle_s)
         grown = rss_bytes(pid) - before
         data = Path(pair.runner.env["WHATSAPP_DATA_DIR"])
         disk = sum(path.stat().st_size for path in data.glob("*.db*"))
@@ -205,7 +238,7 @@ def memory(sessions: int, contacts: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The three, one after the other."""
+    """All of them, one after the other."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -213,14 +246,22 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--contacts", type=int, default=1000)
+    parser.add_argument("--peer", type=int, default=10_000, help="messages to Baileys; 0: without")
     parser.add_argument("--name", default="messages", help="of the file in bench/results")
+    parser.add_argument(
+        "--settle", type=float, default=40.0, help="seconds in which a burst's memory is given back"
+    )
     args = parser.parse_args()
+    few = min(FEW, args.sessions)
     rows = [
         cpu(args.sessions, args.messages),
         latency(args.samples),
-        *(memory(n, args.contacts) for n in (FEW, 3 * FEW)),
+        *(memory(n, args.contacts, args.settle) for n in (few, 3 * few)),
     ]
-    few, many = (row["rss_grown_bytes"] for row in rows[2:])
+    of_few, of_many = (row["rss_grown_bytes"] for row in rows[2:])
+    slope = (of_many - of_few) / (2 * few)
+    if args.peer:
+        rows.append(peer(args.sessions, args.peer))
     summary = {
         "cpu_us_per_message": round(rows[0]["cpu_us_per_message"], 1),
         "messages_per_s": round(rows[0]["wall_per_s"]),
@@ -232,9 +273,11 @@ def main() -> None:
                 ("reply_to_ack_ms", "reply_to_ack_ms_"),
             )
         },
-        "rss_bytes_per_session_of_many_contacts": round((many - few) / (2 * FEW)),
-        "rss_bytes_once": round(few - (many - few) / 2),
+        "rss_bytes_per_session_of_many_contacts": round(slope),
+        "rss_bytes_once": round(of_few - few * slope),
     }
+    if args.peer:
+        summary["baileys"] = {key: round(rows[-1][key]) for key in ("cpu_us_per_message", "wall_per_s")}
     save(args.name, summary, rows)
 
 
