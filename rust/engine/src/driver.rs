@@ -9,8 +9,8 @@ use crate::entropy::{self, Pooled};
 use crate::event::{Event, EventKind};
 use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
 use runner_client::{
-    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, NewDevice, RecordKey, StoredRecord,
-    TransportEnd, Write,
+    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, NewDevice, RecordKey, StoreState,
+    StoredRecord, TransportEnd, Write,
 };
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
@@ -36,6 +36,8 @@ pub(crate) struct Bench {
     pub(crate) panics_total: u64,
     /// Unfinished input of all connections, bytes: the sum of their `held_bytes`.
     pub(crate) held_bytes: usize,
+    /// Messages of all connections that wait for the store to be opened, bytes.
+    pub(crate) unopened_bytes: usize,
 }
 
 impl Bench {
@@ -51,6 +53,7 @@ impl Bench {
             asks: Vec::new(),
             panics_total: 0,
             held_bytes: 0,
+            unopened_bytes: 0,
         }
     }
 
@@ -95,6 +98,8 @@ pub(crate) struct Connection {
     pub(crate) is_queued: bool,
     /// Unfinished input after the last read.
     pub(crate) held_bytes: usize,
+    /// Messages that wait for the store to be opened, bytes, after the last call.
+    pub(crate) unopened_bytes: usize,
     phase: Phase,
     /// Set when it is over; the reactor then takes it out.
     pub(crate) closed: Option<Closed>,
@@ -120,6 +125,7 @@ impl Connection {
             stage,
             is_queued: false,
             held_bytes: 0,
+            unopened_bytes: 0,
             phase: Phase::Dialling,
             closed: None,
         }
@@ -197,8 +203,8 @@ impl Connection {
         self.call(bench, |client, _, cx| client.handle_command(command, cx));
     }
 
-    pub(crate) fn handle_store_stalled(&mut self, stalled: bool, bench: &mut Bench) {
-        self.call(bench, |client, _, cx| client.handle_store_stalled(stalled, cx));
+    pub(crate) fn handle_store(&mut self, state: StoreState, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_store(state, cx));
     }
 
     pub(crate) fn handle_store_recovered(&mut self, bench: &mut Bench) {
@@ -275,9 +281,14 @@ impl Connection {
             let mut cx = Cx { now: *now, unix_ms: *unix_ms, entropy, out, scratch, effects };
             step(&mut live.client, plain, &mut cx);
             plain.clear();
+            live.client.unopened_bytes()
         });
         match called {
-            Ok(()) => self.take_in_effects(bench),
+            Ok(unopened_bytes) => {
+                bench.unopened_bytes = bench.unopened_bytes - self.unopened_bytes + unopened_bytes;
+                self.unopened_bytes = unopened_bytes;
+                self.take_in_effects(bench);
+            }
             Err(panicked) => self.closed = Some(panicked),
         }
     }

@@ -23,6 +23,7 @@ mod rows;
 mod slab;
 mod stats;
 mod store_link;
+mod store_watch;
 mod timers;
 mod tls;
 

@@ -10,5 +10,6 @@ mod login;
 mod memory;
 mod store_fails;
 mod store_lag;
+mod store_locked;
 mod support;
 mod undrained;

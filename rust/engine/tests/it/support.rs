@@ -77,17 +77,18 @@ pub(crate) struct Bench {
 impl Bench {
     /// An engine for `url`, with devices `s0` … of the simulator's fleet.
     pub(crate) fn start(url: &str, devices: u32, adjust: impl FnOnce(&mut Config)) -> Self {
-        Self::start_with_session(url, devices, session::Config::default(), adjust)
+        let options = runner_store::Options::default();
+        Self::start_with(url, devices, session::Config::default(), options, adjust)
     }
 
-    pub(crate) fn start_with_session(
+    fn start_with(
         url: &str,
         devices: u32,
         session: session::Config,
+        options: runner_store::Options,
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
         let folder = Folder::new();
-        let options = runner_store::Options::default();
         let path = folder.path().join("store.db");
         let (store, _) = Store::open(path, options, Box::new(|| ())).expect("a store");
         for index in 0..devices {
@@ -255,12 +256,27 @@ impl World {
     }
 
     pub(crate) fn start(devices: u32, tls: bool, adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::start_with(devices, tls, runner_store::Options::default(), adjust)
+    }
+
+    /// With a store of such a kind.
+    #[allow(dead_code, reason = "the unit tests need no other")]
+    pub(crate) fn on_store(devices: u32, options: runner_store::Options) -> Self {
+        Self::start_with(devices, false, options, |_| ())
+    }
+
+    fn start_with(
+        devices: u32,
+        tls: bool,
+        store: runner_store::Options,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = Folder::new();
         let options = Options { sessions: devices, tls, ..Options::new(folder.path()) };
         let sim = Simulator::start(options).expect("a simulator");
         let session = session::Config { root_key: root_key(&sim), ..session::Config::default() };
         let ca = std::fs::read(sim.ca_file()).expect("a CA file");
-        let bench = Bench::start_with_session(sim.url(), devices, session, |config| {
+        let bench = Bench::start_with(sim.url(), devices, session, store, |config| {
             config.tls_ca_pem = Some(ca);
             adjust(config);
         });
