@@ -100,6 +100,7 @@ class LaneLoop(Generic[T, W]):
         self._news = trio.Event()
         self._ended = trio.Event()
         self._is_stopping = False
+        self._has_failed = False
         self._scope: trio.CancelScope | None = None
         self._over = trio.Event()
 
@@ -182,10 +183,15 @@ class LaneLoop(Generic[T, W]):
             self._has_news = self._has_news or scan
             if not isinstance(error, Exception):
                 raise
-            # A full or failing disk: it says which, and it may pass.
-            log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+            # A full or failing disk, or a lock: it says which, and it may pass.
+            if not self._has_failed:
+                log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+            self._has_failed = True
             await trio.sleep(STORE_AGAIN_S)
             return not self._is_stopping
+        if self._has_failed:
+            self._has_failed = False
+            log.info("store works again", waited=self._what)
         for it in found.refills:
             self.lanes.refill(it.key, it.items, upto=it.upto, is_all=it.is_all)
         if found.last is not None:

@@ -1,4 +1,4 @@
-"""Trouble in one session, or in the store that all share: what the others notice of it, of any size."""
+"""Trouble in one session: what the others notice of it, of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from support.control import Control
 from support.messages import wait_answered
-from support.pair import running, store_path, users_of
+from support.pair import running, users_of
 from support.processes import wait_until
 
 if TYPE_CHECKING:
@@ -41,15 +41,6 @@ from runner.cli.main import cli
 cli(["run", "victim_bot:app"])
 """
 
-LOCK = """
-import sqlite3, sys, time
-db = sqlite3.connect(sys.argv[1], timeout=30.0, isolation_level=None)
-db.execute("BEGIN IMMEDIATE")
-time.sleep(float(sys.argv[2]))
-db.execute("COMMIT")
-"""
-"""In a process of its own: two SQLite libraries in one would undo each other's file locks."""
-
 _BUCKET = re.compile(r'^runner_response_seconds_bucket\{le="([^"]+)"\} (\d+)', re.MULTILINE)
 
 
@@ -77,12 +68,10 @@ def p99_s(before: list[tuple[float, int]], after: list[tuple[float, int]]) -> fl
 def isolation(
     directory: Path, simulator: SimulatorProcess, n: int, window_s: float, settings: dict[str, str]
 ) -> Figures:
-    """A handler that always fails for one session, and a write lock on the store: each for `window_s`.
+    """A handler that always fails for one session, for `window_s`.
 
-    Nobody else is disconnected by any of it, and every message of the others is confirmed. (During the lock
-    only that session has messages: who has one that cannot be kept is connected anew when it can.) What the
-    round trips of all were meanwhile is told, in buckets: whose core was whose is not known, so it is no
-    assertion, and while the store lags nobody's socket is read.
+    Nobody else is disconnected by it, and every message of the others is confirmed. What the round trips of all
+    were meanwhile is told, in buckets: whose core was whose is not known, so it is no assertion.
     """
     control, users = Control(simulator.control), users_of(simulator.credentials)
     bot = directory / "bot"
@@ -119,12 +108,6 @@ def isolation(
 
         watched("calm", lambda: messages(0))
         watched("failing_handler", lambda: messages(20))
-        wait_until(lambda: _pending(p) == 0, 60.0, "everything is handled or given up")
-        with subprocess.Popen(
-            [sys.executable, "-c", LOCK, str(store_path(directory)), f"{window_s:g}"]
-        ) as lock:
-            watched("write_lock", lambda: control.post("/say", user=users[victim]))
-            assert lock.wait() == 0
         wait_answered(control)
         wait_until(lambda: _pending(p) == 0, 60.0, "everything is handled or given up")
         letters = p.runner.request("GET", "/api/dead-letters?sink=app&limit=500")[1]["deadLetters"]

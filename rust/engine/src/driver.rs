@@ -8,6 +8,7 @@ use crate::dial::Dial;
 use crate::entropy::{self, Pooled};
 use crate::event::{Event, EventKind};
 use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
+use crate::panic_place;
 use runner_client::{
     Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, NewDevice, RecordKey, StoreState,
     StoredRecord, TransportEnd, Write,
@@ -65,7 +66,8 @@ impl Bench {
     /// Runs one connection's code. When it panics, what it may have left half-done in the shared buffers is thrown
     /// away, and the connection's end is returned.
     pub(crate) fn guard<T>(&mut self, phase: Phase, step: impl FnOnce(&mut Self) -> T) -> Result<T, Closed> {
-        catch_unwind(AssertUnwindSafe(|| step(&mut *self))).map_err(|payload| {
+        let step = AssertUnwindSafe(|| panic_place::guarded(|| step(&mut *self)));
+        catch_unwind(step).map_err(|payload| {
             self.buffers = Buffers::default();
             self.scratch = session::Buffers::default();
             self.effects.clear();
@@ -103,6 +105,9 @@ pub(crate) struct Connection {
     phase: Phase,
     /// Set when it is over; the reactor then takes it out.
     pub(crate) closed: Option<Closed>,
+    /// It panics over its next input, for tests.
+    #[cfg(test)]
+    pub(crate) has_bug: bool,
 }
 
 pub(crate) enum Stage {
@@ -128,6 +133,8 @@ impl Connection {
             unopened_bytes: 0,
             phase: Phase::Dialling,
             closed: None,
+            #[cfg(test)]
+            has_bug: false,
         }
     }
 
@@ -175,7 +182,13 @@ impl Connection {
         match read {
             Ok(taken) => {
                 if !bench.buffers.plain.is_empty() {
-                    self.call(bench, |client, input, cx| client.handle_input(input, cx));
+                    #[cfg(test)]
+                    let has_bug = self.has_bug;
+                    self.call(bench, |client, input, cx| {
+                        client.handle_input(input, cx);
+                        #[cfg(test)]
+                        assert!(!has_bug, "injected");
+                    });
                 }
                 if let Some(end) = taken.end {
                     self.end(end, bench);
@@ -362,9 +375,11 @@ pub(crate) fn event_of(session_id: &Arc<str>, connection: u64, at_unix_ms: u64, 
     Event { session_id: Arc::clone(session_id), connection, at_unix_ms, kind }
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    match payload.downcast_ref::<String>() {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = match payload.downcast_ref::<String>() {
         Some(text) => text,
         None => payload.downcast_ref::<&str>().copied().unwrap_or("a panic without words"),
-    }
+    };
+    let place = panic_place::take().unwrap_or_else(|| "an unknown place".into());
+    format!("a bug of ours at {place}, please report it: {text}")
 }

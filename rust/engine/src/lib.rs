@@ -15,6 +15,7 @@ mod in_flight;
 mod link;
 mod moving;
 mod outbox;
+mod panic_place;
 mod proxy;
 mod race;
 mod reactor;
