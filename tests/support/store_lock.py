@@ -1,16 +1,16 @@
-"""A lock on the store, held by another process, under messages: what the sessions, the API and the messages notice."""
+"""A lock on the store, held by another process, while messages come: who notices what."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from support.control import Control
 from support.faults import open_incidents
+from support.latencies import Latencies
 from support.messages import SENT_CAPACITY, Load, kept_once, wait_answered
 from support.pair import running, store_path
 from support.processes import wait_until
@@ -33,9 +33,6 @@ db.execute("COMMIT")
 """
 """In a process of its own: two SQLite libraries in one would undo each other's file locks."""
 
-EVERY_S = 0.5
-"""Between two looks at the pings and at the API."""
-
 
 @contextmanager
 def held_lock(store: Path) -> Iterator[None]:
@@ -53,40 +50,6 @@ def held_lock(store: Path) -> Iterator[None]:
             assert holder.wait(30.0) == 0
 
 
-class Latencies:
-    """Round trips of pings as the sessions tell them, and of calls of the API, in milliseconds."""
-
-    def __init__(self, p: Pair) -> None:
-        self.pings: list[float] = []
-        self.calls: list[float] = []
-        self._p = p
-        self._last: dict[str, float | None] = {}
-
-    def watch(self, seconds: float) -> None:
-        """Look for so long. A session whose round trip has not changed was not pinged since."""
-        pause, until = threading.Event(), time.monotonic() + seconds
-        while time.monotonic() < until:
-            for path in ("/health", "/reconnection-status?limit=0"):
-                began = time.monotonic()
-                self._p.runner.request("GET", path, timeout_s=60.0)
-                self.calls.append(1000 * (time.monotonic() - began))
-            for session, row in self._p.rows().items():
-                rtt = row["pongRttMs"]
-                if rtt is not None and rtt != self._last.get(session):
-                    self.pings.append(rtt)
-                self._last[session] = rtt
-            pause.wait(EVERY_S)
-
-    def p99_ms(self) -> tuple[float, float]:
-        """Of the pings, and of the calls."""
-        return _p99(self.pings), _p99(self.calls)
-
-
-def _p99(values: list[float]) -> float:
-    assert values, "nothing was measured"
-    return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
-
-
 def locked(
     directory: Path,
     simulator: SimulatorProcess,
@@ -97,8 +60,8 @@ def locked(
 ) -> Figures:
     """Messages for everybody without a pause; after `window_s`, the store is locked for as long again.
 
-    Nobody is disconnected and nobody is judged deaf, what reads is answered, who logs in meanwhile gets online,
-    and in the end every message is in the inbox once and answered. What the latencies were is told.
+    Nobody is disconnected and nobody is judged deaf, what reads is answered, who logs in meanwhile gets
+    online, and in the end every message is in the inbox once and answered. What the latencies were is told.
     """
     control = Control(simulator.control)
     control.post("/config", sentCapacity=SENT_CAPACITY)
@@ -118,7 +81,7 @@ def locked(
                 refused = p.runner.request("POST", "/api/sessions", {"id": "late"}, timeout_s=30.0)
                 assert refused[0] == 503, refused
                 owed = sum(row["owed"] for row in control.sessions())
-            let_go = time.monotonic()
+                let_go = time.monotonic()
             wait_until(lambda: not open_incidents(p), 60.0, "no incident")
             digested_s = time.monotonic() - let_go
         wait_answered(control)
@@ -131,7 +94,6 @@ def locked(
         assert "late" not in rows
         assert control.stats()["duplicates"] == 0
         assert p.lines("store failed") == []
-        (calm_ping, calm_call), (lock_ping, lock_call) = calm.p99_ms(), under.p99_ms()
         assert p.runner.stop() == 0
         assert "Traceback" not in p.runner.output()
     answered, kept = kept_once(directory, simulator)
@@ -145,8 +107,8 @@ def locked(
         "worked_off_s": round(digested_s, 2),
         "pings": [len(calm.pings), len(under.pings)],
         "calls": [len(calm.calls), len(under.calls)],
-        "ping_p99_ms": [round(calm_ping, 2), round(lock_ping, 2)],
-        "call_p99_ms": [round(calm_call, 2), round(lock_call, 2)],
+        "calm_p99_ms": calm.p99_ms(),
+        "lock_p99_ms": under.p99_ms(),
         "reconnect_s": [round(calm_dial_s, 3), round(lock_dial_s, 3)],
         "disconnects": 0,
         "lost": 0,
@@ -157,7 +119,7 @@ def locked(
 def stopped_under_a_lock(
     directory: Path, simulator: SimulatorProcess, n: int, settings: dict[str, str]
 ) -> Figures:
-    """A runner that is stopped under a lock ends in its time; what was not answered is fetched by the next one."""
+    """A runner that is stopped under a lock ends in its time; the next one fetches what was not answered."""
     control = Control(simulator.control)
     control.post("/config", sentCapacity=SENT_CAPACITY)
     pushed = 0
@@ -175,7 +137,7 @@ def stopped_under_a_lock(
         assert p.runner.stop() == 0
     answered, kept = kept_once(directory, simulator)
     assert (len(kept), answered) == (pushed, kept)
-    return {"stopped_under_a_lock_s": round(took_s, 2), "messages": pushed}
+    return {"stopped_under_a_lock_s": round(took_s, 2), "messages_of_the_next": pushed}
 
 
 def _reconnected(p: Pair, session: str) -> float:

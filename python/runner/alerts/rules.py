@@ -352,8 +352,8 @@ _TABLE: Final = (
         is_incident=True,
         depends_on=("disk_full",),
         meaning=(
-            "the store does not commit: messages wait unanswered. Under a lock of another process the sessions "
-            "stay; on a disk that hangs their connections close after 20 s"
+            "the store does not commit: messages wait unanswered. Under a lock of another process the "
+            "sessions stay; on a disk that hangs their connections close after 20 s"
         ),
         first_look="the text says which; for a lock `fuser -v` on the database file, else `dmesg`",
         action="end what locks the database, or mend the disk; then everything goes on by itself",
