@@ -183,8 +183,13 @@ async def test_what_fails_is_given_again_and_then_kept(autojump_clock: MockClock
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(1), BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]), RecursionError()]
-    + [KeyboardInterrupt(), asyncio.CancelledError(), StopAsyncIteration()],
+    [
+        SystemExit(1),
+        BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]),
+        RecursionError(),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+    ],
 )
 async def test_whatever_a_handler_raises_touches_its_message_only(
     error: BaseException, autojump_clock: MockClock

@@ -41,7 +41,8 @@ def _told(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the body is not UTF-8"
     if not isinstance(error, msgspec.ValidationError):
-        return f"the body is no JSON: {_MALFORMED.get(str(error), str(error).removeprefix('JSON is malformed: '))}"
+        why = str(error).removeprefix("JSON is malformed: ")
+        return f"the body is no JSON: {_MALFORMED.get(why, why)}"
     said = str(error)
     place = _PLACE.search(said)
     field = place[1] if place else ""
