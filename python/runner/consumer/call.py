@@ -13,24 +13,23 @@ if TYPE_CHECKING:
     from runner.message import Message, Session
 
 
-async def call(handler: Handler, session: Session, message: Message, timeout_s: float) -> str | None:
-    """None when it returned in time, else what went wrong: kinds of errors and places, no message text.
+async def call(handler: Handler, session: Session, message: Message) -> str | None:
+    """None when it returned, else what went wrong: kinds of errors and places, no message text.
 
     Errors: Cancelled only, when we are.
     """
     try:
-        with trio.move_on_after(timeout_s) as scope:
-            await handler(session, message)
+        await handler(session, message)
     except (trio.Cancelled, GeneratorExit):
         raise
     except BaseExceptionGroup as group:
         ours, theirs = group.split(trio.Cancelled)
-        if ours is not None or theirs is None:
-            raise
-        return described(theirs)
+        if ours is not None:
+            raise ours from None  # alone: the user's errors are not for whoever cancels us
+        return described(theirs or group)
     except BaseException as error:  # the user's code, whatever it does; Ctrl-C comes as a signal, not as this
         return described(error)
-    return f"no end within {timeout_s:g} s" if scope.cancelled_caught else None
+    return None
 
 
 def described(error: BaseException) -> str:
