@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from runner.sim import SimulatorControl
 from support.pair import FAST_PINGS
 from support.pair import pair as fleet
 from support.pairings import pairings
-from support.processes import ROOT, Process, RunnerProcess, SimulatorProcess, wait_until
+from support.processes import Process, RunnerProcess, SimulatorProcess, wait_until
 
 PHONE = "15550007777"
 
@@ -26,19 +25,6 @@ def pair(tmp_path: Path) -> Iterator[tuple[RunnerProcess, SimulatorProcess]]:
         runner.wait_api()
         yield runner, sim
         assert runner.stop() == 0
-
-
-def command(runner: RunnerProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    """One command line, with the runner's settings."""
-    return subprocess.run(
-        [sys.executable, "-m", "runner", *words],
-        env={**os.environ, **runner.env},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 class Pairing(Process):
@@ -57,18 +43,18 @@ def test_pair_and_a_phone_that_scans_bring_a_session_online(
     with Pairing(runner, tmp_path, "shop-1") as pairing:
         wait_until(lambda: "linked_devices#" in pairing.output(), 30.0, "a QR code")
         assert runner.wait_state("shop-1", "pairing")["linked"] is False
-        scanned = command(runner, "sim", "scan", "shop-1", "--control", sim.control, "--phone", PHONE)
+        scanned = runner.command("sim", "scan", "shop-1", "--control", sim.control, "--phone", PHONE)
         assert scanned.returncode == 0, scanned.stderr
         assert pairing.child.wait(30) == 0
         assert pairing.output().endswith("shop-1: linked, online\n")
     row = runner.wait_state("shop-1", "online")
     assert (row["linked"], row["attempt"], row["connection"]) == (True, 0, 2)
-    again = command(runner, "pair", "shop-1", "--json")
+    again = runner.command("pair", "shop-1", "--json")
     assert (again.returncode, json.loads(again.stderr)["reason"]) == (5, "linked")
     assert SimulatorControl(sim.control).stats()["paired"] == 1
 
     # Logged out, it is linked anew, with another device; the old one is kept.
-    assert command(runner, "logout", "shop-1").returncode == 0
+    assert runner.command("logout", "shop-1").returncode == 0
     with Pairing(runner, tmp_path, "shop-1", "--json") as pairing:
         wait_until(lambda: "qr" in pairing.output(), 30.0, "a QR code")
         qr = json.loads(pairing.output().splitlines()[0])["qr"]
@@ -89,9 +75,9 @@ def test_a_code_for_a_phone_is_typed_in_and_survives_a_restart(
         wait_until(lambda: "type it into the phone" in pairing.output(), 30.0, "a code")
         code = pairing.output().split()[1]
         assert len(code) == 9
-        wrong = command(runner, "sim", "enter", "1111-1111", "--phone", "4915", "--control", sim.control)
+        wrong = runner.command("sim", "enter", "1111-1111", "--phone", "4915", "--control", sim.control)
         assert (wrong.returncode, "no device offers a code" in wrong.stderr) == (1, True)
-        typed = command(runner, "sim", "enter", code.lower(), "--phone", PHONE, "--control", sim.control)
+        typed = runner.command("sim", "enter", code.lower(), "--phone", PHONE, "--control", sim.control)
         assert typed.returncode == 0, typed.stderr
         assert pairing.child.wait(30) == 0
     assert PHONE not in runner.output()
@@ -114,11 +100,11 @@ def test_a_new_device_uploads_keys_and_reads_a_contact_also_one_with_a_new_phone
         return [iq.get("child", "") for iq in control.sent(tag="iq")]
 
     wait_until(lambda: "registration" in asked(), 20.0, "an upload")
-    command(runner, "sim", "say", PHONE, "hello", "--control", sim.control)
+    runner.command("sim", "say", PHONE, "hello", "--control", sim.control)
     wait_until(lambda: control.stats()["contactReceipts"] == 1, 20.0, "a receipt")
-    renewed = command(runner, "sim", "new-identity", "1", PHONE, "--control", sim.control)
+    renewed = runner.command("sim", "new-identity", "1", PHONE, "--control", sim.control)
     assert renewed.stdout == "contact 1 has other keys; told 1\n", renewed.stderr
-    command(runner, "sim", "say", PHONE, "my new phone", "--control", sim.control)
+    runner.command("sim", "say", PHONE, "my new phone", "--control", sim.control)
     wait_until(lambda: control.stats()["contactReceipts"] == 2, 20.0, "a second receipt")
     assert (control.stats()["contactRetries"], control.stats()["unexpectedAnswers"]) == (0, 0)
     assert "the server had other keys" not in runner.output()

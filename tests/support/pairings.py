@@ -1,4 +1,4 @@
-"""Many phones are linked at once, half by QR code and half by a typed code: what the others notice, of any size."""
+"""Many phones are linked at once, half by QR code and half by a typed code: what the others notice."""
 
 from __future__ import annotations
 

@@ -348,10 +348,9 @@ impl Opening<'_> {
     fn open_sender_key(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Unread> {
         let message = SenderKeyMessage::parse(bytes).map_err(runner_signal::group::DecryptError::Wire)?;
         let Some(group) = &self.sender.group else { return Err(Unread::Failed(Failure::Malformed)) };
-        let names = [Some(&self.name), self.still.as_ref()];
-        let keys = names.into_iter().flatten().map(|name| address::sender_key(group, name));
         let mut outcome = Err(Unread::Failed(Failure::NoSenderKey));
-        for key in keys.collect::<Vec<_>>() {
+        let (used, other) = self.sender_keys(group);
+        for key in [Some(used), other].into_iter().flatten() {
             let record = self.own(&key);
             match runner_signal::group::decrypt(record.as_deref(), &message) {
                 Ok(decrypted) => {
@@ -365,6 +364,14 @@ impl Opening<'_> {
         outcome
     }
 
+    /// Where the sender's key for the group is kept, and where else it may lie. Unlike a session it is kept under the address
+    /// that the group uses: there Baileys looks for it, and nowhere else.
+    fn sender_keys(&self, group: &Jid) -> (RecordKey, Option<RecordKey>) {
+        let used = address::address(&self.sender.device);
+        let other = if used == self.name { self.still.as_ref() } else { Some(&self.name) };
+        (address::sender_key(group, &used), other.map(|name| address::sender_key(group, name)))
+    }
+
     /// Keeps the sender's key for its group, when the message brings it.
     fn accept_distribution(&mut self, message: &[u8]) {
         let found = content::key_distribution(message).ok().flatten();
@@ -375,7 +382,7 @@ impl Opening<'_> {
             return;
         };
         let Ok(distribution) = SenderKeyDistribution::parse(bytes) else { return };
-        let key = address::sender_key(&group, &self.name);
+        let (key, _) = self.sender_keys(&group);
         let record = self.own(&key);
         if let Ok(Some(changed)) = runner_signal::group::accept(record.as_deref(), &distribution) {
             self.set(key, Some(own_bytes(changed)));
