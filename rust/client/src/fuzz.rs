@@ -220,6 +220,7 @@ impl Run {
         let Some(due) = self.client.poll_timeout() else { return };
         self.now = self.now.max(due);
         self.call(|client, cx| client.handle_timeout(cx));
+        self.call(|client, cx| client.handle_work(cx));
         assert!(self.client.poll_timeout().is_none_or(|next| next > self.now), "a timer stays due");
     }
 
@@ -287,9 +288,9 @@ fn device() -> DeviceState {
         server_key: None,
         keys: DeviceKeys {
             registration_id: 7,
-            identity_secret: *identity.pair().expose(),
+            identity_secret: (*identity.pair().expose()).into(),
             signed_pre_key_id: signed.id,
-            signed_pre_key_secret: *signed.pair.expose(),
+            signed_pre_key_secret: (*signed.pair.expose()).into(),
             signed_pre_key_signature: signed.signature,
             account: None,
         },

@@ -32,6 +32,8 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     connection: Connection,
     options: Options,
+    /// When the last transaction ended.
+    committed_at: Instant,
     /// Set by a failed commit: no unasked work before.
     retry_at: Option<Instant>,
     prune_at: Instant,
@@ -50,7 +52,8 @@ impl Drop for AbortOnPanic {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection, options: Options) -> Self {
-        Self { shared, connection, options, retry_at: None, prune_at: Instant::now() }
+        let now = Instant::now();
+        Self { shared, connection, options, committed_at: now, retry_at: None, prune_at: now }
     }
 
     /// Runs until the queue is closed and empty.
@@ -72,11 +75,11 @@ impl Writer {
             let may_retry = self.retry_at.is_none_or(|at| at <= now);
             let wait_until = if queue.has_jobs() || (!queue.latest.is_empty() && (may_retry || queue.closing))
             {
-                let gathered_at = queue.waiting_since().unwrap_or(now) + self.options.group_commit;
-                if queue.closing || queue.group_is_full() || gathered_at <= now {
+                let due_at = queue.due_at(self.options.group_commit, self.committed_at).unwrap_or(now);
+                if queue.closing || queue.group_is_full() || due_at <= now {
                     return true;
                 }
-                gathered_at
+                due_at
             } else if queue.closing {
                 return false;
             } else if let Some(at) = self.retry_at {
@@ -105,9 +108,13 @@ impl Writer {
             Err(StoreError::new(ErrorKind::Io, "the writer panicked; its transaction is undone"))
         });
         match outcome {
-            Ok(rows) => {
-                let is_probe = group.jobs.is_empty();
-                meters.commits.fetch_add(1, Ordering::Relaxed);
+            Ok(None) => {}
+            Ok(Some(rows)) => {
+                let (is_probe, writes) = (group.jobs.is_empty(), !group.only_asks());
+                meters.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
+                if writes {
+                    self.committed_at = Instant::now();
+                }
                 lock(&self.shared.queue).committed();
                 let recovered = self.retry_at.is_some() && (is_probe || self.has_room());
                 if recovered {
@@ -132,10 +139,10 @@ impl Writer {
     }
 
     /// Begins a transaction. While another process has the lock for it, everything stays queued, and what need not wait
-    /// does not.
+    /// does not; `None` when that was all.
     ///
     /// Errors: `busy` when the store is being closed meanwhile.
-    fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+    fn begin(&self) -> Result<Option<Transaction<'_>>, StoreError> {
         if self.shared.meters.damaged.load(Ordering::Relaxed) {
             return Err(damaged_in_use());
         }
@@ -145,7 +152,7 @@ impl Writer {
             let begun = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
             let error = match begun.map_err(StoreError::from) {
                 Err(error) if error.kind == ErrorKind::Busy => error,
-                begun => return begun,
+                begun => return begun.map(Some),
             };
             let now = Instant::now();
             let mut queue = lock(&self.shared.queue);
@@ -162,6 +169,11 @@ impl Writer {
             self.answer_ahead(reads);
             for call in calls {
                 call.reply(Err(StoreError::busy(held)));
+            }
+            let mut queue = lock(&self.shared.queue);
+            if !queue.has_work() && self.retry_at.is_none() {
+                queue.end_lock_wait();
+                return Ok(None);
             }
         }
     }
@@ -212,9 +224,9 @@ impl Writer {
     }
 
     /// Commits the next group, which is taken from the queue once nothing but the disk can refuse it; returns for each job
-    /// what it changed in the inbox, or why it alone was refused.
-    fn commit(&self, group: &mut Group) -> Result<Vec<Result<Applied, StoreError>>, StoreError> {
-        let begun = self.begin();
+    /// what it changed in the inbox, or why it alone was refused. `None`: there was nothing to commit after all.
+    fn commit(&self, group: &mut Group) -> Result<Option<Vec<Result<Applied, StoreError>>>, StoreError> {
+        let Some(begun) = self.begin().transpose() else { return Ok(None) };
         *group = lock(&self.shared.queue).take_group();
         let (transaction, started) = (begun?, Instant::now());
         let mut rows = Vec::with_capacity(group.jobs.len());
@@ -243,7 +255,7 @@ impl Writer {
         transaction.commit()?;
         let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.meters.last_commit_us.store(took_us, Ordering::Relaxed);
-        Ok(rows)
+        Ok(Some(rows))
     }
 
     /// Whether a message would fit. A group that was committed says little of that: what is read or confirmed fits on

@@ -133,9 +133,9 @@ impl Pair {
         let (identity, signed) = (fleet.keys("identity", index), fleet.keys("signed pre-key", index));
         DeviceKeys {
             registration_id: fleet.registration_id(index),
-            identity_secret: identity.secret,
+            identity_secret: identity.secret.into(),
             signed_pre_key_id: 1,
-            signed_pre_key_secret: signed.secret,
+            signed_pre_key_secret: signed.secret.into(),
             signed_pre_key_signature: runner_xeddsa::sign(
                 &identity.secret,
                 &[&[5], &signed.public[..]].concat(),
@@ -245,6 +245,9 @@ impl Pair {
             effects: &mut link.effects,
         };
         call(&mut link.client, &mut cx);
+        while link.client.has_work() {
+            link.client.handle_work(&mut cx);
+        }
     }
 
     fn with_hub<T>(&mut self, call: impl FnOnce(&mut Hub, &mut Cx<'_>) -> T) -> T {

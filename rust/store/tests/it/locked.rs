@@ -114,6 +114,19 @@ fn what_only_reads_is_answered_while_the_lock_is_held() {
 }
 
 #[test]
+fn who_only_reads_does_not_wait_for_a_lock() {
+    let dir = Dir::new();
+    drop(Open::with_sessions(&dir, 1));
+    let open = Open::with(&dir, eager());
+    let lock = hold(&dir);
+    open.store.request_device("s0", 1).unwrap();
+    assert_eq!(tokens(&open.wait_for(1)), [1]);
+    open.wait_until("nothing waits", |open| !open.store.pressure().is_locked);
+    assert_eq!(open.store.health().commits_total, 0);
+    let_go(&lock);
+}
+
+#[test]
 fn damage_that_a_read_finds_is_quarantined_when_the_lock_has_gone() {
     let dir = Dir::new();
     drop(Open::with_sessions(&dir, 2));
