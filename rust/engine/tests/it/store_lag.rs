@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Holds the writer thread up behind its next answer, as a disk does that never comes back, until the first is dropped.
 /// The second says when it is held.
-fn hang_the_store(world: &World) -> (mpsc::Sender<()>, mpsc::Receiver<()>) {
+pub(crate) fn hang_the_store(world: &World) -> (mpsc::Sender<()>, mpsc::Receiver<()>) {
     let ((until, released), (tell, is_held)) = (mpsc::channel(), mpsc::channel());
     let ends = Mutex::new((released, tell));
     world.bench.store.set_notify(Box::new(move || {

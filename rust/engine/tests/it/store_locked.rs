@@ -104,7 +104,8 @@ fn a_connection_that_is_lost_under_a_lock_comes_back_and_doubles_nothing() {
 
 #[test]
 fn when_what_waits_fills_its_memory_reading_pauses_and_still_nobody_is_closed() {
-    let world = World::on_store(2, Options { max_queued_bytes: 64 * 1024, ..Options::default() });
+    let world =
+        World::start_on(Options { max_queued_bytes: 64 * 1024, ..Options::default() }, 2, false, |_| ());
     let lock = locked(&world);
     while !world.bench.store.pressure().is_filling {
         let before = world.bench.totals("s0").stanzas_received;

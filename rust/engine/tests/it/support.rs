@@ -77,15 +77,23 @@ pub(crate) struct Bench {
 impl Bench {
     /// An engine for `url`, with devices `s0` … of the simulator's fleet.
     pub(crate) fn start(url: &str, devices: u32, adjust: impl FnOnce(&mut Config)) -> Self {
-        let options = runner_store::Options::default();
-        Self::start_with(url, devices, session::Config::default(), options, adjust)
+        Self::start_with_session(url, devices, session::Config::default(), adjust)
     }
 
-    fn start_with(
+    pub(crate) fn start_with_session(
         url: &str,
         devices: u32,
         session: session::Config,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_on(runner_store::Options::default(), url, devices, session, adjust)
+    }
+
+    fn start_on(
         options: runner_store::Options,
+        url: &str,
+        devices: u32,
+        session: session::Config,
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
         let folder = Folder::new();
@@ -256,19 +264,14 @@ impl World {
     }
 
     pub(crate) fn start(devices: u32, tls: bool, adjust: impl FnOnce(&mut Config)) -> Self {
-        Self::start_with(devices, tls, runner_store::Options::default(), adjust)
+        Self::start_on(runner_store::Options::default(), devices, tls, adjust)
     }
 
-    /// With a store of such a kind.
-    #[allow(dead_code, reason = "the unit tests need no other")]
-    pub(crate) fn on_store(devices: u32, options: runner_store::Options) -> Self {
-        Self::start_with(devices, false, options, |_| ())
-    }
-
-    fn start_with(
+    /// The same with a store of these bounds.
+    pub(crate) fn start_on(
+        store: runner_store::Options,
         devices: u32,
         tls: bool,
-        store: runner_store::Options,
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
         let folder = Folder::new();
@@ -276,7 +279,7 @@ impl World {
         let sim = Simulator::start(options).expect("a simulator");
         let session = session::Config { root_key: root_key(&sim), ..session::Config::default() };
         let ca = std::fs::read(sim.ca_file()).expect("a CA file");
-        let bench = Bench::start_with(sim.url(), devices, session, store, |config| {
+        let bench = Bench::start_on(store, sim.url(), devices, session, |config| {
             config.tls_ca_pem = Some(ca);
             adjust(config);
         });
