@@ -12,6 +12,7 @@ use crate::{
     pre_keys::Ids,
     protobuf::{self, Fields, Value},
     record::{RecordBytes, RecordKind, StoredRecord},
+    restored::SENDER_KEY_MEMORY,
 };
 
 /// A record by the slug of its kind and its id.
@@ -69,6 +70,10 @@ enum File {
 
 fn file(kind: &str, record: StoredRecord, now_unix_ms: u64, entropy: &mut dyn Entropy) -> File {
     let is = |known: RecordKind| known.slug() == kind;
+    // Of whom it says that they have our sender key, they may have had an older one: Baileys tells all of them anew.
+    if kind == SENDER_KEY_MEMORY {
+        return File::Ours;
+    }
     if record.is_imported {
         // As it came; an id that we were given to go on from is in the credentials.
         return if is(RecordKind::PreKeyIds) { File::Ours } else { File::Content(record.value) };
