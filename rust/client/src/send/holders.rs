@@ -13,6 +13,9 @@ use crate::record::{RecordBytes, RecordKey, RecordKind};
 
 const VERSION: u8 = 1;
 
+/// The id of no key: ours have 31 bits.
+pub(super) const NO_KEY: u32 = u32::MAX;
+
 /// The devices that may have a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Holders {

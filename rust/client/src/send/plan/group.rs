@@ -60,10 +60,7 @@ pub(in crate::send) struct InGroup {
 
 pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
     let chat = &job.chat;
-    let group = match group_of(chat, look, unix_s) {
-        Ok(group) => group,
-        Err(step) => return step,
-    };
+    let Some(group) = group_of(chat, look, unix_s) else { return Step::AskGroup(chat.clone()) };
     let Some(us) = group.members.iter().find(|member| own.is_member(member)) else {
         return Step::Refuse(SendFailure::NotAMember);
     };
@@ -138,10 +135,7 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
 pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
     let (chat, device) = (&job.chat, &again.device);
     let Some(kept) = look.kept(job).filter(|kept| kept.chat == *chat) else { return Step::Nobody };
-    let group = match group_of(chat, look, unix_s) {
-        Ok(group) => group,
-        Err(step) => return step,
-    };
+    let Some(group) = group_of(chat, look, unix_s) else { return Step::AskGroup(chat.clone()) };
     let us = group.members.iter().find(|member| own.is_member(member));
     let (Some(us), Some(member)) = (us, group.member_of(device)) else { return Step::Nobody };
     let me = Jid { device: own.pn.device, ..us.jid.clone() };
@@ -179,9 +173,9 @@ pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own,
     Step::AgainInGroup { target, kept, key: is_current.then_some(key), is_another }
 }
 
-fn group_of(chat: &Jid, look: &mut Look<'_>, unix_s: u64) -> Result<Group, Step> {
+fn group_of(chat: &Jid, look: &mut Look<'_>, unix_s: u64) -> Option<Group> {
     let group = look.at(&groups::key(chat)).as_deref().and_then(Group::read);
-    group.filter(|group| group.is_fresh(unix_s)).ok_or_else(|| Step::AskGroup(chat.clone()))
+    group.filter(|group| group.is_fresh(unix_s))
 }
 
 fn list_of(member: &Member, look: &mut Look<'_>, unix_s: u64) -> Option<DeviceList> {

@@ -95,7 +95,7 @@ pub(in crate::send) fn again_in_group(
     let holders_key = holders::key(&job.chat);
     if is_another {
         // Whoever had that address has our sender key: the next message has a new one.
-        sealing.remove(holders_key);
+        sealing.put(holders_key, Holders::nobody(holders::NO_KEY).to_record());
     } else if key.is_some()
         && let Some(mut holders) = sealing.records.peek(&holders_key).and_then(Holders::read)
     {

@@ -123,7 +123,7 @@ impl World {
         // One that is linked anew says nothing of what was written to it alone: its writer is told by the server.
         let Some(message) = read else {
             if is_misheard || group.is_some() {
-                let receipt = hears.retry_receipt(&id);
+                let receipt = hears.retry_receipt(&id).attr("t", cx.unix_s().to_string());
                 let stanza = self.receipt_of(contact, &chat, receipt);
                 self.deliveries.push_back(Delivery { from: contact, to: from, stanza });
             }
