@@ -21,12 +21,13 @@ from typing import Any
 
 import trio
 
-from bench.scenarios.measure import RESULTS, commit, save
+from bench.scenarios.measure import RESULTS, commit, save, tail
 from support import crashes, fault_table, faults
 from support.inside import blocked, inside
 from support.isolation import isolation as troubled
 from support.message_kills import message_kills as killed_in_a_stream
 from support.pair import Pair, pair, simulated
+from support.pairings import pairings
 from support.signal_group import Group
 from support.signal_peers import Programs, missing
 from support.signal_replay import PAIRS, Conversation
@@ -47,6 +48,8 @@ EAGER = UNLIMITED | {
 BAR_DEAD_S = 32.0
 """design.md §10: a dead peer is noticed, p99, with the default keep-alive."""
 BAR_DEAD_P50_S = 22.0
+BAR_PAIRING_MS = 20.0
+"""What a ping may take longer, p99, while fifty phones are linked and three programs share two cores."""
 PING_S = 17.5
 """The mean interval of the default keep-alive: who logged in together pings together, so that silences spread
 over any other time would meet some moments of the interval twice."""
@@ -140,6 +143,24 @@ def isolation(directory: Path, n: int, *, quick: bool) -> Figures:
         return troubled(directory, simulator, few, 8.0 if quick else 60.0, UNLIMITED | pings)
 
 
+def pairing(directory: Path, n: int, *, quick: bool) -> Figures:
+    """Fifty phones at once, by QR code and by typed code: memory, and the pings of those who were there."""
+    few = n // 5
+    pings = {"WHATSAPP_KEEPALIVE_MIN": "900", "WHATSAPP_KEEPALIVE_MAX": "1100"}
+    with pair(directory, few, UNLIMITED | pings) as p:
+        noticed = pairings(p, 10 if quick else 50, 5.0 if quick else 30.0)
+    calm, meanwhile = tail(noticed.calm_ms), tail(noticed.meanwhile_ms)
+    assert meanwhile["p99"] - calm["p99"] <= BAR_PAIRING_MS, (calm, meanwhile)
+    return {
+        "n": few,
+        "pairings": 10 if quick else 50,
+        "peak_mib": round(noticed.peak_bytes / 2**20, 1),
+        "pings": {"calm": len(noticed.calm_ms), "meanwhile": len(noticed.meanwhile_ms)},
+        "calm_ms": calm,
+        "meanwhile_ms": meanwhile,
+    }
+
+
 def damage(directory: Path, n: int, *, quick: bool) -> Figures:
     """A ban over a restart, a damaged row, a torn page."""
     del quick
@@ -190,6 +211,7 @@ PARTS: dict[str, Callable[..., Figures]] = {
     "kills": kills,
     "message_kills": message_kills,
     "isolation": isolation,
+    "pairing": pairing,
     "damage": damage,
     "end_to_end": end_to_end,
     "alerts": alerts,

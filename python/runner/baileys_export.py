@@ -119,7 +119,8 @@ def _new_credentials(device: ExportedDevice) -> dict[str, Any]:
         "processedHistoryMessages": [],
         "nextPreKeyId": 1,
         "firstUnuploadedPreKeyId": 1,
-        "accountSyncCounter": 0,
+        # At 0 Baileys holds all messages back for 20 s, until the phone tells the history; it told it here.
+        "accountSyncCounter": 1,
         "accountSettings": {"unarchiveChats": False},
         "registered": True,
         "me": {key: value for key, value in me.items() if value is not None},

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.engine import EngineEvent
-    from runner.message import Message
 
 REMEMBERED: Final = 10_000
 """Texts of all sessions whose outcome is known without asking again; the oldest go."""
@@ -112,7 +111,20 @@ def derived_message_id(*names: str) -> str:
     return f"3EB0{digest[:18].upper()}"
 
 
-def answer_id(session_id: str, about: Message, place: int) -> str:
+class About(Protocol):
+    """A message that texts answer; a `Message`, or a row that becomes one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+
+
+def answer_id(session_id: str, about: About, place: int) -> str:
     """The id of the text at that place (from 1) among those that a handler sends about a message."""
     return derived_message_id(session_id, about.chat, about.sender, about.id, str(place))
 
@@ -245,15 +257,15 @@ class Sending:
 class HandlerCall:
     """The texts that one call of a handler sends: the n-th has always the same id for the same message."""
 
-    __slots__ = ("_count", "_message", "_sending", "_session_id")
+    __slots__ = ("_about", "_count", "_sending", "_session_id")
 
-    def __init__(self, sending: Sending, session_id: str, message: Message) -> None:
-        self._sending, self._session_id, self._message = sending, session_id, message
+    def __init__(self, sending: Sending, session_id: str, about: About) -> None:
+        self._sending, self._session_id, self._about = sending, session_id, about
         self._count = 0
 
     async def send(self, chat: str, text: str, message_id: str | None, *, quote: bool) -> SendReceipt:
         """Errors: as `Sending.text`."""
-        about = self._message
+        about = self._about
         self._count += 1
         derived = answer_id(self._session_id, about, self._count)
         quoted = (about.id, about.sender, about.content) if quote else None

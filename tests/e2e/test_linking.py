@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from runner.sim import SimulatorControl
-from support.processes import ROOT, Process, RunnerProcess, SimulatorProcess, wait_until
+from support.pair import FAST_PINGS
+from support.pair import pair as fleet
+from support.pairings import pairings
+from support.processes import Process, RunnerProcess, SimulatorProcess, wait_until
 
 PHONE = "15550007777"
 
@@ -23,19 +25,6 @@ def pair(tmp_path: Path) -> Iterator[tuple[RunnerProcess, SimulatorProcess]]:
         runner.wait_api()
         yield runner, sim
         assert runner.stop() == 0
-
-
-def command(runner: RunnerProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    """One command line, with the runner's settings."""
-    return subprocess.run(
-        [sys.executable, "-m", "runner", *words],
-        env={**os.environ, **runner.env},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 class Pairing(Process):
@@ -54,18 +43,18 @@ def test_pair_and_a_phone_that_scans_bring_a_session_online(
     with Pairing(runner, tmp_path, "shop-1") as pairing:
         wait_until(lambda: "linked_devices#" in pairing.output(), 30.0, "a QR code")
         assert runner.wait_state("shop-1", "pairing")["linked"] is False
-        scanned = command(runner, "sim", "scan", "shop-1", "--control", sim.control, "--phone", PHONE)
+        scanned = runner.command("sim", "scan", "shop-1", "--control", sim.control, "--phone", PHONE)
         assert scanned.returncode == 0, scanned.stderr
         assert pairing.child.wait(30) == 0
         assert pairing.output().endswith("shop-1: linked, online\n")
     row = runner.wait_state("shop-1", "online")
     assert (row["linked"], row["attempt"], row["connection"]) == (True, 0, 2)
-    again = command(runner, "pair", "shop-1", "--json")
+    again = runner.command("pair", "shop-1", "--json")
     assert (again.returncode, json.loads(again.stderr)["reason"]) == (5, "linked")
     assert SimulatorControl(sim.control).stats()["paired"] == 1
 
     # Logged out, it is linked anew, with another device; the old one is kept.
-    assert command(runner, "logout", "shop-1").returncode == 0
+    assert runner.command("logout", "shop-1").returncode == 0
     with Pairing(runner, tmp_path, "shop-1", "--json") as pairing:
         wait_until(lambda: "qr" in pairing.output(), 30.0, "a QR code")
         qr = json.loads(pairing.output().splitlines()[0])["qr"]
@@ -86,9 +75,9 @@ def test_a_code_for_a_phone_is_typed_in_and_survives_a_restart(
         wait_until(lambda: "type it into the phone" in pairing.output(), 30.0, "a code")
         code = pairing.output().split()[1]
         assert len(code) == 9
-        wrong = command(runner, "sim", "enter", "1111-1111", "--phone", "4915", "--control", sim.control)
+        wrong = runner.command("sim", "enter", "1111-1111", "--phone", "4915", "--control", sim.control)
         assert (wrong.returncode, "no device offers a code" in wrong.stderr) == (1, True)
-        typed = command(runner, "sim", "enter", code.lower(), "--phone", PHONE, "--control", sim.control)
+        typed = runner.command("sim", "enter", code.lower(), "--phone", PHONE, "--control", sim.control)
         assert typed.returncode == 0, typed.stderr
         assert pairing.child.wait(30) == 0
     assert PHONE not in runner.output()
@@ -111,11 +100,11 @@ def test_a_new_device_uploads_keys_and_reads_a_contact_also_one_with_a_new_phone
         return [iq.get("child", "") for iq in control.sent(tag="iq")]
 
     wait_until(lambda: "registration" in asked(), 20.0, "an upload")
-    command(runner, "sim", "say", PHONE, "hello", "--control", sim.control)
+    runner.command("sim", "say", PHONE, "hello", "--control", sim.control)
     wait_until(lambda: control.stats()["contactReceipts"] == 1, 20.0, "a receipt")
-    renewed = command(runner, "sim", "new-identity", "1", PHONE, "--control", sim.control)
+    renewed = runner.command("sim", "new-identity", "1", PHONE, "--control", sim.control)
     assert renewed.stdout == "contact 1 has other keys; told 1\n", renewed.stderr
-    command(runner, "sim", "say", PHONE, "my new phone", "--control", sim.control)
+    runner.command("sim", "say", PHONE, "my new phone", "--control", sim.control)
     wait_until(lambda: control.stats()["contactReceipts"] == 2, 20.0, "a second receipt")
     assert (control.stats()["contactRetries"], control.stats()["unexpectedAnswers"]) == (0, 0)
     assert "the server had other keys" not in runner.output()
@@ -144,35 +133,10 @@ def test_an_empty_session_over_http_shows_its_code_and_costs_nothing_when_stoppe
     assert runner.sessions() == []
 
 
-def resident_bytes(pid: int, field: str) -> int:
-    """`VmRSS` or its peak, `VmHWM`."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
 @pytest.mark.pain(9)
 def test_fifty_phones_are_linked_at_once_and_nobody_else_notices(tmp_path: Path) -> None:
-    with SimulatorProcess(tmp_path, sessions=20) as sim, RunnerProcess(tmp_path, sim) as runner:
-        runner.wait_api()
-        bodies = [json.loads((each / "creds.json").read_text()) for each in sorted(sim.credentials.iterdir())]
-        for i, creds in enumerate(bodies):
-            files = {"creds.json": json.dumps(creds)}
-            assert runner.request("POST", "/api/sessions", {"id": f"old-{i}", "files": files})[0] == 201
-        runner.wait_online(20)
-        before = resident_bytes(runner.pid, "VmRSS")
-        for i in range(50):
-            assert runner.request("POST", "/api/sessions", {"id": f"new-{i}"})[0] == 201
-        control = SimulatorControl(sim.control)
-        for i in range(50):
-            path = f"/api/new-{i}/auth/qr?format=raw"
-            status, shown = runner.request("GET", path, timeout_s=40.0)
-            assert status == 200
-            control.post("/pair", qr=shown["value"])
-        rows = {row["id"]: row for row in runner.wait_online(70)}
-        grown = resident_bytes(runner.pid, "VmHWM") - before
-        print(f"peak memory of 50 pairings: +{grown / 1024**2:.1f} MiB")
-        assert grown < 256 * 1024**2
-        assert [rows[f"old-{i}"]["connection"] for i in range(20)] == [1] * 20, "nobody was disconnected"
-        stats = control.stats()
-        assert (stats["paired"], stats["duplicates"], stats["protocolErrors"]) == (50, 0, 0)
-        assert runner.stop() == 0
+    """That their pings are no slower meanwhile is measured: `bench.scenarios.soak --only pairing`."""
+    with fleet(tmp_path, 20, FAST_PINGS) as p:
+        noticed = pairings(p, 50, 2.0)
+        print(f"peak memory of 50 pairings: +{noticed.peak_bytes / 1024**2:.1f} MiB")
+        assert len(noticed.meanwhile_ms) >= 20, "the others went on with their pings"

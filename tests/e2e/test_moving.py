@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from runner.baileys import read_device
 from runner.sim import SimulatorControl
-from support.processes import ROOT, RunnerProcess, SimulatorProcess, import_all, wait_until
+from support.processes import RunnerProcess, SimulatorProcess, import_all, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def command(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """One command line, with the runner's settings."""
-    return subprocess.run(
-        [sys.executable, "-m", "runner", *words],
-        env={**os.environ, **env},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def say(sim: SimulatorProcess, n: int, contact: int = 0) -> None:
@@ -49,39 +33,39 @@ def test_an_exported_session_is_not_dialled_by_accident_and_moves_in_again(tmp_p
         import_all(sim.credentials, runner.env)
         runner.wait_online(2)
         say(sim, 3)
-        refused = command(runner.env, "export", "sim-00001", str(tmp_path / "early"), "--json")
+        refused = runner.command("export", "sim-00001", str(tmp_path / "early"), "--json")
         assert (refused.returncode, json.loads(refused.stderr)["reason"]) == (5, "running")
         assert not (tmp_path / "early").exists()
-        no_parent = command(runner.env, "export", "sim-00001", str(target), "--force")
+        no_parent = runner.command("export", "sim-00001", str(target), "--force")
         assert (no_parent.returncode, "make it first" in no_parent.stderr) == (1, True)
         assert runner.wait_state("sim-00001", "online"), "nothing was stopped for a directory that cannot be"
         target.parent.mkdir()
 
-        done = command(runner.env, "export", "sim-00001", str(target), "--format", "baileys", "--force")
+        done = runner.command("export", "sim-00001", str(target), "--format", "baileys", "--force")
         assert done.returncode == 0, done.stderr
         assert "only the other program may use this device" in done.stderr
         assert target.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o777 for path in target.iterdir()} == {0o600}
         names = {path.name.rpartition("-")[0] for path in target.iterdir()}
         assert {"session", "lid-mapping", "identity-key"} <= names
-        again = command(runner.env, "export", "sim-00002", str(target), "--force")
+        again = runner.command("export", "sim-00002", str(target), "--force")
         assert (again.returncode, "is not empty" in again.stderr) == (1, True)
 
         row = runner.wait_state("sim-00001", "stopped")
         assert row["reason"] == "exported"
-        assert command(runner.env, "start", "sim-00001").returncode == 0
+        assert runner.command("start", "sim-00001").returncode == 0
         assert runner.wait_state("sim-00001", "parked")["reason"] == "exported"
-        forced = command(runner.env, "reconnect", "sim-00001", "--json")
+        forced = runner.command("reconnect", "sim-00001", "--json")
         assert (forced.returncode, json.loads(forced.stderr)["reason"]) == (5, "exported")
-        assert command(runner.env, "export", "nobody", str(tmp_path / "x")).returncode == 4
+        assert runner.command("export", "nobody", str(tmp_path / "x")).returncode == 4
 
         # The next process does not dial it either; and the files are a device that goes on.
         assert runner.stop() == 0
         with RunnerProcess(tmp_path, sim) as runner:
             runner.wait_online(1)
             assert runner.wait_state("sim-00001", "parked")["reason"] == "exported"
-            assert command(runner.env, "delete", "sim-00001", "--yes").returncode == 0
-            moved = command(runner.env, "import", str(target), "--id", "moved")
+            assert runner.command("delete", "sim-00001", "--yes").returncode == 0
+            moved = runner.command("import", str(target), "--id", "moved")
             assert moved.returncode == 0, moved.stderr
             runner.wait_online(2)
             say(sim, 3)
@@ -98,24 +82,22 @@ def test_a_store_that_was_lost_is_restored_and_goes_on_reading(tmp_path: Path) -
             import_all(sim.credentials, runner.env)
             runner.wait_online(3)
             say(sim, 4)
-            made = command(runner.env, "backup", str(copy), "--json")
+            made = runner.command("backup", str(copy), "--json")
             assert made.returncode == 0, made.stderr
             told = json.loads(made.stdout)
             assert (told["sessions"], told["bytes"]) == (3, copy.stat().st_size)
             assert copy.stat().st_mode & 0o777 == 0o600
-            assert command(runner.env, "backup", str(copy)).returncode == 5, "it exists"
+            assert runner.command("backup", str(copy)).returncode == 5, "it exists"
             say(sim, 4)
             say(sim, 2, contact=1)
-            held = command(runner.env, "restore", str(copy), "--replace")
+            held = runner.command("restore", str(copy), "--replace")
             assert (held.returncode, "stop it first" in held.stderr) == (6, True), held.stderr
             runner.kill()
-        kept = command(runner.env, "restore", str(copy))
+        kept = runner.command("restore", str(copy))
         assert (kept.returncode, "--replace" in kept.stderr) == (5, True), kept.stderr
-        nothing = command(
-            runner.env, "restore", str(sim.credentials / "sim-00001" / "creds.json"), "--replace"
-        )
+        nothing = runner.command("restore", str(sim.credentials / "sim-00001" / "creds.json"), "--replace")
         assert (nothing.returncode, "is no backup" in nothing.stderr) == (1, True)
-        done = command(runner.env, "restore", str(copy), "--replace", "--json")
+        done = runner.command("restore", str(copy), "--replace", "--json")
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert (told["sessions"], told["unreadable"]) == (3, [])
@@ -128,14 +110,14 @@ def test_a_store_that_was_lost_is_restored_and_goes_on_reading(tmp_path: Path) -
             assert runner.stop() == 0
         # Also without a runner, and the next one knows of it.
         out = tmp_path / "out"
-        assert command(runner.env, "export", "nobody", str(out)).returncode == 4
-        done = command(runner.env, "export", "sim-00002", str(out))
+        assert runner.command("export", "nobody", str(out)).returncode == 4
+        done = runner.command("export", "sim-00002", str(out))
         assert done.returncode == 0, done.stderr
         assert read_device(out).fields["jid"] == "15550000001:1@s.whatsapp.net"
         with RunnerProcess(tmp_path, sim) as runner:
             runner.wait_online(2)
             assert runner.wait_state("sim-00002", "stopped")["reason"] == "exported"
             assert runner.stop() == 0
-        offline = command(runner.env, "backup", str(tmp_path / "second.db"))
+        offline = runner.command("backup", str(tmp_path / "second.db"))
         assert offline.returncode == 0, offline.stderr
         assert "3 sessions" in offline.stdout

@@ -6,20 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.tune import changes, facts, kept
+from runner.tune import kept
 from runner.tune.facts import sysctl_path
 from support.processes import ROOT, RunnerProcess, SimulatorProcess, import_all, runner_environment
+from support.tuned import MACHINE, PORTS, tunable, values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-MACHINE = Path("/")
-PORTS = "net.ipv4.ip_local_port_range"
 pytestmark = pytest.mark.slow
 
 
@@ -45,41 +43,19 @@ def test_a_live_runner_says_what_tune_says(tmp_path: Path) -> None:
             runner.stop()
 
 
-def values() -> dict[str, str]:
-    """All that tuning may ever set, as the kernel has it."""
-    return {name: sysctl_path(MACHINE, name).read_text() for name in facts.read().writable}
-
-
-@pytest.fixture
-def machine() -> Iterator[dict[str, str]]:
-    """The kernel's settings; put back whatever happens."""
-    if os.geteuid() != 0 or PORTS not in facts.read().writable:
-        pytest.skip("needs root and a /proc/sys that can be written")
-    if (MACHINE / kept.STATE_FILE).exists() or (MACHINE / kept.SYSCTL_FILE).exists():
-        pytest.skip("this machine is tuned already")
-    before = values()
-    try:
-        yield before
-    finally:
-        changes.undo(MACHINE)
-        for name, text in before.items():
-            if sysctl_path(MACHINE, name).read_text() != text:
-                sysctl_path(MACHINE, name).write_text(text)
-
-
-def test_apply_and_undo_on_this_machine(machine: dict[str, str], tmp_path: Path) -> None:
+def test_apply_and_undo_on_this_machine(tmp_path: Path) -> None:
     env = {**os.environ, "WHATSAPP_DATA_DIR": str(tmp_path)}
-    sysctl_path(MACHINE, PORTS).write_text("32768 60999")
-    at_first = values()
-    applied = tune(env, "--sessions", "50000", "--apply", "--json")
-    assert applied.returncode == 0, applied.stdout + applied.stderr
-    done: dict[str, Any] = {it["what"]: it for it in json.loads(applied.stdout)["outcomes"]}
-    assert done[PORTS]["done"]
-    assert sysctl_path(MACHINE, PORTS).read_text().split() == ["10240", "65535"]
-    assert (MACHINE / kept.SYSCTL_FILE).read_text().startswith(kept.MARK)
-    undone = tune(env, "--undo")
-    assert undone.returncode == 0, undone.stdout + undone.stderr
-    assert values() == at_first
-    for file in (kept.SYSCTL_FILE, kept.LIMITS_FILE, kept.STATE_FILE.parent):
-        assert not (MACHINE / file).exists()
-    assert machine.keys() == at_first.keys()
+    with tunable():
+        sysctl_path(MACHINE, PORTS).write_text("32768 60999")
+        at_first = values()
+        applied = tune(env, "--sessions", "50000", "--apply", "--json")
+        assert applied.returncode == 0, applied.stdout + applied.stderr
+        done: dict[str, Any] = {it["what"]: it for it in json.loads(applied.stdout)["outcomes"]}
+        assert done[PORTS]["done"]
+        assert sysctl_path(MACHINE, PORTS).read_text().split() == ["10240", "65535"]
+        assert (MACHINE / kept.SYSCTL_FILE).read_text().startswith(kept.MARK)
+        undone = tune(env, "--undo")
+        assert undone.returncode == 0, undone.stdout + undone.stderr
+        assert values() == at_first
+        for file in (kept.SYSCTL_FILE, kept.LIMITS_FILE, kept.STATE_FILE.parent):
+            assert not (MACHINE / file).exists()

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import queue
-import subprocess
-import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from runner import _core
 from runner.sim import Simulator
-from support.processes import BAILEYS
+from support.listener import Listener
 from support.receiver import Receiver, texts
 from support.signal_peers import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
 pytestmark = [
     pytest.mark.interop,
@@ -28,45 +23,6 @@ pytestmark = [
 ]
 
 US = "15550000000@s.whatsapp.net"
-PATIENCE_S = 60.0
-
-
-class Listener:
-    """Baileys as device `index` of the fleet."""
-
-    def __init__(self, simulator: Simulator, index: int) -> None:
-        command = ["node", "sim_listener.mjs", json.dumps(simulator.client.info()), "--index", str(index)]
-        self._process = subprocess.Popen(
-            command, cwd=BAILEYS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.jid: str = self.told()["jid"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-
-    def told(self) -> dict[str, Any]:
-        """The next thing that it says."""
-        return dict(json.loads(self._lines.get(timeout=PATIENCE_S)))
-
-    def do(self, line: str) -> dict[str, Any]:
-        """What it says when it is told to do something."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        return self.told()
 
 
 @pytest.fixture
@@ -89,7 +45,7 @@ def send(
 
 def test_baileys_reads_a_first_text_of_ours_and_more(simulator: Simulator, tmp_path: Path) -> None:
     with (
-        Listener(simulator, 1) as baileys,
+        Listener(simulator.client, 1) as baileys,
         Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
     ):
         receiver.open()
@@ -104,7 +60,7 @@ def test_baileys_reads_a_first_text_of_ours_and_more(simulator: Simulator, tmp_p
 
 def test_baileys_writes_first_and_reads_our_quoted_reply(simulator: Simulator, tmp_path: Path) -> None:
     with (
-        Listener(simulator, 1) as baileys,
+        Listener(simulator.client, 1) as baileys,
         Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
     ):
         receiver.open()
@@ -120,7 +76,7 @@ def test_baileys_writes_first_and_reads_our_quoted_reply(simulator: Simulator, t
 
 def test_baileys_asks_for_what_it_could_not_read_and_gets_it(simulator: Simulator, tmp_path: Path) -> None:
     with (
-        Listener(simulator, 1) as baileys,
+        Listener(simulator.client, 1) as baileys,
         Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
     ):
         receiver.open()
@@ -144,7 +100,7 @@ def test_baileys_reads_what_we_write_to_a_group_first_and_answers(
     simulator: Simulator, tmp_path: Path, by_lid: bool
 ) -> None:
     with (
-        Listener(simulator, 1) as baileys,
+        Listener(simulator.client, 1) as baileys,
         Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
     ):
         receiver.open()
@@ -174,7 +130,7 @@ def test_baileys_asks_for_what_it_could_not_read_in_a_group_and_gets_it(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     with (
-        Listener(simulator, 1) as baileys,
+        Listener(simulator.client, 1) as baileys,
         Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
     ):
         receiver.open()

@@ -236,6 +236,18 @@ class RunnerProcess(Process):
             link.close()
         return answer.status, json.loads(raw) if raw else None
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """One command line with the runner's settings; also when it does not run any more."""
+        return subprocess.run(
+            [sys.executable, "-m", "runner", *words],
+            env={**os.environ, **self.env},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
     def sessions(self) -> list[dict[str, Any]]:
         """All sessions, or nothing while the API is not there yet."""
         if self.child.poll() is not None:

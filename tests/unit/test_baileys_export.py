@@ -71,6 +71,7 @@ def test_a_device_that_was_linked_here_can_be_read_as_baileys_reads_it() -> None
     assert identity["identifier"] == {"name": "100000000000001:0@lid", "deviceId": 0}
     assert base64.b64decode(identity["identifierKey"]["data"]) == b"\x05" + bytes([4]) * 32
     assert (creds["nextPreKeyId"], creds["firstUnuploadedPreKeyId"]) == (0x40_0330, 0x40_0330)
+    assert creds["accountSyncCounter"] == 1, "Baileys waits for no history"
 
 
 def test_what_was_imported_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ import trio
 import trio.testing
 
 from runner import App
+from runner.consumer.inbound import message_of
 from runner.consumer.loop import Consumer, Limits
 from runner.delivery.retry import Retry
-from runner.lane_loop import PAGE
+from runner.lane_loop import PAGE, TURN_S
 from runner.lanes import Lanes
 from runner.tally import DEAD, DONE, FAILED, Tally
 from support.inbox import FakeStore, inline
@@ -68,7 +70,7 @@ class World:
             self.app if with_app else None,
             Limits(concurrency, timeout_s, RETRY),
             state=lambda _: None,
-            tell=lambda _session, message, _id: self.told.append(message.text),
+            tell=lambda item: self.told.append(message_of(item).text),
             tally=self.tally,
             rng=Random(1),
             lanes=self.lanes,
@@ -205,6 +207,89 @@ async def test_a_handler_that_hangs_is_cut_off_and_told_so(autojump_clock: MockC
     (dead,) = world.store.dead.values()
     assert dead.why == "no end within 5 s"
     assert world.tally.handler_s == pytest.approx(15)
+
+
+async def test_an_error_while_it_is_cut_off_touches_its_message_only(autojump_clock: MockClock) -> None:
+    world = World(timeout_s=5)
+
+    async def fails_late() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("could not clean up")
+
+    async def handle(_session: Session, message: Message) -> None:
+        world.given.append(("", message.text, message.attempt))
+        if message.text == "bad":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fails_late)
+                nursery.start_soon(trio.sleep_forever)
+
+    world.consumer._handler = handle
+    world.store.receive("desk", "ana", "bad")
+    async with world.running():
+        await world.settle(60)
+        world.store.receive("desk", "rui", "good")
+        await world.settle()
+    assert [dead.why for dead in world.store.dead.values()] == ["no end within 5 s"]
+    assert world.store.confirmed == [2]
+
+
+async def test_handlers_that_do_not_wait_share_a_task_and_nothing_else(autojump_clock: MockClock) -> None:
+    """Each has its own time, and finds the context that the loop had."""
+    world = World(timeout_s=5)
+    mark: ContextVar[str] = ContextVar("mark")
+    marks, tasks = [], []
+
+    async def handle(_session: Session, message: Message) -> None:
+        marks.append(mark.get("none"))
+        tasks.append(trio.lowlevel.current_task())
+        if message.text == "marks":
+            mark.set("left behind")
+        if message.text == "busy":
+            autojump_clock.jump(TURN_S / 2)
+        if message.text == "hangs":
+            await trio.sleep(4)
+            await trio.sleep_forever()
+
+    world.consumer._handler = handle
+    for chat, text in enumerate(("quick", "quick", "marks", "busy", "hangs")):
+        world.store.receive("desk", f"chat {chat}", text)
+    async with world.running():
+        await world.settle(0.5)
+        assert marks == ["none"] * 5
+        assert [tasks[0] is task for task in tasks] == [True, True, True, False, False]
+        assert tasks[3] is tasks[4]
+        await trio.sleep(60)
+    (dead,) = world.store.dead.values()
+    assert dead.why == "no end within 5 s"
+    assert world.tally.handler_s == pytest.approx(3 * 5 + TURN_S / 2, abs=TURN_S / 10)
+
+
+async def test_handlers_that_do_not_wait_leave_others_a_turn(autojump_clock: MockClock) -> None:
+    world = World()
+    turns = []
+
+    async def handle(_session: Session, _message: Message) -> None:
+        turns.append("handler")
+        autojump_clock.jump(TURN_S / 3)  # what it computes takes its time
+
+    async def other() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns.append("other")
+
+    world.consumer._handler = handle
+    for n in range(30):
+        world.store.receive("desk", f"chat {n}", "hi")
+    async with world.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        world.consumer.loop.wake()
+        while len(world.store.confirmed) < 30:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    longest = max(len(run) for run in "".join(it[0] for it in turns).split("o"))
+    assert 2 <= longest <= 8, "two turns of up to four, when Trio puts the other first and then last"
 
 
 async def test_what_runs_may_end_before_the_stop_and_the_rest_is_given_next_time(

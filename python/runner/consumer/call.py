@@ -16,22 +16,21 @@ if TYPE_CHECKING:
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
-async def call(handler: Handler, session: Session, message: Message, timeout_s: float) -> str | None:
-    """None when it returned in time, else what went wrong: kinds of errors and places, no message text.
+async def call(handler: Handler, session: Session, message: Message) -> str | None:
+    """None when it returned, else what went wrong: kinds of errors and places, no message text.
 
     Errors: Cancelled only, when we are.
     """
     try:
-        with trio.move_on_after(timeout_s) as scope:
-            await handler(session, message)
+        await handler(session, message)
     except (Exception, SystemExit) as error:  # the user's code, whatever it does
         return described(error)
     except BaseExceptionGroup as group:
         ours, theirs = group.split((trio.Cancelled, KeyboardInterrupt))
-        if ours is not None or theirs is None:
-            raise
-        return described(theirs)
-    return f"no end within {timeout_s:g} s" if scope.cancelled_caught else None
+        if ours is not None:
+            raise ours from None  # alone: the user's errors are not for whoever cancels us
+        return described(theirs or group)
+    return None
 
 
 def described(error: BaseException) -> str:

@@ -305,6 +305,21 @@ impl Client {
         always.into_iter().chain(judging.into_iter().flatten()).flatten().min()
     }
 
+    /// True while there is more to compute than one turn of the driver has time for: keys are made, a code is stretched.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.session.closed().is_none()
+            && (self.pre_keys.has_work()
+                || self.pairing.as_ref().is_some_and(|pairing| pairing.codes.has_work()))
+    }
+
+    /// Does about a millisecond of it. Whenever this is called: nothing of it has a deadline.
+    pub fn handle_work(&mut self, cx: &mut Cx<'_>) {
+        self.work_on_code(cx);
+        self.work_on_pre_keys(cx);
+        self.tell(cx);
+    }
+
     /// Somebody asks for something. A send or a logout before the session is online is not carried out; the logout
     /// closes the connection all the same. Nor is a send that fits no frame: it is counted.
     pub fn handle_command(&mut self, command: Command, cx: &mut Cx<'_>) {

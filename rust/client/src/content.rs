@@ -8,6 +8,10 @@ use crate::protobuf::{Fields, Malformed, Value, find};
 /// Messages inside messages that are looked into; real ones have three.
 const MAX_DEPTH: usize = 8;
 
+/// Names in one message that are read; a group has fewer members. Each becomes an object of its own to the consumer, so
+/// that two bytes on the wire would cost a hundred times as many.
+const MAX_MENTIONS: usize = 4096;
+
 /// What a message is, once its wrappers are off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -172,7 +176,7 @@ pub struct View<'a> {
     pub target: Option<MessageKey<'a>>,
     /// The message that it answers: id and author.
     pub quoted: Option<MessageKey<'a>>,
-    /// Who is named in it, as JIDs.
+    /// Who is named in it, as JIDs; the first 4,096.
     pub mentions: Vec<&'a str>,
     /// It may be looked at once.
     pub is_view_once: bool,
@@ -357,7 +361,9 @@ impl<'a> View<'a> {
                 (1, id) => quoted.id = id.text(),
                 (2, participant) => quoted.participant = participant.text(),
                 (4, chat) => quoted.chat = chat.text(),
-                (15, mentioned) => self.mentions.extend(mentioned.text()),
+                (15, mentioned) if self.mentions.len() < MAX_MENTIONS => {
+                    self.mentions.extend(mentioned.text());
+                }
                 (22, forwarded) => self.is_forwarded = forwarded.varint() == Some(1),
                 _ => {}
             }

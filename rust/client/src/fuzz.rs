@@ -207,6 +207,7 @@ impl Run {
         let Some(due) = self.client.poll_timeout() else { return };
         self.now = self.now.max(due);
         self.call(|client, cx| client.handle_timeout(cx));
+        self.call(|client, cx| client.handle_work(cx));
         assert!(self.client.poll_timeout().is_none_or(|next| next > self.now), "a timer stays due");
     }
 

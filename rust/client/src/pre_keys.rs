@@ -19,6 +19,9 @@ const FEW: u64 = 5;
 /// How many it then has. docs/protocol.md, "Pre-keys": what all clients upload first.
 const WANTED: u32 = 812;
 
+/// Made in one turn of the driver: about a millisecond of work.
+const SLICE: usize = 50;
+
 /// Where the ids of a device begin that has none of ours yet: in the middle of their three bytes, since an imported
 /// device has used those from 1 on.
 const FIRST_ID: u32 = 0x0040_0000;
@@ -41,6 +44,8 @@ pub(crate) enum PreKeys {
     LoadingIds { count: u32 },
     /// Keys of an upload that was not confirmed are being loaded.
     LoadingKeys { ids: Ids },
+    /// New keys are made, a few at a time; these are there.
+    Making { ids: Ids, keys: Vec<PreKey> },
     /// New keys become durable under this token.
     Committing { token: u64, ids: Ids, keys: Vec<PreKey> },
     /// The server was told.
@@ -107,6 +112,11 @@ impl PreKeys {
         matches!(self, Self::Idle)
     }
 
+    /// Keys are being made.
+    pub(crate) const fn has_work(&self) -> bool {
+        matches!(self, Self::Making { .. })
+    }
+
     /// The store cannot be read; the next count asks again.
     pub(crate) fn give_up(&mut self) {
         *self = Self::Idle;
@@ -163,7 +173,7 @@ impl Client {
                         cx.effects.push(Effect::Load { token, keys });
                     }
                 } else {
-                    self.generate(ids, WANTED.saturating_sub(count), cx);
+                    self.begin_making(ids, WANTED.saturating_sub(count));
                 }
             }
             PreKeys::LoadingKeys { ids } => {
@@ -174,7 +184,7 @@ impl Client {
                     .filter_map(|record| PreKey::from_record(record.expose()).ok())
                     .collect();
                 if left.is_empty() {
-                    self.generate(Ids { unconfirmed: ids.next, ..ids }, WANTED, cx);
+                    self.begin_making(Ids { unconfirmed: ids.next, ..ids }, WANTED);
                 } else {
                     self.upload(ids, &left, &mut io(cx));
                 }
@@ -183,11 +193,22 @@ impl Client {
         }
     }
 
-    fn generate(&mut self, ids: Ids, count: u32, cx: &mut Cx<'_>) {
+    fn begin_making(&mut self, ids: Ids, count: u32) {
         let first = if ids.next + count > LAST_ID { FIRST_ID } else { ids.next };
-        let random = &mut |bytes: &mut [u8]| cx.entropy.fill(bytes);
-        let keys: Vec<_> = (first..first + count).map(|id| PreKey::generate(id, random)).collect();
         let ids = Ids { unconfirmed: first, next: first + count };
+        self.pre_keys = PreKeys::Making { ids, keys: Vec::with_capacity(count as usize) };
+    }
+
+    /// Makes some more keys, and commits them when there are enough.
+    pub(crate) fn work_on_pre_keys(&mut self, cx: &mut Cx<'_>) {
+        let PreKeys::Making { ids, keys } = &mut self.pre_keys else { return };
+        let next = keys.last().map_or(ids.unconfirmed, |key| key.id + 1);
+        let random = &mut |bytes: &mut [u8]| cx.entropy.fill(bytes);
+        keys.extend((next..ids.next).take(SLICE).map(|id| PreKey::generate(id, random)));
+        if keys.last().is_some_and(|key| key.id + 1 < ids.next) {
+            return;
+        }
+        let (ids, keys) = (*ids, std::mem::take(keys));
         let mut writes: Vec<_> = keys
             .iter()
             .map(|key| Write::PutRecord {

@@ -120,6 +120,8 @@ pub(crate) struct Receiver {
 #[derive(Debug, Default)]
 struct Retries {
     limiter: Limiter,
+    /// Those of others to us. Apart, since anybody can send them: a flood does not keep us from asking.
+    of_others: Limiter,
     /// The oldest first.
     unasked: VecDeque<Unasked>,
 }
@@ -247,6 +249,11 @@ impl Receiver {
         self.retries.get_or_insert_default().limiter.take(now)
     }
 
+    /// Whether somebody who asks for a message of ours may be answered now.
+    pub(crate) fn may_resend(&mut self, now: Instant) -> bool {
+        self.retries.get_or_insert_default().of_others.take(now)
+    }
+
     /// A record of this kind cannot be read; true for the first.
     pub(crate) fn note_unreadable(&mut self, kind: RecordKind) -> bool {
         let bit = 1 << kind as u16;
@@ -265,7 +272,7 @@ impl Receiver {
 
     /// One whose sender may be asked now.
     pub(crate) fn pop_askable(&mut self, now: Instant) -> Option<Unasked> {
-        let Retries { limiter, unasked } = self.retries.as_deref_mut()?;
+        let Retries { limiter, unasked, .. } = self.retries.as_deref_mut()?;
         if unasked.is_empty() || !limiter.take(now) {
             return None;
         }
@@ -274,7 +281,7 @@ impl Receiver {
 
     /// When somebody may be asked.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let Retries { limiter, unasked } = self.retries.as_deref()?;
+        let Retries { limiter, unasked, .. } = self.retries.as_deref()?;
         limiter.next_at().filter(|_| !unasked.is_empty())
     }
 

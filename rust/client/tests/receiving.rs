@@ -387,6 +387,32 @@ fn a_groups_messages_are_read_with_the_key_that_came_first() {
 }
 
 #[test]
+fn a_groups_key_lies_under_the_address_that_the_group_uses_and_is_found_under_either() {
+    const GROUP: &str = "120363000000000009@g.us";
+    const LID: &str = "778899:3@lid";
+    let mut world = World::online();
+    let mut contact = contact();
+    let stanza = |id: &str, by: &str, other: (&'static str, &str)| {
+        let message = Node::new("message").attr("id", id).attr_jid("from", jid(GROUP));
+        message.attr_jid("participant", jid(by)).attr_jid(other.0, jid(other.1))
+    };
+    let by_pn = |id| stanza(id, PN, ("participant_lid", LID));
+    let key = contact.distribution(GROUP);
+    let words = contact.group_enc(&text_message("by the number"));
+    world.push(&by_pn("G1").child(contact.enc(&key)).child(words));
+    let kept = |world: &World| {
+        let keys = world.store.records.keys().filter(|key| key.kind == RecordKind::SenderKey);
+        keys.map(|key| key.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&world), [format!("{GROUP}--15550002222--3")], "not where the session lies");
+    assert!(record(&world, RecordKind::Session, "778899_1.3").is_some());
+    // The group goes over to the other addresses.
+    let words = contact.group_enc(&text_message("by the LID"));
+    world.push(&stanza("G2", LID, ("participant_pn", PN)).child(words));
+    assert_eq!(delivered(&world).len(), 2);
+}
+
+#[test]
 fn an_own_other_devices_message_is_receipted_as_the_senders() {
     let mut world = World::online();
     let mut own = Contact::new("15550001111@s.whatsapp.net", 41);
@@ -498,6 +524,25 @@ fn what_an_earlier_version_kept_is_read_in_order_before_what_comes() {
     assert_eq!(answers(&world, "OLD7"), [told("receipt", "")]);
     let counters = world.client.counters();
     assert!(counters.answers_sent < 100, "{}", counters.answers_sent);
+}
+
+#[test]
+fn keys_are_made_a_few_at_a_time() {
+    let mut world = World::new(device());
+    world.peer.script.pre_key_count = Some(0);
+    world.is_manual = true;
+    world.open();
+    let mut slices = 0;
+    while let Some(answer) = world.store.answer() {
+        world.call(|client, cx| answer.tell(client, cx));
+        while world.client.has_work() {
+            world.call(|client, cx| client.handle_work(cx));
+            slices += 1;
+        }
+        world.exchange();
+    }
+    assert_eq!(slices, 812_usize.div_ceil(50));
+    assert!(world.peer.received.iter().any(|node| child(node, "list").is_some()), "and uploaded");
 }
 
 #[test]

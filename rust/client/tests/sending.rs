@@ -509,3 +509,29 @@ fn a_session_that_the_contact_began_is_used() {
     assert_eq!(attr(&enc, "type"), "msg");
     assert_eq!(chat.phone.hear(&chat.message("A")), Some(text_message("hello")));
 }
+
+/// Of our own account, before the server has said what its other address is.
+#[test]
+fn a_device_that_is_listed_by_both_addresses_is_written_to_once() {
+    let lid = "900000000001@lid";
+    let mut world = World::new(support::device());
+    world.peer.script.login = Some(Node::new("success").attr("t", "1767225700"));
+    world.open();
+    let directory = &mut world.peer.directory;
+    directory.set_devices(lid, &[0]);
+    directory.set_devices(OWN, &[0, 3]);
+    let listed = directory.devices[OWN].clone().child(Node::new("lid").attr_jid("val", jid(lid)));
+    directory.devices.insert(OWN.into(), listed);
+    let (by_lid, by_number) = (Contact::new(lid, 31), Contact::new(OWN, 31));
+    for contact in [&by_lid, &by_number] {
+        directory.bundles.insert(contact.jid.to_string(), contact.bundle());
+    }
+    for (token, id) in [(1, "A"), (2, "B")] {
+        send(&mut world, token, lid, id, "hello");
+    }
+    for message in world.peer.received_with("message") {
+        assert!(by_lid.enc_for(message).is_some());
+        assert!(by_number.enc_for(message).is_none(), "the same message key with another content");
+    }
+    assert_eq!(outcomes(&world).len(), 2);
+}

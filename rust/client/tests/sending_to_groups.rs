@@ -385,6 +385,33 @@ fn a_device_without_keys_is_left_out_and_asks_when_it_can() {
     assert_eq!(group.hear("B", "two"), ALL);
 }
 
+/// A server that calls somebody by both addresses at once: the same session would be used twice.
+#[test]
+fn a_device_that_is_listed_by_both_addresses_is_told_once() {
+    let mut group = Group::new();
+    let anna = "700000000002@lid";
+    group.world.peer.directory.set_devices(anna, &[0, 7]);
+    let entry = |one: &str, key: &str, other: &str| {
+        Node::new("participant").attr_jid("jid", jid(one)).attr_jid(key, jid(other))
+    };
+    let us = Node::new("participant").attr_jid("jid", jid(OWN));
+    let by_both = [entry(ANNA, "lid", anna), entry(anna, "phone_number", ANNA), us.clone()];
+    let by_one = [entry(ANNA, "lid", anna), Node::new("participant").attr_jid("jid", jid(anna)), us];
+    for (token, members) in [(1, by_both), (2, by_one)] {
+        let id = format!("M{token}");
+        let directory = &mut group.world.peer.directory;
+        directory.groups.insert(GROUP.into(), Ok(Node::new("group").children(members)));
+        group.send(token, &id, "x");
+        assert_eq!(group.last_outcome(), ACK);
+        group.hear(&id, "x");
+        group.world.advance(Duration::from_secs(3600));
+    }
+    assert_eq!(group.told("M1"), [0, 1, 3]);
+    let NodeContent::Nodes(children) = group.message("M1").content else { panic!("children") };
+    let NodeContent::Nodes(copies) = &children[0].content else { panic!("copies") };
+    assert_eq!(copies.len(), 3);
+}
+
 #[test]
 fn a_group_that_can_not_be_written_to_says_why() {
     let mut group = Group::new();

@@ -93,6 +93,8 @@ pub(crate) struct Connection {
     pub(crate) stage: Stage,
     /// It is in the reactor's queue of sockets to read.
     pub(crate) is_queued: bool,
+    /// It is in the reactor's queue of those that have something to compute.
+    pub(crate) is_working: bool,
     /// Unfinished input after the last read.
     pub(crate) held_bytes: usize,
     phase: Phase,
@@ -119,6 +121,7 @@ impl Connection {
             opened_at: now,
             stage,
             is_queued: false,
+            is_working: false,
             held_bytes: 0,
             phase: Phase::Dialling,
             closed: None,
@@ -139,6 +142,14 @@ impl Connection {
             Stage::Dial(dial) => Some(dial.poll_timeout()),
             Stage::Live(live) => live.client.poll_timeout(),
         }
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        matches!(&self.stage, Stage::Live(live) if live.client.has_work())
+    }
+
+    pub(crate) fn handle_work(&mut self, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_work(cx));
     }
 
     /// The transport is up: from here on the client speaks.

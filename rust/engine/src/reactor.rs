@@ -69,6 +69,8 @@ pub(crate) struct Reactor {
     completions: Vec<Completion>,
     /// Sockets that may have more to read.
     ready: VecDeque<Key>,
+    /// Connections that have more to compute than a turn has time for.
+    working: VecDeque<Key>,
     /// Sockets to read when the store has caught up.
     held: Vec<Key>,
     store_stalled: bool,
@@ -125,6 +127,7 @@ impl Reactor {
             in_flight: InFlight::new(),
             completions: Vec::new(),
             ready: VecDeque::new(),
+            working: VecDeque::new(),
             held: Vec::new(),
             store_stalled: false,
             store_failed: false,
@@ -188,7 +191,7 @@ impl Reactor {
 
     /// How long the poll may sleep.
     fn sleep(&self) -> Duration {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.working.is_empty() {
             return Duration::ZERO;
         }
         let longest = if self.in_flight.is_empty() { HEARTBEAT } else { STORE_CHECK };
@@ -227,6 +230,7 @@ impl Reactor {
         }
         self.read_ready();
         self.fire_timers();
+        self.work();
         self.check_store();
         self.mend_losses();
         self.check_shutdown();
@@ -298,6 +302,16 @@ impl Reactor {
         }
     }
 
+    /// One slice, whoever is next: fifty devices that are linked at once would otherwise make fifty of a turn, and every
+    /// other session would wait for all of them.
+    fn work(&mut self) {
+        let Some(key) = self.working.pop_front() else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.is_working = false;
+        connection.handle_work(&mut self.bench);
+        self.settle(key);
+    }
+
     /// Closes the connection that holds the most unfinished input while all together hold more than they may.
     ///
     /// Pausing them instead could wait for ever on a peer that never finishes, and would read our own pause as the death
@@ -329,6 +343,10 @@ impl Reactor {
             self.remove(key);
         } else {
             self.timers.set(key.slot, connection.poll_timeout());
+            if !connection.is_working && connection.has_work() {
+                connection.is_working = true;
+                self.working.push_back(key);
+            }
         }
     }
 

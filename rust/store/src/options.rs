@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How the store is run; the defaults suit 10,000 sessions on one disk.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long the writer gathers more work after the first piece arrived: fewer fsyncs against latency.
+    /// How long the writer gathers more work after the first piece, or after its last fsync if that is earlier: fewer
+    /// fsyncs against latency.
     pub group_commit: Duration,
     /// Most bytes that may wait; [`submit`](crate::Store::submit) answers `queue_full` beyond.
     pub max_queued_bytes: usize,

@@ -34,6 +34,14 @@ impl Job {
         }
     }
 
+    /// Whether it only asks: it costs no fsync, so that nothing is saved by gathering more.
+    const fn is_question(&self) -> bool {
+        match self {
+            Self::Device { .. } | Self::Records { .. } | Self::Ciphertexts { .. } => true,
+            Self::Batch(_) | Self::Call(_) => false,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Batch(batch) => {
@@ -54,6 +62,13 @@ pub(crate) struct Group {
     pub(crate) jobs: Vec<Job>,
     /// Latest wins, so these need no place in the order and survive a failed commit.
     pub(crate) latest: Latest,
+}
+
+impl Group {
+    /// Whether nothing in it changes anything.
+    pub(crate) fn only_asks(&self) -> bool {
+        self.latest.is_empty() && !self.jobs.is_empty() && self.jobs.iter().all(Job::is_question)
+    }
 }
 
 /// Values of which only the newest matters.
@@ -167,6 +182,19 @@ impl Queue {
         self.bytes >= GROUP_MAX_BYTES || self.writes >= GROUP_MAX_WRITES
     }
 
+    /// When what waits is to be written; `None` when nothing does.
+    ///
+    /// An fsync serves all that comes within `gather`, and that time begins with the end of the last one (`committed_at`)
+    /// or with the first piece, whichever is earlier: what comes after a pause finds nobody to share with, and does not
+    /// wait. Nor does a question that no write is ahead of.
+    pub(crate) fn due_at(&self, gather: Duration, committed_at: Instant) -> Option<Instant> {
+        let since = self.waiting_since()?;
+        if self.latest_since.is_none() && self.jobs.iter().all(|(_, job)| job.is_question()) {
+            return Some(since);
+        }
+        Some(since.min(committed_at) + gather)
+    }
+
     /// Takes the oldest jobs, as many as one transaction holds, and all latest values.
     pub(crate) fn take_group(&mut self) -> Group {
         let since = self.waiting_since();
@@ -253,6 +281,38 @@ mod tests {
         assert_eq!(queue.oldest_age(at(5)), Duration::from_secs(5), "in flight counts");
         queue.committed();
         assert_eq!((queue.oldest_age(at(5)), queue.depth()), (Duration::from_secs(1), 1));
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_is_written_at_once_and_what_comes_soon_waits_for_company() {
+        let gather = Duration::from_millis(2);
+        let committed_at = Instant::now();
+        let at = |ms: u64| committed_at + Duration::from_millis(ms);
+        let due = |came_at, job| {
+            let mut queue = queue();
+            queue.push(job, 0, came_at).map_err(|(_, e)| e).unwrap();
+            queue.due_at(gather, committed_at).unwrap()
+        };
+        assert_eq!(queue().due_at(gather, committed_at), None);
+        assert!(due(at(50), job(1)) <= at(50), "nobody else comes");
+        assert_eq!(due(at(1), job(1)), at(2), "others came lately");
+        let during_the_last = committed_at - Duration::from_millis(1);
+        assert_eq!(due(during_the_last, job(1)), at(1), "no longer than that, whatever the disk takes");
+    }
+
+    #[test]
+    fn a_question_waits_for_nobody_but_the_writes_before_it() {
+        let (now, gather) = (Instant::now(), Duration::from_millis(2));
+        let question = || Job::Records { session_id: "s".into(), token: 9, keys: Vec::new() };
+        let mut queue = queue();
+        queue.push(question(), 0, now).map_err(|(_, e)| e).unwrap();
+        assert_eq!(queue.due_at(gather, now), Some(now));
+        queue.push(job(1), 0, now).map_err(|(_, e)| e).unwrap();
+        assert_eq!(queue.due_at(gather, now), Some(now + gather));
+        queue.take_group();
+        queue.put_meta("k".into(), "v".into(), now);
+        queue.push(question(), 0, now).map_err(|(_, e)| e).unwrap();
+        assert_eq!(queue.due_at(gather, now), Some(now + gather), "a value is a write");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     connection: Connection,
     options: Options,
+    /// When the last transaction ended.
+    committed_at: Instant,
     /// Set by a failed commit: no unasked work before.
     retry_at: Option<Instant>,
     prune_at: Instant,
@@ -47,7 +49,8 @@ impl Drop for AbortOnPanic {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection, options: Options) -> Self {
-        Self { shared, connection, options, retry_at: None, prune_at: Instant::now() }
+        let now = Instant::now();
+        Self { shared, connection, options, committed_at: now, retry_at: None, prune_at: now }
     }
 
     /// Runs until the queue is closed and empty.
@@ -69,11 +72,11 @@ impl Writer {
             let may_retry = self.retry_at.is_none_or(|at| at <= now);
             let wait_until = if queue.has_jobs() || (!queue.latest.is_empty() && (may_retry || queue.closing))
             {
-                let gathered_at = queue.waiting_since().unwrap_or(now) + self.options.group_commit;
-                if queue.closing || queue.group_is_full() || gathered_at <= now {
+                let due_at = queue.due_at(self.options.group_commit, self.committed_at).unwrap_or(now);
+                if queue.closing || queue.group_is_full() || due_at <= now {
                     return Some(queue.take_group());
                 }
-                gathered_at
+                due_at
             } else if queue.closing {
                 return None;
             } else if let Some(at) = self.retry_at {
@@ -99,7 +102,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let meters = &shared.meters;
         let closing = lock(&self.shared.queue).closing;
-        let is_probe = group.jobs.is_empty();
+        let (is_probe, writes) = (group.jobs.is_empty(), !group.only_asks());
         let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&mut group))).unwrap_or_else(|_| {
             Err(StoreError::new(ErrorKind::Io, "the writer panicked; its transaction is undone"))
         });
@@ -109,7 +112,10 @@ impl Writer {
                 meters
                     .last_commit_us
                     .store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                meters.commits.fetch_add(1, Ordering::Relaxed);
+                meters.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
+                if writes {
+                    self.committed_at = started + took;
+                }
                 lock(&self.shared.queue).committed();
                 let recovered = self.retry_at.is_some() && (is_probe || self.has_room());
                 if recovered {

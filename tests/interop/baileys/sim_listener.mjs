@@ -1,12 +1,13 @@
 /*
  * sim_listener.mjs - real Baileys reads what another client of the simulator writes to it.
  *
- * Usage: node sim_listener.mjs INFO_JSON --index N [--debug]
+ * Usage: node sim_listener.mjs INFO_JSON --index N|--directory DIR [--debug]
  *
- * Logs in as device N of the simulator's fleet (from a copy of its credentials) and prints { "jid" }. Then a JSON line for
- * each message that it has read: { id, from, by, text, quoted, quotedText }, `by` in a group. Lines on stdin: `say JID TEXT`
- * writes ({ said: id }), `lose` throws its sessions and the sender keys of others away, so that it must ask for what comes
- * next ({ lost: n }). Ends with its stdin.
+ * Logs in as device N of the simulator's fleet (from a copy of its credentials), or as the device whose files are in DIR (which it
+ * goes on with), and prints { "jid" }. Then a JSON line for each message that it has read: { id, from, by, text, quoted, quotedText,
+ * enc }, `by` being who wrote it in a group, `enc` how it was encrypted. Lines on stdin: `say JID TEXT` writes ({ said: id }), `lose`
+ * throws its sessions and the sender keys of others away, so that it must ask for what comes next ({ lost: n }). Ends with its
+ * stdin, once its files are written.
  */
 import fs from 'node:fs'
 import os from 'node:os'
@@ -15,22 +16,32 @@ import readline from 'node:readline'
 import pino from 'pino'
 import makeWASocket, { useMultiFileAuthState, WA_CERT_DETAILS } from 'baileys'
 
+console.info = console.log = console.error // the Signal library's words
 const argv = process.argv.slice(2)
 const info = JSON.parse(argv[0])
-const tell = told => console.log(JSON.stringify(told))
+const tell = told => process.stdout.write(JSON.stringify(told) + '\n')
 
 WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(info.rootKeyHex, 'hex')
-const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'sim-listener-'))
-const name = fs.readdirSync(info.credentials).sort()[Number(argv[argv.indexOf('--index') + 1])]
-fs.cpSync(path.join(info.credentials, name), scratch, { recursive: true })
+const option = name => argv[argv.indexOf(name) + 1]
+const isCopy = !argv.includes('--directory')
+const directory = isCopy ? fs.mkdtempSync(path.join(os.tmpdir(), 'sim-listener-')) : option('--directory')
+if (isCopy) {
+	const name = fs.readdirSync(info.credentials).sort()[Number(option('--index'))]
+	fs.cpSync(path.join(info.credentials, name), directory, { recursive: true })
+}
 
-const { state, saveCreds } = await useMultiFileAuthState(scratch)
+const { state, saveCreds } = await useMultiFileAuthState(directory)
 const sock = makeWASocket({
 	auth: state,
 	waWebSocketUrl: info.plainUrl,
 	logger: pino({ level: argv.includes('--debug') ? 'debug' : 'silent' }, pino.destination(2))
 })
 sock.ev.on('creds.update', saveCreds)
+const encs = new Map()
+sock.ws.on('CB:message', ({ attrs, content }) => {
+	const types = (Array.isArray(content) ? content : []).filter(child => child.tag === 'enc').map(child => child.attrs.type)
+	encs.set(attrs.id, types.join())
+})
 sock.ev.on('messages.upsert', ({ messages }) => {
 	for (const { key, message } of messages) {
 		const text = message?.conversation ?? message?.extendedTextMessage?.text
@@ -42,7 +53,8 @@ sock.ev.on('messages.upsert', ({ messages }) => {
 			by: key.participant ?? null,
 			text,
 			quoted: context?.stanzaId ?? null,
-			quotedText: context?.quotedMessage?.conversation ?? null
+			quotedText: context?.quotedMessage?.conversation ?? null,
+			enc: encs.get(key.id) ?? null
 		})
 	}
 })
@@ -62,7 +74,7 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
 	} else if (verb === 'lose') {
 		let lost = 0
 		for (const kind of ['session', 'sender-key']) {
-			const files = fs.readdirSync(scratch).filter(file => file.startsWith(`${kind}-`) && !file.startsWith('sender-key-memory'))
+			const files = fs.readdirSync(directory).filter(file => file.startsWith(`${kind}-`) && !file.startsWith('sender-key-memory'))
 			const ids = files.map(file => file.slice(kind.length + 1, -'.json'.length).replaceAll('--', '::'))
 			await state.keys.set({ [kind]: Object.fromEntries(ids.map(id => [id, null])) })
 			lost += ids.length
@@ -70,5 +82,7 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
 		tell({ lost })
 	}
 }
-fs.rmSync(scratch, { recursive: true })
+sock.end(undefined)
+await new Promise(resolve => setTimeout(resolve, 500)) // its files are written behind its events
+if (isCopy) fs.rmSync(directory, { recursive: true })
 process.exit(0)

@@ -282,7 +282,7 @@ impl Client {
         let tag = stanza.tag();
         if self.pairing.is_some() {
             if tag == "notification" {
-                self.on_link_notification(stanza, io, effects);
+                self.on_link_notification(stanza, effects);
             }
         } else if tag == "ib" {
             self.on_ib(stanza, io, effects);

@@ -57,18 +57,21 @@ impl Client {
         let Some(pairing) = &mut self.pairing else { return };
         if !pairing.is_known() {
             pairing.wanted = Some(phone);
-        } else if !pairing.codes.begin(phone, io.now, io.entropy) {
+        } else if !pairing.codes.begin(phone, io.entropy) {
             effects.push(Effect::Event(Event::NoCode(NoCode::TooMany)));
+        }
+    }
+
+    /// A code is stretched a little further.
+    pub(super) fn work_on_code(&mut self, cx: &mut Cx<'_>) {
+        let Some(pairing) = &mut self.pairing else { return };
+        if let Some(ready) = pairing.codes.poll_work(&pairing.device, cx.entropy) {
+            self.ask_link(&ready, &mut io(cx));
         }
     }
 
     /// What is due on a connection that links a device.
     pub(super) fn check_pairing(&mut self, cx: &mut Cx<'_>) {
-        let Some(pairing) = &mut self.pairing else { return };
-        let ready = pairing.codes.poll_work(&pairing.device, cx.now, cx.entropy);
-        if let Some(ready) = ready {
-            self.ask_link(&ready, &mut io(cx));
-        }
         let io = &mut Io { now: cx.now, unix_ms: cx.unix_ms, out: cx.out, entropy: cx.entropy };
         self.show_qr(io, cx.effects);
     }
@@ -144,16 +147,11 @@ impl Client {
     }
 
     /// A notification to a device that is to be linked: perhaps that somebody typed the code.
-    pub(super) fn on_link_notification(
-        &mut self,
-        notification: NodeRef<'_>,
-        io: &Io<'_>,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn on_link_notification(&mut self, notification: NodeRef<'_>, effects: &mut Vec<Effect>) {
         let Some(pairing) = &mut self.pairing else { return };
         let Some(reg) = notification.child("link_code_companion_reg") else { return };
         if reg.attr("stage").is_some_and(|stage| stage == *"primary_hello")
-            && !pairing.codes.on_primary_hello(reg, io.now)
+            && !pairing.codes.on_primary_hello(reg)
         {
             effects.push(Effect::Event(Event::NoCode(NoCode::Spent)));
         }

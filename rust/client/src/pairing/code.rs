@@ -1,7 +1,7 @@
 //! The pairing code: made here, typed into the phone, agreed upon.
 //!
 //! The code is stretched twice, to wrap our ephemeral key and to open the phone's. That is tens of milliseconds of work,
-//! done in slices so that the thread's other sessions do not wait for it.
+//! done in slices so that the thread's other sessions do not wait for it ([`Client::handle_work`](crate::Client)).
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use runner_proto::{
     link_code::{self, BUNDLE_LEN, Bundle, CODE_LEN, ROUNDS, Stretch, WRAPPED_LEN},
     node::NodeRef,
     noise::{KeyPair, dh},
-    time::Instant,
 };
 
 use crate::{
@@ -34,8 +33,6 @@ const MAX_REFERENCE: usize = 512;
 
 /// Rounds of stretching in one turn of the driver: about a millisecond of work.
 const SLICE_ROUNDS: u32 = 2048;
-/// What others have of the thread in between.
-const SLICE_PAUSE: Duration = Duration::from_millis(1);
 
 /// The codes of one connection; one at a time.
 #[derive(Debug, Default)]
@@ -70,7 +67,6 @@ impl std::fmt::Debug for Code {
 #[derive(Debug)]
 struct Work {
     stretch: Stretch,
-    next_at: Instant,
     what: What,
 }
 
@@ -93,7 +89,7 @@ pub(crate) enum Ready {
 
 impl Codes {
     /// Begins a code for the phone with this number, in place of the one before. False when there were too many.
-    pub(crate) fn begin(&mut self, phone: Jid, now: Instant, entropy: &mut dyn Entropy) -> bool {
+    pub(crate) fn begin(&mut self, phone: Jid, entropy: &mut dyn Entropy) -> bool {
         if self.made >= MAX_CODES {
             return false;
         }
@@ -101,8 +97,7 @@ impl Codes {
         let code = link_code::code(entropy);
         let mut salt = [0; 32];
         entropy.fill(&mut salt);
-        let work =
-            Work { stretch: Stretch::new(&code, &salt, ROUNDS), next_at: now, what: What::Hello { salt } };
+        let work = Work { stretch: Stretch::new(&code, &salt, ROUNDS), what: What::Hello { salt } };
         self.current = Some(Current {
             phone,
             code: Code(code),
@@ -138,7 +133,7 @@ impl Codes {
     }
 
     /// `primary_hello`: somebody typed the code, rightly or wrongly. False when the code is void from now on.
-    pub(crate) fn on_primary_hello(&mut self, reg: NodeRef<'_>, now: Instant) -> bool {
+    pub(crate) fn on_primary_hello(&mut self, reg: NodeRef<'_>) -> bool {
         let Some(current) = self.current.as_mut().filter(|current| current.is_offered) else { return true };
         let wrapped = bytes(reg, "link_code_pairing_wrapped_primary_ephemeral_pub");
         let primary = bytes(reg, "primary_identity_pub");
@@ -160,28 +155,19 @@ impl Codes {
         }
         let stretch = Stretch::new(&current.code.0, &link_code::salt_of(&wrapped), ROUNDS);
         let what = What::Finish { wrapped: Box::new(wrapped), primary, reference };
-        current.work = Some(Work { stretch, next_at: now, what });
+        current.work = Some(Work { stretch, what });
         true
     }
 
-    /// When the next slice of work is due.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.current.as_ref()?.work.as_ref()?.next_at)
+    /// True while a code is being stretched.
+    pub(crate) fn has_work(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.work.is_some())
     }
 
-    /// Does a slice of work when it is due; what is ready then.
-    pub(crate) fn poll_work(
-        &mut self,
-        device: &NewDevice,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) -> Option<Ready> {
+    /// Does a slice of it; what is ready then.
+    pub(crate) fn poll_work(&mut self, device: &NewDevice, entropy: &mut dyn Entropy) -> Option<Ready> {
         let current = self.current.as_mut()?;
-        let work = current.work.as_mut().filter(|work| work.next_at <= now)?;
-        let Some(key) = work.stretch.advance(SLICE_ROUNDS) else {
-            work.next_at = now + SLICE_PAUSE;
-            return None;
-        };
+        let key = current.work.as_mut()?.stretch.advance(SLICE_ROUNDS)?;
         let phone = current.phone.clone();
         match current.work.take()?.what {
             What::Hello { salt } => {

@@ -23,6 +23,10 @@ use crate::{
     record::{Found, RecordBytes, RecordKey, RecordKind, Records},
 };
 
+/// Ciphertexts of one message. Real ones have two, of which the first brings the key of the second; each may name
+/// records that are to be loaded and cost an agreement of keys.
+const MAX_CIPHERTEXTS: usize = 8;
+
 /// Our own keys, as the credentials have them.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnKeys {
@@ -99,6 +103,9 @@ fn body(message: NodeRef<'_>) -> Body<'_> {
     for child in message.children() {
         let tag = child.tag();
         if tag == "enc" {
+            if encs.len() == MAX_CIPHERTEXTS {
+                return Body::Nothing(Failure::Malformed);
+            }
             let kind = child.attr("type");
             let is = |wanted: &str| kind.is_some_and(|kind| kind == *wanted);
             let has_padding = child.attr("v").is_none_or(|version| version == *"2");
@@ -342,10 +349,9 @@ impl Opening<'_> {
     fn open_sender_key(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Unread> {
         let message = SenderKeyMessage::parse(bytes).map_err(runner_signal::group::DecryptError::Wire)?;
         let Some(group) = &self.sender.group else { return Err(Unread::Failed(Failure::Malformed)) };
-        let names = [Some(&self.name), self.still.as_ref()];
-        let keys = names.into_iter().flatten().map(|name| address::sender_key(group, name));
         let mut outcome = Err(Unread::Failed(Failure::NoSenderKey));
-        for key in keys.collect::<Vec<_>>() {
+        let (used, other) = self.sender_keys(group);
+        for key in [Some(used), other].into_iter().flatten() {
             let record = self.own(&key);
             match runner_signal::group::decrypt(record.as_deref(), &message) {
                 Ok(decrypted) => {
@@ -359,6 +365,14 @@ impl Opening<'_> {
         outcome
     }
 
+    /// Where the sender's key for the group is kept, and where else it may lie. Unlike a session it is kept under the address
+    /// that the group uses: there Baileys looks for it, and nowhere else.
+    fn sender_keys(&self, group: &Jid) -> (RecordKey, Option<RecordKey>) {
+        let used = address::address(&self.sender.device);
+        let other = if used == self.name { self.still.as_ref() } else { Some(&self.name) };
+        (address::sender_key(group, &used), other.map(|name| address::sender_key(group, name)))
+    }
+
     /// Keeps the sender's key for its group, when the message brings it.
     fn accept_distribution(&mut self, message: &[u8]) {
         let found = content::key_distribution(message).ok().flatten();
@@ -369,7 +383,7 @@ impl Opening<'_> {
             return;
         };
         let Ok(distribution) = SenderKeyDistribution::parse(bytes) else { return };
-        let key = address::sender_key(&group, &self.name);
+        let (key, _) = self.sender_keys(&group);
         let record = self.own(&key);
         if let Ok(Some(changed)) = runner_signal::group::accept(record.as_deref(), &distribution) {
             self.set(key, Some(own_bytes(changed)));

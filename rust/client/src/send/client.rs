@@ -89,7 +89,7 @@ impl Client {
         });
         let is_user = matches!(device.server, Server::Pn | Server::Lid | Server::Hosted | Server::HostedLid);
         let is_within = is_user && count <= u64::from(MAX_RESENDS) && has_room && !is_asked_for;
-        if !is_within || self.session.phase() != Phase::Online || !self.receiver.may_retry(io.now) {
+        if !is_within || self.session.phase() != Phase::Online || !self.receiver.may_resend(io.now) {
             return;
         }
         let again = Again {

@@ -129,7 +129,11 @@ fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
                 continue;
             }
             let other = other_of(&device, mapping.as_deref());
-            targets.push(Target::new(device, is_own, other.as_ref()));
+            let target = Target::new(device, is_own, other.as_ref());
+            // Listed by both of its addresses, a device would get two contents under one message key.
+            if targets.iter().all(|known: &Target| known.name != target.name) {
+                targets.push(target);
+            }
         }
     }
     let has_session: Vec<_> = targets.iter().map(|target| look.session(target).is_some()).collect();

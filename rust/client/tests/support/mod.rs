@@ -200,7 +200,11 @@ impl World {
     }
 
     fn settle(&mut self) {
-        while let Some(effect) = self.effects.get(self.seen) {
+        loop {
+            while self.client.has_work() {
+                self.call(|client, cx| client.handle_work(cx));
+            }
+            let Some(effect) = self.effects.get(self.seen) else { break };
             self.seen += 1;
             match effect {
                 Effect::Load { token, keys } if self.is_manual => {

@@ -61,6 +61,30 @@ fn a_session_is_linked_by_a_typed_code() {
     assert_linked(&world, "new");
 }
 
+/// Pain 9.
+#[test]
+fn of_many_codes_one_is_stretched_a_little_in_each_turn() {
+    const DEVICES: u64 = 4;
+    // 2^17 rounds, 2,048 at a time.
+    const SLICES: u64 = 64;
+    let world = World::plain(0);
+    let names: Vec<_> = (0..DEVICES).map(|device| format!("new{device}")).collect();
+    for name in &names {
+        world.bench.store.create(name).expect("free");
+        world.bench.open_to_link(name, 1);
+        wait_qr(&world, name, 1);
+    }
+    let before = world.bench.engine.stats().turns_total;
+    for (name, phone) in names.iter().zip(PHONE..) {
+        world.bench.engine.link_by_code(name, 1, phone).expect("runs");
+    }
+    for _ in &names {
+        wait_code(&world).expect("offered");
+    }
+    let turns = world.bench.engine.stats().turns_total - before;
+    assert!(turns >= DEVICES * SLICES, "{turns} turns, between which others are served");
+}
+
 #[test]
 fn a_session_without_a_device_is_linked_only_where_that_is_asked_for() {
     let world = World::plain(1);

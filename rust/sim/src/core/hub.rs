@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::chatter::Talk;
 use super::command::{Command, Ending, Refusal};
 use super::peer::{Peer, Verdict};
+use super::phone::Typing;
 use super::push::PushJob;
 use super::stanza;
 use super::world::{ConnectionId, Cx, Order, World};
@@ -53,6 +54,8 @@ pub struct Hub {
     now: Instant,
     /// How contacts write by themselves.
     pub(super) talk: Option<Talk>,
+    /// Codes that phones stretch.
+    pub(super) typing: VecDeque<Typing>,
 }
 
 impl Hub {
@@ -71,6 +74,7 @@ impl Hub {
             quitting: false,
             now: Instant::default(),
             talk: None,
+            typing: VecDeque::new(),
         }
     }
 
@@ -181,7 +185,8 @@ impl Hub {
         let job = self.jobs.iter().map(PushJob::wake_at).min();
         let listen = self.world.refusing.map(|refusing| refusing.until).filter(|until| *until > self.now);
         let chatter = self.talk.map(|talk| talk.at);
-        timer.into_iter().chain(job).chain(listen).chain(chatter).min()
+        let typing = self.typing.front().map(|_| self.now);
+        timer.into_iter().chain(job).chain(listen).chain(chatter).chain(typing).min()
     }
 
     /// Does what is due.
@@ -199,6 +204,7 @@ impl Hub {
             self.touch(id, cx);
         }
         self.obey_orders(cx);
+        self.go_on_typing(cx);
         self.chat(cx);
         self.deliver(cx);
         self.run_jobs(cx);

@@ -29,6 +29,8 @@ const FIRST: Duration = Duration::from_secs(60);
 const OTHERS: Duration = Duration::from_secs(20);
 /// A phone that scanned in time may need that long to say so.
 const GRACE: Duration = Duration::from_secs(5);
+/// Rounds of stretching between two looks at the sockets: about a millisecond. A real phone stretches on its own time.
+const SLICE_ROUNDS: u32 = 2048;
 /// The first device number that a phone gives away; `DEVICE` of the fleet is 1.
 const FIRST_DEVICE: u32 = 2;
 
@@ -58,6 +60,18 @@ struct Typed {
     ephemeral: KeyPair,
     companion: [u8; 32],
     fault: Option<PhoneFault>,
+}
+
+/// A person has typed a code, and the phone stretches it: to open the device's key, and to wrap its own.
+#[derive(Debug)]
+pub(super) struct Typing {
+    id: ConnectionId,
+    phone: u64,
+    fault: Option<PhoneFault>,
+    offered: [u8; link_code::WRAPPED_LEN],
+    salt: [u8; link_code::SALT_LEN],
+    opens: Stretch,
+    wraps: Stretch,
 }
 
 impl NewDevice {
@@ -285,28 +299,38 @@ impl Hub {
     /// Somebody types a code into a phone. Whether it was the right one shows in the events.
     pub(super) fn enter_code(&mut self, typed: &TypedCode, cx: &mut Cx<'_>) -> Result<Value, String> {
         let code = link_code::parse_code(&typed.code).ok_or("a code has 8 characters of 1-9 and A-Z")?;
-        let phone = typed.phone;
-        let offers = |peer: &&mut Peer| {
-            let code = peer.new_device.as_ref().and_then(|device| device.code.as_ref());
-            code.is_some_and(|code| code.phone == phone)
-        };
-        let peer = self.peers.values_mut().find(offers).ok_or("no device offers a code to this phone")?;
-        let id = peer.id;
-        let Some(offer) = peer.new_device.as_mut().and_then(|device| device.code.as_mut()) else {
-            return Err("no device offers a code to this phone".to_owned());
-        };
-        let stretched = |salt| Stretch::new(&code, &salt, ROUNDS).advance(ROUNDS);
-        let key = stretched(link_code::salt_of(&offer.wrapped)).ok_or("the code was not stretched")?;
-        let companion = link_code::unwrap(&key, &offer.wrapped);
-        let (mut secret, mut salt, mut iv) = ([0; 32], [0; 32], [0; 16]);
-        for random in [&mut secret[..], &mut salt[..], &mut iv[..]] {
-            cx.entropy.fill(random);
-        }
+        let (phone, fault) = (typed.phone, typed.fault);
+        let offer = self.peers.values().find_map(|peer| {
+            let code = peer.new_device.as_ref()?.code.as_ref().filter(|code| code.phone == phone)?;
+            Some((peer.id, code.wrapped))
+        });
+        let (id, offered) = offer.ok_or("no device offers a code to this phone")?;
+        let mut salt = [0; link_code::SALT_LEN];
+        cx.entropy.fill(&mut salt);
+        let opens = Stretch::new(&code, &link_code::salt_of(&offered), ROUNDS);
+        let wraps = Stretch::new(&code, &salt, ROUNDS);
+        self.typing.push_back(Typing { id, phone, fault, offered, salt, opens, wraps });
+        Ok(json!({ "sid": id, "phone": phone.to_string() }))
+    }
+
+    /// The phones into which codes were typed, one after the other, go on a little.
+    pub(super) fn go_on_typing(&mut self, cx: &mut Cx<'_>) {
+        let Some(typing) = self.typing.front_mut() else { return };
+        let Some(opening) = typing.opens.advance(SLICE_ROUNDS) else { return };
+        let Some(wrapping) = typing.wraps.advance(SLICE_ROUNDS) else { return };
+        let Some(Typing { id, phone, fault, offered, salt, .. }) = self.typing.pop_front() else { return };
+        let (mut secret, mut iv) = ([0; 32], [0; 16]);
+        cx.entropy.fill(&mut secret);
+        cx.entropy.fill(&mut iv);
         let ephemeral = KeyPair::from_secret(secret);
-        let key = stretched(salt).ok_or("the code was not stretched")?;
-        let wrapped = link_code::wrap(&key, &salt, iv, ephemeral.public());
+        let wrapped = link_code::wrap(&wrapping, &salt, iv, ephemeral.public());
+        let companion = link_code::unwrap(&opening, &offered);
+        // The device may have gone, or may offer another code by now.
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let offer = peer.new_device.as_mut().and_then(|device| device.code.as_mut());
+        let Some(offer) = offer.filter(|offer| offer.wrapped == offered) else { return };
         let reference = offer.reference.clone();
-        offer.typed = Some(Typed { ephemeral, companion, fault: typed.fault });
+        offer.typed = Some(Typed { ephemeral, companion, fault });
         let identity = self.world.fleet().phone_keys(phone).public;
         let child = |tag: &str, bytes: &[u8]| Node::new(tag).bytes(bytes.to_vec());
         let hello = Node::new("link_code_companion_reg")
@@ -322,7 +346,6 @@ impl Hub {
             .child(hello);
         peer.push(&notification, &mut self.world, cx);
         self.touch(id, cx);
-        Ok(json!({ "sid": id, "phone": phone.to_string() }))
     }
 }
 

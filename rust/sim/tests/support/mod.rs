@@ -245,6 +245,9 @@ impl Pair {
             effects: &mut link.effects,
         };
         call(&mut link.client, &mut cx);
+        while link.client.has_work() {
+            link.client.handle_work(&mut cx);
+        }
     }
 
     fn with_hub<T>(&mut self, call: impl FnOnce(&mut Hub, &mut Cx<'_>) -> T) -> T {

@@ -80,14 +80,17 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
     if !unknown.is_empty() {
         return Step::AskDevices(unknown);
     }
-    let mut targets = Vec::new();
+    let (mut targets, mut named) = (Vec::new(), HashSet::new());
     for (member, list) in group.members.iter().zip(lists.iter().flatten()) {
-        let others = list.of(&member.jid).filter(|device| *device != me);
-        // Our own other devices get what all get.
-        targets.extend(others.map(|device| {
-            let other = member.other_of(&device);
-            Target::new(device, false, other.as_ref())
-        }));
+        for device in list.of(&member.jid).filter(|device| *device != me) {
+            // Our own other devices get what all get.
+            let target = Target::new(device.clone(), false, member.other_of(&device).as_ref());
+            // Listed by both of its addresses, a device would get two contents under one message key.
+            let names = [Some(&target.name), target.still.as_ref()].into_iter().flatten();
+            if names.fold(true, |is_new, name| named.insert(name.clone()) && is_new) {
+                targets.push(target);
+            }
+        }
     }
     if targets.len() > MAX_TARGETS {
         return Step::Refuse(SendFailure::GroupTooLarge);

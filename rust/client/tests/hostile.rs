@@ -1,0 +1,76 @@
+//! What a hostile server or contact sends costs no more than it may.
+
+mod support;
+
+use runner_client::{Effect, content::View};
+use runner_proto::node::{Node, NodeContent};
+use support::{
+    World,
+    contact::{Contact, field, text_message},
+    device_keys,
+    peer::attr,
+};
+
+const CHAT: &str = "15550002222@s.whatsapp.net";
+
+fn contact() -> Contact {
+    let mut contact = Contact::new(CHAT, 21);
+    contact.begin(&device_keys(), None);
+    contact
+}
+
+fn told<'a>(world: &'a World, tag: &str, kind: &str) -> Vec<&'a Node> {
+    let stanzas = world.peer.received_with(tag).into_iter();
+    stanzas.filter(|stanza| attr(stanza, "type") == kind).collect()
+}
+
+/// The same first message, made with another one-time pre-key of ours.
+fn naming(enc: &Node, id: u32) -> Node {
+    let NodeContent::Bytes(bytes) = &enc.content else { panic!("no ciphertext") };
+    let mut named = vec![bytes[0], 0x08];
+    let mut left = id;
+    while left >= 0x80 {
+        named.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    named.push(left as u8);
+    named.extend(&bytes[1..]);
+    Node::new("enc").attr("v", "2").attr("type", "pkmsg").bytes(named)
+}
+
+#[test]
+fn a_message_of_a_thousand_ciphertexts_loads_nothing_and_is_answered() {
+    let mut world = World::online();
+    let mut contact = contact();
+    let enc = contact.enc(&text_message("x"));
+    world.forget_effects();
+    world.push(&contact.stanza("A").children((0..1000).map(|n| naming(&enc, 0x0040_0000 + n))));
+    let loads = world.effects.iter().filter(|effect| matches!(effect, Effect::Load { .. }));
+    assert_eq!(loads.count(), 0);
+    assert_eq!(told(&world, "ack", "text").len(), 1);
+    assert_eq!(world.client.counters().messages_undecrypted, 1);
+    assert_eq!(world.client.counters().unanswered, 0);
+}
+
+#[test]
+fn more_mentions_than_anybody_makes_are_not_read() {
+    let context = [0x7a, 0x01, b'@'].repeat(5_000);
+    let mut context = field(0, &context);
+    // The head of field 17 takes two bytes.
+    context.splice(..1, [0x8a, 0x01]);
+    let message = field(6, &[field(1, b"hi"), context].concat());
+    let view = View::read(&message).expect("a message");
+    assert_eq!((view.text, view.mentions.len()), (Some("hi"), 4_096));
+}
+
+/// Whoever asks for what was never sent takes nothing from those whose messages could not be read.
+#[test]
+fn a_flood_of_retry_receipts_does_not_keep_us_from_asking() {
+    let mut world = World::online();
+    let stranger = Contact::new("15550009999@s.whatsapp.net", 99);
+    for n in 0..1_000 {
+        world.push(&stranger.retry(&format!("N{n}"), 1, 0, false));
+    }
+    world.push(&support::ciphertext("A"));
+    assert_eq!(told(&world, "receipt", "retry").len(), 1);
+}
