@@ -86,10 +86,11 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
             // Our own other devices get what all get.
             let target = Target::new(device.clone(), false, member.other_of(&device).as_ref());
             // Listed by both of its addresses, a device would get two contents under one message key.
-            let names = [Some(&target.name), target.still.as_ref()].into_iter().flatten();
-            if names.fold(true, |is_new, name| named.insert(name.clone()) && is_new) {
+            let names = [Some(target.name.clone()), target.still.clone()];
+            if names.iter().flatten().all(|name| !named.contains(name)) {
                 targets.push(target);
             }
+            named.extend(names.into_iter().flatten());
         }
     }
     if targets.len() > MAX_TARGETS {
