@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from random import Random
@@ -183,7 +184,14 @@ async def test_what_fails_is_given_again_and_then_kept(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit(1), BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]), RecursionError()]
+    "error",
+    [
+        SystemExit(1),
+        BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]),
+        RecursionError(),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+    ],
 )
 async def test_whatever_a_handler_raises_touches_its_message_only(
     error: BaseException, autojump_clock: MockClock

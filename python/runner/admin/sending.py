@@ -55,13 +55,7 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
         openapi_extra={**a_body(NEW_TEXT), **_KEY},
     )
     async def send_text(request: Request) -> Json:
-        wish = decoded(
-            await request.body(),
-            NewText,
-            "POST /api/sendText",
-            # What is wrong may quote the text.
-            instead='the body is no {"session": "…", "chatId": "…", "text": "…"}',
-        )
+        wish = decoded(await request.body(), NewText, "POST /api/sendText")
         chat = chat_jid(wish.chat_id)
         receipt = await backend.send_text(
             wish.session,

@@ -556,10 +556,10 @@ pub(crate) fn lid_user(lid: &str) -> Option<u64> {
 fn own_keys(keys: DeviceKeys) -> OwnKeys {
     let pair = SignalKeyPair::from_secret;
     OwnKeys {
-        identity: SignalIdentity::new(pair(keys.identity_secret), keys.registration_id),
+        identity: SignalIdentity::new(pair(*keys.identity_secret.expose()), keys.registration_id),
         signed_pre_key: SignedPreKey {
             id: keys.signed_pre_key_id,
-            pair: pair(keys.signed_pre_key_secret),
+            pair: pair(*keys.signed_pre_key_secret.expose()),
             signature: keys.signed_pre_key_signature,
         },
         rotated: None,

@@ -275,9 +275,9 @@ fn device() -> DeviceState {
         server_key: None,
         keys: DeviceKeys {
             registration_id: 7,
-            identity_secret: *identity.pair().expose(),
+            identity_secret: (*identity.pair().expose()).into(),
             signed_pre_key_id: signed.id,
-            signed_pre_key_secret: *signed.pair.expose(),
+            signed_pre_key_secret: (*signed.pair.expose()).into(),
             signed_pre_key_signature: signed.signature,
             account: None,
         },

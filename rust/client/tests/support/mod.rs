@@ -75,9 +75,9 @@ pub fn device_keys() -> DeviceKeys {
     let signed_pre_key = runner_signal::KeyPair::from_secret([5; 32]);
     DeviceKeys {
         registration_id: 4711,
-        identity_secret: *identity.expose(),
+        identity_secret: (*identity.expose()).into(),
         signed_pre_key_id: 1,
-        signed_pre_key_secret: *signed_pre_key.expose(),
+        signed_pre_key_secret: (*signed_pre_key.expose()).into(),
         signed_pre_key_signature: runner_xeddsa::sign(
             identity.expose(),
             &signed_pre_key.public().to_wire(),

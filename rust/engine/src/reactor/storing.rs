@@ -124,6 +124,10 @@ impl Reactor {
                 Ask::Ciphertexts { .. } => Question::Ciphertexts,
             };
             let token = self.in_flight.push_question(key, question, self.bench.now);
+            if matches!(ask, Ask::Commit { token: 1.., .. }) && self.in_flight.stands_on_refused(key) {
+                self.in_flight.refuse(token);
+                continue;
+            }
             let asked = match ask {
                 Ask::Commit { writes, .. } => {
                     let writes = writes.into_iter().map(store_write).collect();

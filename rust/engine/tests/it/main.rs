@@ -9,6 +9,7 @@ mod linking;
 mod login;
 mod memory;
 mod store_fails;
+mod store_full;
 mod store_lag;
 mod support;
 mod undrained;

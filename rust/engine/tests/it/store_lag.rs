@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// Takes the database's write lock, as a backup tool that misbehaves would: the writer thread waits for it.
-fn hold_the_store(world: &World) -> Connection {
+pub(crate) fn hold_the_store(world: &World) -> Connection {
     let path = world.bench.folder.path().join("store.db");
     let other = Connection::open(path).expect("the same file");
     other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");

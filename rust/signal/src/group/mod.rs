@@ -7,6 +7,8 @@ mod lease;
 
 pub use lease::{Lease, Leased, lease};
 
+use std::fmt;
+
 use keys::{SenderKey, SenderKeys};
 
 use crate::chain::{self, NotFound, Receiving};
@@ -90,13 +92,21 @@ pub enum EncryptError {
     Record(#[from] RecordError),
 }
 
-/// A read message, and the record that goes into the same transaction as it.
-#[derive(Debug)]
+/// A read message, and the record that goes into the same transaction as it. The content is never printed.
 pub struct Decrypted {
     /// The sender-key record.
     pub record: Record,
     /// The content, still padded.
     pub plaintext: Vec<u8>,
+}
+
+impl fmt::Debug for Decrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decrypted")
+            .field("record", &self.record)
+            .field("plaintext", &format_args!("{} bytes", self.plaintext.len()))
+            .finish()
+    }
 }
 
 /// A message for the wire, and the record that must be durable before it leaves.
