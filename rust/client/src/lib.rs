@@ -50,5 +50,5 @@ pub use protobuf::Malformed;
 pub use receive::Failure;
 pub use record::{RecordBytes, RecordKey, RecordKind, StoredRecord};
 pub use secret::{ForEyes, Secret};
-pub use send::{MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Quoted, Receipt, SendFailure};
+pub use send::{MAX_IN_FLIGHT, MAX_MEMBERS, MAX_TEXT, Outgoing, Quoted, Receipt, SendFailure};
 pub use store_state::StoreState;

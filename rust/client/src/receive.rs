@@ -23,7 +23,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use runner_proto::{node::NodeRef, time::Instant};
 
-pub(crate) use address::{address, is_lid, mapping_of, mappings, names, other_of};
+pub(crate) use address::{address, is_lid, mapping_of, mappings, names, other_of, sender_key};
 pub(crate) use answer::{write_identity, write_key, write_registration, write_signed_pre_key};
 pub use failure::Failure;
 pub(crate) use imported::own_form;

@@ -4,6 +4,7 @@
 
 pub mod contact;
 pub mod peer;
+pub mod reader;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
