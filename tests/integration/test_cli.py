@@ -137,6 +137,30 @@ def test_status_shows_the_system(served: Served) -> None:
     assert (answer["health"]["ready"], answer["system"]["activeConnections"]) == (True, 1)
 
 
+@pytest.mark.parametrize("name", ["nobody", "../desk-1", "desk-1/metrics", "", "%2e"])
+@pytest.mark.parametrize("command", ["show", "reconnect", "stop"])
+def test_what_no_session_is_called_is_an_unknown_session(served: Served, command: str, name: str) -> None:
+    result = run(command, name)
+    assert result.exit_code == Exit.UNKNOWN_SESSION
+    assert f"no session is called {name!r}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "sim --port 99999",
+        "sim --control-port -1",
+        "sim --sessions -1",
+        "alerts silence cpu_high --minutes 1e9",
+        "top --every 0",
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(served: Served, arguments: str) -> None:
+    result = run(*arguments.split())
+    assert result.exit_code == Exit.USAGE
+    assert "is not in the range" in result.stderr
+
+
 def test_show_has_state_and_metrics(served: Served) -> None:
     assert said(run("show", "desk-1", "--json"))["metrics"]["averageResponseTime"] == 12.5
     assert "metrics.connectionUptime" in run("show", "desk-1").stdout

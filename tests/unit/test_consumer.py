@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from runner import App
 from runner.consumer.inbound import message_of
@@ -183,7 +186,14 @@ async def test_what_fails_is_given_again_and_then_kept(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit(1), BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]), RecursionError()]
+    "error",
+    [
+        SystemExit(1),
+        BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]),
+        RecursionError(),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+    ],
 )
 async def test_whatever_a_handler_raises_touches_its_message_only(
     error: BaseException, autojump_clock: MockClock
@@ -399,7 +409,8 @@ async def test_a_chat_with_many_that_are_not_decrypted_goes_on_behind_them(autoj
     assert not world.store.waiting
 
 
-async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> None:
+async def test_a_store_that_fails_loses_nothing_and_is_told_of_once(autojump_clock: MockClock) -> None:
+    structlog.reset_defaults()
     world = World()
     world.outbox.wants = {"*": ["w1"]}
     world.store.receive("desk", "ana", "one")
@@ -407,10 +418,13 @@ async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> No
         await world.settle(0.005)
         world.store.is_broken = True
         world.store.receive("desk", "ana", "two")
-        await world.settle(30)
-        assert world.store.confirmed == []
-        world.store.is_broken = False
-        await trio.sleep(5)
+        with capture_logs() as lines:
+            await world.settle(30)
+            assert world.store.confirmed == []
+            world.store.is_broken = False
+            await trio.sleep(5)
+        told = [line["event"] for line in lines if "store" in line["event"]]
+        assert told == ["store failed", "store works again"]
     assert world.texts() == ["one", "two"]
     assert world.store.confirmed == [1, 2]
     assert len(world.store.open) == 2

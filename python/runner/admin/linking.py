@@ -79,12 +79,7 @@ def add_linking(app: FastAPI, backend: Backend) -> None:
     )
     async def request_code(session_id: str, request: Request) -> Json:
         _refuse_readers(request)
-        wish = decoded(
-            await request.body(),
-            PairingPhone,
-            "POST /api/{session_id}/auth/request-code",
-            instead='the body is no {"phoneNumber": "…"}',  # what is wrong may quote the number
-        )
+        wish = decoded(await request.body(), PairingPhone, "POST /api/{session_id}/auth/request-code")
         shown = await backend.phones.code(session_id, checked_phone(wish.phone_number))
         return Json({"code": shown.text, "expiresAt": shown.expires_at_unix_ms})
 

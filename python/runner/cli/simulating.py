@@ -10,6 +10,7 @@ from runner.cli.options import connect, ends_well, session_id, settings
 from runner.errors import StartError
 
 _PER_MINUTE: Final = {"s": 60.0, "min": 1.0, "h": 1 / 60}
+_PORT: Final = click.IntRange(0, 65_535)
 KINDS: Final = ("text", "reply", "reaction", "edit", "revoke")
 
 
@@ -40,11 +41,20 @@ _control = click.option(
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--port", default=0, show_default=True, help="Port of the WhatsApp Web endpoint; 0 takes a free one."
+    "--port",
+    type=_PORT,
+    default=0,
+    show_default=True,
+    help="Port of the WhatsApp Web endpoint; 0 takes a free one.",
 )
-@click.option("--control-port", default=0, show_default=True, help="Port of the control API.")
+@click.option("--control-port", type=_PORT, default=0, show_default=True, help="Port of the control API.")
 @click.option(
-    "--sessions", "sessions", default=0, show_default=True, help="How many devices with credentials to make."
+    "--sessions",
+    "sessions",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    show_default=True,
+    help="How many devices with credentials to make.",
 )
 @click.option("--tls", is_flag=True, help="Serve wss:// with a test CA of its own.")
 @click.option(
