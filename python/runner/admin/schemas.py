@@ -9,9 +9,9 @@ from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHO
 from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
 from runner.metric_definitions import HISTORY
+from runner.phone_number import PHONE_NUMBER
 from runner.sending import MESSAGE_ID, MOST_CHARS, PERSON
 from runner.session import State
-from runner.supervisor.phones import PHONE_NUMBER
 
 Responses = dict[int | str, dict[str, Any]]
 """What an operation may answer, by status."""
