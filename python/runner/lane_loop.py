@@ -111,6 +111,7 @@ class LaneLoop(Generic[T, W]):
         self._is_starting = False
         """A task was started, and has not begun."""
         self._is_stopping = False
+        self._has_failed = False
         self._scope: trio.CancelScope | None = None
         self._over = trio.Event()
 
@@ -193,10 +194,10 @@ class LaneLoop(Generic[T, W]):
             self._has_news = self._has_news or scan
             if not isinstance(error, Exception):
                 raise
-            # A full or failing disk: it says which, and it may pass.
-            log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+            self._tell(error)
             await trio.sleep(STORE_AGAIN_S)
             return not self._is_stopping
+        self._tell(None)
         for it in found.refills:
             self.lanes.refill(it.key, it.items, upto=it.upto, is_all=it.is_all)
         if found.last is not None:
@@ -206,6 +207,14 @@ class LaneLoop(Generic[T, W]):
         if writes is not None:
             self.lanes.confirmed(self._desk.written(writes))
         return True
+
+    def _tell(self, error: Exception | None) -> None:
+        """What begins and what ends: a full or failing disk, or a lock. It says which, and it may pass."""
+        if error is not None and not self._has_failed:
+            log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+        elif error is None and self._has_failed:
+            log.info("store works again", waited=self._what)
+        self._has_failed = error is not None
 
     def _start_next(self, nursery: trio.Nursery) -> None:
         """One more task, if there is something for it. It will start the one after it, as it may wait."""

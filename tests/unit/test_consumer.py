@@ -9,8 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from runner import App
 from runner.consumer.inbound import message_of
@@ -407,7 +409,8 @@ async def test_a_chat_with_many_that_are_not_decrypted_goes_on_behind_them(autoj
     assert not world.store.waiting
 
 
-async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> None:
+async def test_a_store_that_fails_loses_nothing_and_is_told_of_once(autojump_clock: MockClock) -> None:
+    structlog.reset_defaults()
     world = World()
     world.outbox.wants = {"*": ["w1"]}
     world.store.receive("desk", "ana", "one")
@@ -415,10 +418,13 @@ async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> No
         await world.settle(0.005)
         world.store.is_broken = True
         world.store.receive("desk", "ana", "two")
-        await world.settle(30)
-        assert world.store.confirmed == []
-        world.store.is_broken = False
-        await trio.sleep(5)
+        with capture_logs() as lines:
+            await world.settle(30)
+            assert world.store.confirmed == []
+            world.store.is_broken = False
+            await trio.sleep(5)
+        told = [line["event"] for line in lines if "store" in line["event"]]
+        assert told == ["store failed", "store works again"]
     assert world.texts() == ["one", "two"]
     assert world.store.confirmed == [1, 2]
     assert len(world.store.open) == 2

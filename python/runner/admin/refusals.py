@@ -38,6 +38,7 @@ _BY_REASON: Final = {
     "busy": 429,
     "not_a_user": 422,
     "too_long": 422,
+    "group_too_large": 422,
     "refused": 502,
     "store_failed": 503,
     "no_answer": 504,

@@ -10,7 +10,7 @@ from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
 from runner.metric_definitions import HISTORY
 from runner.phone_number import PHONE_NUMBER
-from runner.sending import MESSAGE_ID, MOST_CHARS, PERSON
+from runner.sending import CHAT, MESSAGE_ID, MOST_CHARS, PERSON
 from runner.session import State
 
 Responses = dict[int | str, dict[str, Any]]
@@ -104,9 +104,9 @@ NEW_TEXT: Final[dict[str, Any]] = {
         "session": {"type": "string"},
         "chatId": {
             "type": "string",
-            "pattern": f"^{PERSON}$",
+            "pattern": f"^{CHAT}$",
             "maxLength": 64,
-            "description": "a person: 15551234567, 15551234567@c.us, …@s.whatsapp.net or …@lid",
+            "description": "a person (15551234567, …@c.us, …@s.whatsapp.net, …@lid) or a group (…@g.us)",
         },
         "text": {"type": "string", "minLength": 1, "maxLength": MOST_CHARS},
         "reply_to": {
@@ -114,6 +114,12 @@ NEW_TEXT: Final[dict[str, Any]] = {
             "minLength": 1,
             "maxLength": 128,
             "description": "the id of the message of that person that it answers",
+        },
+        "reply_to_sender": {
+            "type": ["string", "null"],
+            "pattern": f"^{PERSON}$",
+            "maxLength": 64,
+            "description": "in a group, who wrote the message that it answers",
         },
         "id": {
             "type": ["string", "null"],
