@@ -211,10 +211,10 @@ async def test_the_text_says_what_the_reason_means() -> None:
     machine.park(machine.rows["s0001"], "stream_replaced")
     machine.park(machine.rows["s0002"], "a_reason_of_tomorrow")
     await desk.run(10)
-    assert [it["text"] for it in desk.shown()] == [
-        f"stream_replaced: {TABLE['stream_replaced'].why}",
-        "a_reason_of_tomorrow",
-    ]
+    assert {it["about"]: it["text"] for it in desk.shown()} == {
+        "s0001": f"stream_replaced: {TABLE['stream_replaced'].why}",
+        "s0002": "a_reason_of_tomorrow",
+    }
 
 
 async def test_a_removed_session_takes_its_alert_with_it() -> None:

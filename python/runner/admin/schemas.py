@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runner.admin.backend import BATCH_SESSIONS, PHONE_CHARS
+from runner.admin.events import KNOWN
 from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHOLE
 from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
@@ -82,7 +83,7 @@ PAGED: Final[dict[str, Any]] = {
 EVENTS_QUERY: Final[dict[str, Any]] = {
     "parameters": [
         {"name": "session", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
-        {"name": "events", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        _words("events", [*KNOWN, "session.*", "*"], "these; `session.*` means all that begin so"),
     ]
 }
 
