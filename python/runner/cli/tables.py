@@ -156,7 +156,7 @@ def alerts(rows: Iterable[Mapping[str, Any]], silences: Sequence[Mapping[str, An
         console.print("  ".join(head), soft_wrap=True)
         for text in (row["text"], row.get("remedy")):
             if text:
-                console.print(Padding(escape(text), (0, 0, 0, 4), expand=False))
+                _below(console, text)
     if is_empty:
         console.print("no alerts")
     for silence in silences:
@@ -183,23 +183,23 @@ def _alert_state(row: Mapping[str, Any]) -> str | None:
 
 
 def webhooks(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Webhooks, with what waits."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "URL", "EVENTS", "SESSION", "WAITING", "DEAD", "LAST ATTEMPT"):
-        table.add_column(name, justify="right" if name in {"WAITING", "DEAD"} else "left", overflow="fold")
+    """A line a webhook, below it what it gets, what waits and what came of the last attempt."""
+    console = screen()
+    is_empty = True
     for row in rows:
+        is_empty = False
         last = row["lastAttempt"]
-        said = "-" if last is None else "delivered" if last["delivered"] else _problem(last)
-        table.add_row(
-            row["id"],
-            escape(row["url"]),
-            escape(" ".join(row["events"])),
-            escape(row["session"] or "all"),
-            str(row["waiting"]),
-            str(row["undelivered"]),
-            escape(said),
-        )
-    screen().print(table if table.row_count else "no webhooks")
+        said = "none yet" if last is None else "delivered" if last["delivered"] else _problem(last)
+        events, session = " ".join(row["events"]), row["session"] or "all sessions"
+        console.print(f"{row['id']}  [bold]{escape(row['url'])}[/]", soft_wrap=True)
+        _below(console, f"{events} of {session}")
+        _below(console, f"waiting {row['waiting']}, dead {row['undelivered']}, last attempt: {said}")
+    if is_empty:
+        console.print("no webhooks")
+
+
+def _below(console: Console, text: str) -> None:
+    console.print(Padding(escape(text), (0, 0, 0, 4), expand=False))
 
 
 def _problem(last: Mapping[str, Any]) -> str:
