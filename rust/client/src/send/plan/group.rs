@@ -18,7 +18,7 @@ use crate::{
     record::RecordKey,
     send::{
         Again, Job, SendFailure,
-        devices::{self, DeviceList, MAX_USERS, phash},
+        devices::{self, DeviceList, MAX_USERS, Told, phash},
         groups::{self, Group, Member},
         holders::{self, Holders},
         sent::Kept,
@@ -58,9 +58,9 @@ pub(in crate::send) struct InGroup {
     pub(in crate::send) phash: String,
 }
 
-pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
+pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let chat = &job.chat;
-    let Some(group) = group_of(chat, look, unix_s) else { return Step::AskGroup(chat.clone()) };
+    let Some(group) = group_of(chat, look, now) else { return Step::AskGroup(chat.clone()) };
     let Some(us) = group.members.iter().find(|member| own.is_member(member)) else {
         return Step::Refuse(SendFailure::NotAMember);
     };
@@ -68,7 +68,7 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
         return Step::Refuse(SendFailure::AdminsOnly);
     }
     let me = Jid { device: own.pn.device, ..us.jid.clone() };
-    let lists: Vec<_> = group.members.iter().map(|member| list_of(member, look, unix_s)).collect();
+    let lists: Vec<_> = group.members.iter().map(|member| list_of(member, look, now)).collect();
     let key = sender_key(chat, &address(&me));
     let key_id = look.at(&key).as_deref().and_then(own_key_id);
     let holders = look.at(&holders::key(chat)).as_deref().and_then(Holders::read);
@@ -136,10 +136,10 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
 }
 
 /// A message again, to a device of a group: of somebody who was in it then, and is in it now.
-pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
+pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let (chat, device) = (&job.chat, &again.device);
     let Some(kept) = look.kept(job).filter(|kept| kept.chat == *chat) else { return Step::Nobody };
-    let Some(group) = group_of(chat, look, unix_s) else { return Step::AskGroup(chat.clone()) };
+    let Some(group) = group_of(chat, look, now) else { return Step::AskGroup(chat.clone()) };
     let us = group.members.iter().find(|member| own.is_member(member));
     let (Some(us), Some(member)) = (us, group.member_of(device)) else { return Step::Nobody };
     let me = Jid { device: own.pn.device, ..us.jid.clone() };
@@ -147,7 +147,7 @@ pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own,
     if is_ours || !kept.was_for(member) {
         return Step::Nobody;
     }
-    let list = list_of(member, look, unix_s);
+    let list = list_of(member, look, now);
     let key = sender_key(chat, &address(&me));
     let key_id = look.at(&key).as_deref().and_then(own_key_id);
     let holders = look.at(&holders::key(chat)).as_deref().and_then(Holders::read);
@@ -161,7 +161,7 @@ pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own,
     let is_known = |list: &DeviceList| list.of(&member.jid).any(|known| known.device == device.device);
     match list {
         Some(list) if is_known(&list) => {}
-        Some(list) if list.is_of(job.begun_unix_s) => return Step::Nobody,
+        Some(list) if list.told.unix_s >= job.begun_unix_s => return Step::Nobody,
         _ => return Step::AskDevices(vec![member.jid.clone()]),
     }
     let Some(kept) = kept.counted(&target.name) else { return Step::Nobody };
@@ -177,14 +177,14 @@ pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own,
     Step::AgainInGroup { target, kept, key: is_current.then_some(key), is_another }
 }
 
-fn group_of(chat: &Jid, look: &mut Look<'_>, unix_s: u64) -> Option<Group> {
+fn group_of(chat: &Jid, look: &mut Look<'_>, now: Told) -> Option<Group> {
     let group = look.at(&groups::key(chat)).as_deref().and_then(Group::read);
-    group.filter(|group| group.is_fresh(unix_s))
+    group.filter(|group| group.told.is_fresh_here(now))
 }
 
-fn list_of(member: &Member, look: &mut Look<'_>, unix_s: u64) -> Option<DeviceList> {
+fn list_of(member: &Member, look: &mut Look<'_>, now: Told) -> Option<DeviceList> {
     let list = look.at(&devices::key(&member.jid)).as_deref().and_then(DeviceList::read);
-    list.filter(|list| list.is_fresh(unix_s))
+    list.filter(|list| list.told.is_fresh_here(now))
 }
 
 impl Own {
