@@ -618,7 +618,7 @@ fn a_member_that_was_linked_anew_makes_the_key_old_when_it_asks() {
     assert_eq!(group.hear("B", "two"), ALL);
 }
 
-/// A hundred members with two devices each: their keys are asked for, and used, a few dozen at a time.
+/// Three hundred members: their keys are used a few dozen at a time.
 #[test]
 fn a_large_group_is_told_in_slices_and_other_sessions_do_not_wait_for_it() {
     let mut group = Group::of(&[]);
@@ -634,7 +634,7 @@ fn a_large_group_is_told_in_slices_and_other_sessions_do_not_wait_for_it() {
     assert_eq!(group.outcomes(), [(1, ACK)]);
     let bundles = group.asked().iter().filter(|it| *it == "encrypt").count();
     let lists = group.asked().iter().filter(|it| *it == "usync").count();
-    assert_eq!((lists, bundles), (2, 7), "256 users at once; 48 devices at once");
+    assert_eq!((lists, bundles), (2, 2), "256 at once");
     let most = group.world.effects.iter().filter_map(|effect| match effect {
         runner_client::Effect::Commit { writes, .. } => {
             let is_session = |write: &&Write| {
@@ -644,7 +644,7 @@ fn a_large_group_is_told_in_slices_and_other_sessions_do_not_wait_for_it() {
         }
         _ => None,
     });
-    assert_eq!(most.max(), Some(48));
+    assert_eq!(most.max(), Some(24));
     assert_eq!(group.hear("A", "hello").len(), 300);
     group.send(2, "B", "two");
     assert_eq!(group.told("B"), NOBODY);

@@ -71,7 +71,9 @@ impl Client {
         let without = telling.targets.iter().map(|target| &target.device).filter(|device| !has_copy(device));
         job.without_keys.extend(without.cloned());
         job.copies.extend(told.copies);
-        job.bundles = Vec::new();
+        // Those that are left are of the next ones.
+        let is_told = |device: &Jid| telling.targets.iter().any(|target| target.device == *device);
+        job.bundles.retain(|(device, _)| !is_told(device));
         let token = self.commit_of_sends(told.writes, &told.new_identities, effects);
         job.stage = Stage::Telling { token };
         true

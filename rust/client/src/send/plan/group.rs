@@ -25,9 +25,12 @@ use crate::{
     },
 };
 
-/// Devices for which our sender key is encrypted at once, and whose keys are asked for at once: a session is begun in
-/// about a fifth of a millisecond, and other sessions wait meanwhile.
-pub(super) const SLICE: usize = 48;
+/// Devices for which our sender key is encrypted at once. A session is begun in about a quarter of a millisecond, and all
+/// other sessions wait meanwhile.
+const SLICE: usize = 24;
+
+/// Devices whose keys are asked for at once.
+const MAX_BUNDLES: usize = 256;
 
 /// Most devices of a group: our sender key for all of them fits into one frame.
 const MAX_TARGETS: usize = 16_384;
@@ -100,7 +103,6 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step 
     let there: HashSet<&Jid> = targets.iter().map(|target| &target.device).collect();
     let gone = job.copies.iter().filter(|copy| !there.contains(&copy.device));
     let gone: Vec<_> = gone.map(|copy| copy.device.clone()).collect();
-    let phash = phash(targets.iter().map(|target| &target.device).chain([&me]));
 
     // Copies of an older key are of no use.
     let made: HashSet<&Jid> =
@@ -110,25 +112,26 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step 
     let is_to_be_told = |target: &&Target| {
         !has(target) && !made.contains(&target.device) && !without.contains(&target.device)
     };
-    let mut untold = targets.iter().filter(is_to_be_told);
-    let slice: Vec<_> = untold.by_ref().take(SLICE).cloned().collect();
-    let is_last = untold.next().is_none();
-    let mut to_ask = Vec::new();
-    for target in &slice {
-        if let Some(member) = group.member_of(&target.device).filter(|member| member.other.is_some()) {
-            look.mapping(member);
-        }
-        if look.session(target).is_none() && job.bundle(&target.device).is_none() {
-            to_ask.push(target.device.clone());
-        }
+    let untold: Vec<_> = targets.iter().filter(is_to_be_told).take(MAX_BUNDLES).collect();
+    let is_last = untold.len() <= SLICE;
+    let slice: Vec<_> = untold.iter().copied().take(SLICE).cloned().collect();
+    for member in slice.iter().filter_map(|target| group.member_of(&target.device)) {
+        look.mapping(member);
     }
-    if !to_ask.is_empty() {
-        return Step::AskBundles(to_ask);
+    let has_no_keys = |look: &mut Look<'_>, target: &Target| {
+        look.session(target).is_none() && job.bundle(&target.device).is_none()
+    };
+    // Of all of them, so that their records are loaded together.
+    if slice.iter().filter(|target| has_no_keys(look, target)).count() > 0 {
+        // And with them those of the next ones.
+        let to_ask = untold.into_iter().filter(|target| has_no_keys(look, target));
+        return Step::AskBundles(to_ask.map(|target| target.device.clone()).collect());
     }
     let telling = Telling { targets: slice, key, is_new: holders.is_none(), gone };
     if !is_last {
         return Step::Tell(telling);
     }
+    let phash = phash(targets.iter().map(|target| &target.device).chain([&me]));
     let kept = Kept::new(&job.id, chat, &job.content).map(|kept| kept.for_group(&group.members));
     let is_lid = group.is_lid;
     let members = group.members.into_iter().map(|member| member.jid).collect();
