@@ -212,8 +212,10 @@ def test_a_reconnect_goes_through_and_a_risky_one_asks_first(
     with a_page(browser, fleet_of_few.url + "#/session/shop", may_fail=True) as page:  # a 409 is written down
         page.get_by_role("button", name="Reconnect now").click()
         see(page, "dialog", "stream_replaced_code")
+        see(page, "dialog", "What to do:")
         page.get_by_role("button", name="Cancel").click()
-        see(page, ".notice.bad", "shop ended with")
+        see(page, ".pill", "parked")
+        assert page.locator(".notice").count() == 0, "who thought better of it is not told off"
         assert ("reconnect", "shop", True) not in fleet.called
         page.get_by_role("button", name="Reconnect now").click()
         page.get_by_role("button", name="Reconnect anyway").click()
