@@ -407,7 +407,8 @@ def test_every_page_fits_a_phone_and_has_its_landmarks(browser: Browser, small: 
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         outside = page.evaluate(
             "[...document.querySelectorAll('header nav a')].filter(it =>"
-            " it.getBoundingClientRect().right > 360 || it.scrollWidth > it.clientWidth).map(it => it.textContent)"
+            " it.getBoundingClientRect().right > 360 || it.scrollWidth > it.clientWidth)"
+            ".map(it => it.textContent)"
         )
         assert outside == [], "every page is one touch away"
         assert page.evaluate("document.documentElement.lang") == "pt-BR"

@@ -79,7 +79,7 @@ def show(session_id: str, *, as_json: bool) -> None:
         show_json({**row, "metrics": metrics})
     else:
         from runner.cli import tables
-        from runner.reconnect.table import in_words
+        from runner.reasons import in_words
 
         said = {**row, "reason": row["reason"] and in_words(row["reason"])}
         tables.pairs({**said, "metrics": {name: it for name, it in metrics.items() if name not in row}})
