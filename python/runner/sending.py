@@ -36,14 +36,28 @@ MESSAGE_ID: Final = r"[A-Za-z0-9._-]{1,64}"
 """What an id that somebody chooses may look like."""
 PERSON: Final = r"\+?([0-9]{5,20})(?::[0-9]{1,5})?(?:@(s\.whatsapp\.net|c\.us|lid))?"
 """How somebody may be named: a number with its country code, or a JID."""
+GROUP: Final = r"[0-9]{5,20}(?:-[0-9]{5,20})?@g\.us"
+"""How a group is named."""
+CHAT: Final = f"(?:{PERSON}|{GROUP})"
+"""Where a text may be sent."""
 _BUSY_REMEDY: Final = "send fewer at once; try again in a moment"
 
 _SAID: Final = {
     "not_online": ("it is not online", "try again when it is; python -m runner show ID says when"),
     "busy": ("too many of its messages are on their way, or this one is", _BUSY_REMEDY),
     "not_a_user": (
-        "the chat is no person",
-        "give a phone number with its country code, or a JID of a person; groups cannot be written to yet",
+        "the chat is no person and no group",
+        "give a phone number with its country code, or the JID of a person or of a group (…@g.us)",
+    ),
+    "unknown_group": ("there is no such group", "check its JID; that of a message from it is message.chat"),
+    "not_a_member": ("the account is not in that group", "have an admin add it, then try again"),
+    "admins_only": (
+        "only its admins write to that group, and the account is none",
+        "have it made an admin, or write to its members one by one",
+    ),
+    "group_too_large": (
+        "the group has more than 2,048 members, or 16,384 devices",
+        "write to a smaller one; this is no limit of WhatsApp's, but of this program",
     ),
     "too_long": (f"the text is longer than {MOST_CHARS:,} characters", "send it in parts"),
     "unknown_user": ("nobody has that number", "check the number, with its country code"),
@@ -58,7 +72,7 @@ _SAID: Final = {
     ),
     "refused": (
         "the server refuses it",
-        "463: the account is restricted; 479: an error of ours, please tell",
+        "421: the group has changed, try again; 463: the account is restricted; 479: a fault of ours",
     ),
 }
 _MAY_HAVE_ARRIVED: Final = frozenset({"unconfirmed"})
@@ -73,11 +87,14 @@ def send_error(why: str, code: int | None = None) -> SendError:
 
 
 def chat_jid(chat: str) -> str:
-    """The JID of a person, from it, from the older `…@c.us`, or from a bare number.
+    """The JID of a group, or of a person: from it, from the older `…@c.us`, or from a bare number.
 
     Errors: SendError; it does not repeat the number, which stays out of logs.
     """
-    match = re.fullmatch(PERSON, chat.strip())
+    chat = chat.strip()
+    if re.fullmatch(GROUP, chat):
+        return chat
+    match = re.fullmatch(PERSON, chat)
     if match is None:
         raise send_error("not_a_user")
     return f"{match[1]}@{'lid' if match[2] == 'lid' else 's.whatsapp.net'}"

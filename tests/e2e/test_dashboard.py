@@ -403,6 +403,11 @@ def test_every_page_fits_a_phone_and_has_its_landmarks(browser: Browser, small: 
         see(page, "header nav a", "Visão geral")
         see(page, "main h1, main h2")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        outside = page.evaluate(
+            "[...document.querySelectorAll('header nav a')].filter(it =>"
+            " it.getBoundingClientRect().right > 360 || it.scrollWidth > it.clientWidth).map(it => it.textContent)"
+        )
+        assert outside == [], "every page is one touch away"
         assert page.evaluate("document.documentElement.lang") == "pt-BR"
         assert page.locator("main, header, nav[aria-label]").count() >= 3
         unnamed = page.evaluate(

@@ -208,6 +208,8 @@ class NewText(msgspec.Struct, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(min_length=1)]
     reply_to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
     """The id of the message that it answers."""
+    reply_to_sender: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    """Who wrote that, in a group."""
     id: str | None = None
 
 

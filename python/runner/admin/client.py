@@ -211,12 +211,22 @@ class Client:
         *,
         message_id: str | None = None,
         reply_to: str | None = None,
+        reply_to_sender: str | None = None,
     ) -> dict[str, Any]:
-        """Send a text to a person: `id`, `chatId`, `timestamp` (Unix ms). Waits until WhatsApp has it.
+        """Send a text to a person or a group: `id`, `chatId`, `timestamp` (Unix ms). Waits until WhatsApp has
+        it.
 
-        Errors: AdminError with the reason: 409 not online or no such person, 502 refused, 504 unconfirmed.
+        Errors: AdminError with the reason: 409 not online, no such person, or not in that group, 502 refused,
+        504 unconfirmed.
         """
-        body = {"session": session_id, "chatId": chat, "text": text, "id": message_id, "reply_to": reply_to}
+        body = {
+            "session": session_id,
+            "chatId": chat,
+            "text": text,
+            "id": message_id,
+            "reply_to": reply_to,
+            "reply_to_sender": reply_to_sender,
+        }
         return cast("dict[str, Any]", self.request("POST", "/api/sendText", body=body))
 
     def export(self, session_id: str, form: str, *, force: bool) -> Exported:

@@ -42,15 +42,16 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
             **answers.SENT,
             **NOT_FOUND,
             409: says(
-                "by `reason`: not online, nobody has that number, or the id or key was used for another"
+                "by `reason`: not online, nobody has that number, not in that group, or the id or key "
+                "was used for another"
             ),
-            422: says("a body of another form, or a chat that is no person"),
+            422: says("a body of another form, or a chat that is no person and no group"),
             429: says("too many messages of this session are on their way; or too many wrong tokens"),
             502: says("WhatsApp refuses it; the message has its number"),
             503: says("the store could not keep what it changes"),
             504: says("WhatsApp did not confirm it in time; by `reason`: unconfirmed may have arrived"),
         },
-        summary="send a text to a person; answers when WhatsApp has it",
+        summary="send a text to a person or a group; answers when WhatsApp has it",
         openapi_extra={**a_body(NEW_TEXT), **_KEY},
     )
     async def send_text(request: Request) -> Json:
@@ -61,11 +62,26 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
             chat,
             wish.text,
             message_id=_id_of(wish, request.headers.get("idempotency-key")),
-            # Who wrote it is known in a chat with one person; what it said is not looked up.
-            quoted=None if wish.reply_to is None else (wish.reply_to, chat, b""),
+            # What it said is not looked up.
+            quoted=None if wish.reply_to is None else (wish.reply_to, _author_of(wish, chat), b""),
             is_strict=True,
         )
         return Json({"id": receipt.id, "chatId": receipt.chat, "timestamp": receipt.server_unix_ms})
+
+
+def _author_of(wish: NewText, chat: str) -> str:
+    """Who wrote the message that is answered: in a chat with one person it is he."""
+    if not chat.endswith("@g.us"):
+        return chat
+    author = None if wish.reply_to_sender is None else chat_jid(wish.reply_to_sender)
+    if author is None or author.endswith("@g.us"):
+        raise AdminError(
+            422,
+            "parameter_wrong",
+            "reply_to: in a group it must be said who wrote the message",
+            "give reply_to_sender: the sender of that message",
+        )
+    return author
 
 
 def _id_of(wish: NewText, key: str | None) -> str | None:

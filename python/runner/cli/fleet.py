@@ -74,13 +74,15 @@ def show(session_id: str, *, as_json: bool) -> None:
       python -m runner show support-1
     """
     with connect() as runner:
-        shown = {**runner.session(session_id), "metrics": runner.session_metrics(session_id)}
+        row, metrics = runner.session(session_id), runner.session_metrics(session_id)
     if as_json:
-        show_json(shown)
+        show_json({**row, "metrics": metrics})
     else:
         from runner.cli import tables
+        from runner.reconnect.table import in_words
 
-        tables.pairs(shown)
+        said = {**row, "reason": row["reason"] and in_words(row["reason"])}
+        tables.pairs({**said, "metrics": {name: it for name, it in metrics.items() if name not in row}})
 
 
 @click.command()

@@ -17,6 +17,9 @@ use crate::{
 /// How long a list is good for when nothing is heard of a change; whatsapp-rust's figure.
 const FRESH_S: u64 = 60 * 60;
 
+/// Users whose devices are asked for at once.
+pub(super) const MAX_USERS: usize = 256;
+
 /// Devices of an account that are written to; an account has five, a hosted one a few more.
 const MAX_DEVICES: usize = 32;
 
@@ -40,6 +43,11 @@ pub(super) struct DeviceList {
 /// The name of the list of a user.
 pub(super) fn key(user: &Jid) -> RecordKey {
     RecordKey::new(RecordKind::Devices, address(&user.to_non_ad()))
+}
+
+/// Whether what the server said then still holds. A clock that was set back makes it old, too.
+pub(super) fn is_fresh(fetched_unix_s: u64, unix_s: u64) -> bool {
+    unix_s.checked_sub(fetched_unix_s).is_some_and(|age| age < FRESH_S)
 }
 
 impl DeviceList {
@@ -68,9 +76,13 @@ impl DeviceList {
         Self { fetched_unix_s: unix_s, numbers: Vec::new() }
     }
 
-    /// A clock that was set back makes a list old, too.
     pub(super) fn is_fresh(&self, unix_s: u64) -> bool {
-        unix_s.checked_sub(self.fetched_unix_s).is_some_and(|age| age < FRESH_S)
+        is_fresh(self.fetched_unix_s, unix_s)
+    }
+
+    /// Whether it was fetched at that time, or later.
+    pub(super) const fn is_of(&self, unix_s: u64) -> bool {
+        self.fetched_unix_s >= unix_s
     }
 
     /// Their addresses.

@@ -117,7 +117,9 @@ impl Contact {
             Some(fan_out) => {
                 children(&fan_out).iter().find(|to| is_ours(to, "jid")).and_then(|to| named("enc", to))
             }
-            None => named("enc", message).filter(|_| is_ours(message, "to")),
+            None => {
+                named("enc", message).filter(|_| is_ours(message, "to") || is_ours(message, "participant"))
+            }
         }
     }
 

@@ -146,6 +146,13 @@ pub fn distribution(record: &[u8]) -> Result<Vec<u8>, EncryptError> {
     Ok(Lease::at(key)?.distribution())
 }
 
+/// The id of our own sender key, by which it is told from those before it; `None`: there is none with which to write.
+#[must_use]
+pub fn own_key_id(record: &[u8]) -> Option<u32> {
+    let keys = SenderKeys::decode(record).ok()?;
+    keys.keys.first().filter(|key| key.signing_secret.is_some()).map(|key| key.id)
+}
+
 /// Encrypts one message. Commit the record, then send; if the commit fails, forget both.
 ///
 /// # Errors

@@ -86,6 +86,9 @@ pub struct Counters {
     /// Stanzas handed from one client to another device.
     pub relayed_messages: u64,
     pub relayed_receipts: u64,
+    /// Messages to groups that were refused, and those whose sender knows other devices than there are.
+    pub refused_messages: u64,
+    pub stale_phashes: u64,
     /// Messages looked at while `spoilEvery` is set, and those that it broke.
     pub messages_seen: u64,
     pub messages_spoiled: u64,

@@ -75,8 +75,16 @@ impl Peer {
             "ack" => self.handle_ack(node, world, cx),
             "receipt" => self.handle_receipt(node, world, cx),
             "message" => {
-                self.acknowledge("message", node, world, cx);
-                self.relay_message(node, world, cx);
+                let verdict = self.device.map_or(Ok(None), |device| world.judge_in_group(device, node));
+                self.acknowledge("message", node, &verdict, world, cx);
+                match verdict {
+                    Ok(None) => self.relay_message(node, world, cx),
+                    Ok(Some(_)) => {
+                        world.counters.stale_phashes += 1;
+                        self.relay_message(node, world, cx);
+                    }
+                    Err(_) => world.counters.refused_messages += 1,
+                }
             }
             "ib" => {
                 if let Some(batch) = node.child("offline_batch") {
@@ -111,7 +119,7 @@ impl Peer {
                 self.settle("receipt", "", &text(item, "id"), world);
             }
         }
-        self.acknowledge("receipt", node, world, cx);
+        self.acknowledge("receipt", node, &Ok(None), world, cx);
         self.relay_receipt(node, world, cx);
     }
 
@@ -124,17 +132,31 @@ impl Peer {
         }
     }
 
-    /// `<ack class id from t/>` for a stanza of the client.
-    fn acknowledge(&mut self, class: &str, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
+    /// `<ack class id from t/>` for a stanza of the client, with what there is to say: `phash`, or the `error` with which
+    /// it is refused.
+    fn acknowledge(
+        &mut self,
+        class: &str,
+        node: NodeRef<'_>,
+        verdict: &Result<Option<String>, u32>,
+        world: &mut World,
+        cx: &Cx<'_>,
+    ) {
         if self.shape.mute_acks == Some(true) {
             return;
         }
         let unix_s = cx.unix_s();
         self.answer(world, cx, |w| {
             let (id, to) = (node.attr("id"), node.attr("to"));
-            w.node("ack", 2 + usize::from(id.is_some()) + usize::from(to.is_some()), false);
+            let more = usize::from(!matches!(verdict, Ok(None)));
+            w.node("ack", 2 + usize::from(id.is_some()) + usize::from(to.is_some()) + more, false);
             w.attr("class", class);
             w.attr_u64("t", unix_s);
+            match verdict {
+                Ok(None) => {}
+                Ok(Some(phash)) => w.attr("phash", phash),
+                Err(code) => w.attr_u64("error", u64::from(*code)),
+            }
             if let Some(id) = id {
                 w.attr_value("id", id);
             }
