@@ -291,6 +291,10 @@ class StoreHealth:
     @property
     def oldest_age_s(self) -> float: ...
     @property
+    def lock_wait_s(self) -> float:
+        """How long a lock that another process holds on the database has been waited for; 0 when none is."""
+
+    @property
     def commits_total(self) -> int: ...
     @property
     def batches_total(self) -> int: ...

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -48,6 +48,7 @@ from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
 from runner.tally import Tally
 from runner.tracebacks import redact_tracebacks
+from runner.tune.heap import Heap, anonymous_bytes, give_back
 from runner.tune.start import collect_old, freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
@@ -287,6 +288,7 @@ class Process:
         self._open_files = raise_own_limits(self.settings.worker_threads)
         self._admin_ended = trio.Event()
         self._tally = Tally()
+        self._heap = Heap()
         self._counters = CounterTable(self._engine.columns, aside=trio.to_thread.run_sync)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
@@ -418,6 +420,10 @@ class Process:
             await trio.sleep(HOUSEKEEPING_S)
             self._logs.report_suppressed()
             collect_old(is_calm=self._supervisor.waiting == 0)
+            with suppress(OSError):  # no file descriptor is free: next time
+                if self._heap.is_due(anonymous_bytes()):
+                    await trio.to_thread.run_sync(give_back)
+                    self._heap.given_back(anonymous_bytes())
 
     # Signals
 

@@ -10,7 +10,7 @@ a task costs more than most of them.
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -111,6 +111,7 @@ class LaneLoop(Generic[T, W]):
         self._is_starting = False
         """A task was started, and has not begun."""
         self._is_stopping = False
+        self._has_failed = False
         self._scope: trio.CancelScope | None = None
         self._over = trio.Event()
 
@@ -193,10 +194,10 @@ class LaneLoop(Generic[T, W]):
             self._has_news = self._has_news or scan
             if not isinstance(error, Exception):
                 raise
-            # A full or failing disk: it says which, and it may pass.
-            log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+            self._tell(error)
             await trio.sleep(STORE_AGAIN_S)
             return not self._is_stopping
+        self._tell(None)
         for it in found.refills:
             self.lanes.refill(it.key, it.items, upto=it.upto, is_all=it.is_all)
         if found.last is not None:
@@ -206,6 +207,14 @@ class LaneLoop(Generic[T, W]):
         if writes is not None:
             self.lanes.confirmed(self._desk.written(writes))
         return True
+
+    def _tell(self, error: Exception | None) -> None:
+        """What begins and what ends: a full or failing disk, or a lock. It says which, and it may pass."""
+        if error is not None and not self._has_failed:
+            log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+        elif error is None and self._has_failed:
+            log.info("store works again", waited=self._what)
+        self._has_failed = error is not None
 
     def _start_next(self, nursery: trio.Nursery) -> None:
         """One more task, if there is something for it. It will start the one after it, as it may wait."""
@@ -229,7 +238,7 @@ class LaneLoop(Generic[T, W]):
         def following() -> T | None:
             self._tell_of_end()
             # What an attempt has left in the context is not for the next one.
-            if trio.current_time() >= turn_ends or copy_context() != context:
+            if trio.current_time() >= turn_ends or not _is_same(copy_context(), context):
                 return None
             return self._next(nursery)
 
@@ -241,3 +250,10 @@ class LaneLoop(Generic[T, W]):
     def _tell_of_end(self) -> None:
         self._news.set()
         self._ended.set()
+
+
+def _is_same(context: Context, before: Context) -> bool:
+    """Whether the same values are set. `==` would ask the values, which are the user's, and may raise."""
+    return len(context) == len(before) and all(
+        before.get(variable, context) is value for variable, value in context.items()
+    )

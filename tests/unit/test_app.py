@@ -120,8 +120,11 @@ def test_where_to_look_has_the_curl_lines_and_the_socket() -> None:
         "curl -X POST http://localhost:4001/force-reconnection/",
         "curl -X POST http://localhost:4001/reset-circuit-breaker/",
         "curl --unix-socket /d/admin.sock",
-        "python -m runner status",
+        "export WHATSAPP_DATA_DIR=/d",
+        "-m runner status",
+        "dashboard is at http://localhost:4001/",
         "curl -X POST http://127.0.0.1:5/drop-all",
     ):
         assert line in text
+    assert "export" not in embedded.where_to_look(25, Settings(), "http://127.0.0.1:5")
     assert "localhost:" not in embedded.where_to_look(25, replace(Settings(), admin_port=0), "")

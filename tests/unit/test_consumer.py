@@ -9,8 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from runner import App
 from runner.consumer.inbound import message_of
@@ -274,6 +276,43 @@ async def test_handlers_that_do_not_wait_share_a_task_and_nothing_else(autojump_
     assert world.tally.handler_s == pytest.approx(3 * 5 + TURN_S / 2, abs=TURN_S / 10)
 
 
+async def test_what_a_handler_leaves_in_its_context_is_not_asked_whether_it_equals(
+    autojump_clock: MockClock,
+) -> None:
+    class Strange:
+        def __eq__(self, _other: object) -> bool:
+            raise ValueError("the truth of it is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    world = World()
+    first = Strange()
+    mark: ContextVar[Strange] = ContextVar("mark")
+    mark.set(first)
+    found = []
+
+    async def handle(_session: Session, _message: Message) -> None:
+        found.append(mark.get())
+        mark.set(Strange())
+
+    world.consumer._handler = handle
+    for chat in range(3):
+        world.store.receive("desk", f"chat {chat}", "hi")
+    async with world.running():
+        await world.settle()
+    assert [it is first for it in found] == [True] * 3
+
+
+async def test_what_is_redriven_without_an_app_waits_for_one(autojump_clock: MockClock) -> None:
+    world = World(with_app=False)
+    world.store.receive("desk", "ana", "oi")
+    async with world.running():
+        await world.settle()
+        world.consumer.loop.reopen([("desk", "ana")])
+        await world.settle()
+    assert (list(world.store.waiting), world.store.confirmed, world.lanes.running) == ([1], [], 0)
+
+
 async def test_handlers_that_do_not_wait_leave_others_a_turn(autojump_clock: MockClock) -> None:
     world = World()
     turns = []
@@ -407,7 +446,8 @@ async def test_a_chat_with_many_that_are_not_decrypted_goes_on_behind_them(autoj
     assert not world.store.waiting
 
 
-async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> None:
+async def test_a_store_that_fails_loses_nothing_and_is_told_of_once(autojump_clock: MockClock) -> None:
+    structlog.reset_defaults()
     world = World()
     world.outbox.wants = {"*": ["w1"]}
     world.store.receive("desk", "ana", "one")
@@ -415,10 +455,13 @@ async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> No
         await world.settle(0.005)
         world.store.is_broken = True
         world.store.receive("desk", "ana", "two")
-        await world.settle(30)
-        assert world.store.confirmed == []
-        world.store.is_broken = False
-        await trio.sleep(5)
+        with capture_logs() as lines:
+            await world.settle(30)
+            assert world.store.confirmed == []
+            world.store.is_broken = False
+            await trio.sleep(5)
+        told = [line["event"] for line in lines if "store" in line["event"]]
+        assert told == ["store failed", "store works again"]
     assert world.texts() == ["one", "two"]
     assert world.store.confirmed == [1, 2]
     assert len(world.store.open) == 2

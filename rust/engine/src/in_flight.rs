@@ -1,10 +1,10 @@
-//! What the store was asked for and has not answered. It answers in the order of asking, which makes this a queue.
+//! What the store was asked for and has not answered. It answers in the order of asking, but for
+//! reads that pass a lock: a queue, of which nearly always the first is taken.
 
 use crate::slab::Key;
 use runner_proto::time::Instant;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) struct InFlight {
@@ -113,9 +113,9 @@ impl InFlight {
         }
     }
 
-    /// How long the store has owed its oldest answer.
-    pub(crate) fn oldest_age(&self, now: Instant) -> Duration {
-        self.queue.front().map_or(Duration::ZERO, |asked| now - asked.since)
+    /// Since when the store has owed its oldest answer.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.queue.front().map(|asked| asked.since)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -189,18 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn the_age_is_that_of_the_oldest_open_question() {
+    fn the_oldest_is_the_oldest_that_is_open() {
         let mut slab = Slab::default();
         let key = slab.insert(());
         let mut in_flight = InFlight::new();
         let device = in_flight.push_device(key, Instant::from_micros(1_000_000));
         let committed = in_flight.push_question(key, commit(7), Instant::from_micros(2_000_000));
-        let now = Instant::from_micros(4_000_000);
-        assert_eq!(in_flight.oldest_age(now), Duration::from_secs(3));
+        assert_eq!(in_flight.oldest(), Some(Instant::from_micros(1_000_000)));
         assert_eq!(in_flight.forget(device), Some(key));
-        assert_eq!(in_flight.oldest_age(now), Duration::from_secs(2));
+        assert_eq!(in_flight.oldest(), Some(Instant::from_micros(2_000_000)));
         assert_eq!(in_flight.take_question(committed), Some((key, commit(7))));
-        assert_eq!(in_flight.oldest_age(now), Duration::ZERO);
+        assert_eq!(in_flight.oldest(), None);
         assert_eq!(in_flight.take_question(committed), None);
     }
 }

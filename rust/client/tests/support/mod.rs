@@ -12,7 +12,7 @@ use peer::Peer;
 use runner_client::{
     Client, Command, CommitFailed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, RecordKey,
     RecordKind, Write,
-    memory_store::{MemoryStore, Question},
+    memory_store::{Answer, MemoryStore, Question},
 };
 use runner_proto::{
     cert::CachedServerKey,
@@ -267,6 +267,16 @@ impl World {
     /// The store answers its oldest question.
     pub fn answer(&mut self) -> bool {
         let answer = self.store.answer();
+        self.tell(answer)
+    }
+
+    /// It answers a load that nothing in front of it concerns.
+    pub fn answer_ahead(&mut self) -> bool {
+        let answer = self.store.answer_ahead();
+        self.tell(answer)
+    }
+
+    fn tell(&mut self, answer: Option<Answer>) -> bool {
         let is_some = answer.is_some();
         answer.into_iter().for_each(|answer| self.call(|client, cx| answer.tell(client, cx)));
         self.exchange();

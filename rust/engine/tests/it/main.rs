@@ -11,5 +11,6 @@ mod memory;
 mod store_fails;
 mod store_full;
 mod store_lag;
+mod store_locked;
 mod support;
 mod undrained;

@@ -14,7 +14,7 @@ pub(crate) const BREAK: &str = "
     CREATE TRIGGER refuse_probe BEFORE INSERT ON probe BEGIN SELECT RAISE(ABORT, 'injected'); END;";
 pub(crate) const MEND: &str = "DROP TRIGGER refuse_inbox; DROP TRIGGER refuse_probe;";
 
-fn tell_the_store(world: &World, sql: &str) {
+pub(crate) fn tell_the_store(world: &World, sql: &str) {
     let other = Connection::open(world.bench.folder.path().join("store.db")).expect("the same file");
     other.execute_batch(sql).expect("told");
 }

@@ -1,6 +1,6 @@
 //! The store's queue is full: what it refuses is lost, and so is what was made on top of that before its client knew.
 
-use crate::store_lag::{hold_the_store, until};
+use crate::store_lag::{hang_the_store, until};
 use crate::support::World;
 use runner_proto::close_reason::CloseReason;
 use runner_store::Options;
@@ -39,18 +39,19 @@ fn what_stands_on_a_message_that_found_no_room_is_not_kept_before_it() {
     world.bench.open("s0", 1);
     world.bench.wait_online("s0", 1);
     assert!(world.bench.store.flush(Duration::from_secs(10)));
-    let lock = hold_the_store(&world);
-    push(&world, "being-written", 40);
-    until("the writer has it", || world.bench.store.health().queued == 1);
+    let (hang, is_held) = hang_the_store(&world);
+    push(&world, "written", 40);
+    is_held.recv_timeout(Duration::from_secs(10)).expect("it is answered");
+    until("it is answered", || world.bench.totals("s0").unanswered == 0);
     push(&world, "waits", 32_000);
     push(&world, "no-room", 32_000);
     push(&world, "small", 40);
-    lock.execute_batch("COMMIT").expect("the lock is given back");
+    drop(hang);
     let closed = world.bench.wait_closed("s0", 1);
     assert_eq!(closed.reason, CloseReason::StoreStalled);
     assert_eq!(closed.detail, "2 messages could not be kept and are fetched again");
-    assert_eq!(kept(&world), ids(&["being-written", "waits"]));
+    assert_eq!(kept(&world), ids(&["written", "waits"]));
     world.bench.open("s0", 2);
     world.bench.wait_online("s0", 2);
-    until("all is kept", || kept(&world) == ids(&["being-written", "waits", "no-room", "small"]));
+    until("all is kept", || kept(&world) == ids(&["written", "waits", "no-room", "small"]));
 }
