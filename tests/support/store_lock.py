@@ -111,6 +111,7 @@ def locked(
         "calls": [len(calm.calls), len(under.calls)],
         "calm_p99_ms": calm.p99_ms(),
         "lock_p99_ms": under.p99_ms(),
+        "others_cores": [calm.others_cores, under.others_cores],
         "reconnect_s": [round(calm_dial_s, 3), round(lock_dial_s, 3)],
         "disconnects": 0,
         "lost": 0,
