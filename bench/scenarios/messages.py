@@ -6,12 +6,14 @@ The runner is a whole process with an app, as a user runs it; the simulator is a
 
 - `cpu`: contacts write as fast as the simulator encrypts, until the handler has had all. CPU of the runner's
   process for each message, by thread; what it uses while nothing comes is taken off.
+- `peer`: the same to real Baileys in one process, which keeps what changes in memory.
 - `latency`: one message after the other to a session behind a proxy (`tap`) that notes what passes when; the
   handler notes when it is called, and answers with `message.reply`. To the handler: decryption, a commit with
   its fsync and the way to Python. The answer: from the handler's call until it is on the wire (encryption, a
   commit with its fsync), and until `reply` has returned (the server's ack, and the way to Python).
-- `memory`: a few sessions; `--contacts` of the simulator write to each, for the first time. What the process
-  has grown by for each session, when all is handled and quiet.
+- `memory`: `--contacts` of the simulator write to each of a few sessions, and to each of three times as many,
+  for the first time. By how much the process has grown when all is handled and quiet: the slope is what a
+  session costs, the rest (the page cache of the store above all) is there once.
 """
 
 import argparse
@@ -25,12 +27,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from bench.scenarios import baileys
 from bench.scenarios.measure import cpu_s, rss_bytes, save, tail, threads, threads_since
 from bench.scenarios.wake import PAUSE_S, Seen, delays_ms, first_write_ns, parse_writes, tap
+from support.control import Control
 from support.pair import Pair, running, simulated
 from support.processes import wait_until
 
 PATIENCE_S = 300.0
+FEW = 20
+"""Sessions whose contacts are many."""
 WARM_UP = 10
 """Samples that do not count: the first answer asks for the devices of whom it goes to."""
 QUIET_S = 5.0
@@ -108,12 +114,18 @@ def wait_handled(pair: Pair, bot: Bot, n: int) -> None:
     wait_until(lambda: handled(pair) >= n, PATIENCE_S, f"{n} handled", every_s=0.2)
 
 
+def say(control: Control, each: int) -> None:
+    """Contacts write `each` texts to every session, as fast as the simulator encrypts."""
+    for done in range(0, each, SAID_AT_ONCE):
+        control.post("/say", all=True, n=min(SAID_AT_ONCE, each - done))
+
+
 def cpu(sessions: int, messages: int) -> dict[str, Any]:
     """CPU of the runner for each message that contacts write as fast as they can."""
     with with_app(sessions) as (pair, bot):
         pid = pair.runner.pid
-        pair.control.post("/say", all=True, n=10)  # first contact is another matter
-        wait_handled(pair, bot, 10 * sessions)
+        say(pair.control, SAID_AT_ONCE)  # first contact is another matter
+        wait_handled(pair, bot, SAID_AT_ONCE * sessions)
         time.sleep(QUIET_S)
         before, began = cpu_s(pid), time.monotonic()
         time.sleep(QUIET_S)
@@ -121,8 +133,7 @@ def cpu(sessions: int, messages: int) -> dict[str, Any]:
         each = max(1, messages // sessions)
         n, had = each * sessions, handled(pair)
         by_thread, before, began = threads(pid), cpu_s(pid), time.monotonic()
-        for done in range(0, each, SAID_AT_ONCE):
-            pair.control.post("/say", all=True, n=min(SAID_AT_ONCE, each - done))
+        say(pair.control, each)
         wait_handled(pair, bot, had + n)
         wall_s = time.monotonic() - began
         used_s = cpu_s(pid) - before - idle * wall_s
@@ -136,6 +147,33 @@ def cpu(sessions: int, messages: int) -> dict[str, Any]:
         "cpu_us_per_message": used_s * 1e6 / n,
         "cpu_us_by_thread": {name: it.cpu_s * 1e6 / n for name, it in sorted(use.items())},
     }
+
+
+def peer(sessions: int, messages: int) -> dict[str, Any]:
+    """The same messages of the same simulator to real Baileys, which keeps what changes in memory only."""
+    with (
+        tempfile.TemporaryDirectory(prefix="runner-bench-") as name,
+        simulated(Path(name), sessions, tls=True) as simulator,
+        baileys.receiver(simulator) as receiver,
+    ):
+        control = Control(simulator.control)
+        say(control, SAID_AT_ONCE)
+        wait_until(lambda: receiver.texts() >= SAID_AT_ONCE * sessions, PATIENCE_S, "warm", every_s=0.2)
+        time.sleep(QUIET_S)
+        each = max(1, messages // sessions)
+        n, had = each * sessions, receiver.texts()
+        before, began = cpu_s(receiver.pid), time.monotonic()
+        say(control, each)
+        wait_until(lambda: receiver.texts() >= had + n, PATIENCE_S, f"{n} read", every_s=0.05)
+        wall_s = time.monotonic() - began
+        return {
+            "kind": "peer",
+            "peer": f"baileys {receiver.version}",
+            "sessions": sessions,
+            "messages": n,
+            "wall_per_s": n / wall_s,
+            "cpu_us_per_message": (cpu_s(receiver.pid) - before) * 1e6 / n,
+        }
 
 
 def latency(samples: int) -> dict[str, Any]:
@@ -175,18 +213,18 @@ def latency(samples: int) -> dict[str, Any]:
     }
 
 
-def memory(sessions: int, contacts: int) -> dict[str, Any]:
-    """What each session costs more once so many contacts have written to it."""
+def memory(sessions: int, contacts: int, settle_s: float) -> dict[str, Any]:
+    """What the process costs more once so many contacts have written to each session."""
     with with_app(sessions) as (pair, bot):
         pid = pair.runner.pid
-        pair.control.post("/say", all=True, n=10)
-        wait_handled(pair, bot, 10 * sessions)
+        say(pair.control, SAID_AT_ONCE)
+        wait_handled(pair, bot, SAID_AT_ONCE * sessions)
         time.sleep(QUIET_S)
         before, had = rss_bytes(pid), handled(pair)
         for contact in range(contacts):
             pair.control.post("/say", all=True, contact=contact)
         wait_handled(pair, bot, had + contacts * sessions)
-        time.sleep(QUIET_S)
+        time.sleep(settle_s)
         grown = rss_bytes(pid) - before
         data = Path(pair.runner.env["WHATSAPP_DATA_DIR"])
         disk = sum(path.stat().st_size for path in data.glob("*.db*"))
@@ -195,13 +233,12 @@ def memory(sessions: int, contacts: int) -> dict[str, Any]:
         "sessions": sessions,
         "contacts": contacts,
         "rss_grown_bytes": grown,
-        "rss_grown_bytes_per_session": grown / sessions,
         "store_bytes_per_session_and_contact": disk / sessions / contacts,
     }
 
 
 def main() -> None:
-    """The three, one after the other."""
+    """All of them, one after the other."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -209,13 +246,22 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--contacts", type=int, default=1000)
+    parser.add_argument("--peer", type=int, default=10_000, help="messages to Baileys; 0: without")
     parser.add_argument("--name", default="messages", help="of the file in bench/results")
+    parser.add_argument(
+        "--settle", type=float, default=40.0, help="seconds in which a burst's memory is given back"
+    )
     args = parser.parse_args()
+    few = min(FEW, args.sessions)
     rows = [
         cpu(args.sessions, args.messages),
         latency(args.samples),
-        memory(min(20, args.sessions), args.contacts),
+        *(memory(n, args.contacts, args.settle) for n in (few, 3 * few)),
     ]
+    of_few, of_many = (row["rss_grown_bytes"] for row in rows[2:])
+    slope = (of_many - of_few) / (2 * few)
+    if args.peer:
+        rows.append(peer(args.sessions, args.peer))
     summary = {
         "cpu_us_per_message": round(rows[0]["cpu_us_per_message"], 1),
         "messages_per_s": round(rows[0]["wall_per_s"]),
@@ -227,8 +273,11 @@ def main() -> None:
                 ("reply_to_ack_ms", "reply_to_ack_ms_"),
             )
         },
-        "rss_bytes_per_session_of_many_contacts": round(rows[2]["rss_grown_bytes_per_session"]),
+        "rss_bytes_per_session_of_many_contacts": round(slope),
+        "rss_bytes_once": round(of_few - few * slope),
     }
+    if args.peer:
+        summary["baileys"] = {key: round(rows[-1][key]) for key in ("cpu_us_per_message", "wall_per_s")}
     save(args.name, summary, rows)
 
 

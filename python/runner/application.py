@@ -83,7 +83,7 @@ def load_app(reference: str) -> App:
     """
     module_name, colon, attribute = reference.partition(":")
     if not (module_name and colon and attribute):
-        raise ConfigError([f"{reference!r} is not MODULE:NAME, such as my_app:app"])
+        raise ConfigError([f"the app {reference!r} is not MODULE:NAME, such as my_app:app"])
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:

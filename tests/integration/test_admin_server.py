@@ -388,6 +388,12 @@ async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operat
         assert (message["payload"]["detail"] is not None) == sees
 
 
+async def test_a_websocket_that_asks_for_what_there_is_not_is_told_so(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        answer = await Receiver(stream).connect("/ws?events=sesion.status", **{"x-api-key": TOKEN})
+    assert getattr(answer, "status_code", 101) == 422
+
+
 @pytest.mark.parametrize(("scopes", "status"), [("read", 403), ("operate", 101)])
 async def test_a_websocket_shows_messages_to_those_who_may_operate(
     tmp_path: Path, scopes: str, status: int

@@ -276,6 +276,43 @@ async def test_handlers_that_do_not_wait_share_a_task_and_nothing_else(autojump_
     assert world.tally.handler_s == pytest.approx(3 * 5 + TURN_S / 2, abs=TURN_S / 10)
 
 
+async def test_what_a_handler_leaves_in_its_context_is_not_asked_whether_it_equals(
+    autojump_clock: MockClock,
+) -> None:
+    class Strange:
+        def __eq__(self, _other: object) -> bool:
+            raise ValueError("the truth of it is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    world = World()
+    first = Strange()
+    mark: ContextVar[Strange] = ContextVar("mark")
+    mark.set(first)
+    found = []
+
+    async def handle(_session: Session, _message: Message) -> None:
+        found.append(mark.get())
+        mark.set(Strange())
+
+    world.consumer._handler = handle
+    for chat in range(3):
+        world.store.receive("desk", f"chat {chat}", "hi")
+    async with world.running():
+        await world.settle()
+    assert [it is first for it in found] == [True] * 3
+
+
+async def test_what_is_redriven_without_an_app_waits_for_one(autojump_clock: MockClock) -> None:
+    world = World(with_app=False)
+    world.store.receive("desk", "ana", "oi")
+    async with world.running():
+        await world.settle()
+        world.consumer.loop.reopen([("desk", "ana")])
+        await world.settle()
+    assert (list(world.store.waiting), world.store.confirmed, world.lanes.running) == ([1], [], 0)
+
+
 async def test_handlers_that_do_not_wait_leave_others_a_turn(autojump_clock: MockClock) -> None:
     world = World()
     turns = []

@@ -20,7 +20,7 @@ from runner.admin.guard import sees_detail
 from runner.admin.lists import Json
 from runner.admin.schemas import ANY_CALL, CONFLICT, PAIRING_PHONE, a_body, says
 from runner.errors import AdminError, UnknownSessionError
-from runner.supervisor.phones import checked_phone
+from runner.phone_number import checked_phone
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

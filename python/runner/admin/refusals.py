@@ -75,7 +75,10 @@ def add_errors(app: FastAPI, backend: Backend) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(_request: Request, error: RequestValidationError) -> Json:
-        said = "; ".join(f"{wrong['loc'][-1]}: {str(wrong['msg']).lower()}" for wrong in error.errors())
+        said = "; ".join(
+            f"{wrong['loc'][-1]}: {str(wrong['msg']).lower()} (it is {str(wrong['input'])[:40]!r})"
+            for wrong in error.errors()
+        )
         return Json(error_body(AdminError(422, "parameter_wrong", said)), 422)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runner.admin.backend import BATCH_SESSIONS, PHONE_CHARS
+from runner.admin.events import KNOWN
 from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHOLE
 from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
 from runner.metric_definitions import HISTORY
+from runner.phone_number import PHONE_NUMBER
 from runner.sending import CHAT, MESSAGE_ID, MOST_CHARS, PERSON
 from runner.session import State
-from runner.supervisor.phones import PHONE_NUMBER
 
 Responses = dict[int | str, dict[str, Any]]
 """What an operation may answer, by status."""
@@ -82,7 +83,7 @@ PAGED: Final[dict[str, Any]] = {
 EVENTS_QUERY: Final[dict[str, Any]] = {
     "parameters": [
         {"name": "session", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
-        {"name": "events", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        _words("events", [*KNOWN, "session.*", "*"], "these; `session.*` means all that begin so"),
     ]
 }
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from random import Random
 
-    from runner.application import App
+    from runner.application import App, Handler
     from runner.consumer.inbound import InboxRow
     from runner.delivery.retry import Retry
     from runner.lane_loop import Aside
@@ -146,7 +146,8 @@ class Consumer:
         for key, seq in wanting:
             rows = self._inbox.take_of_chat(*key, seq, most)
             upto = rows[-1].seq if rows else seq
-            refills.append(Refill(key, _readable(rows), upto, len(rows) < most))
+            readable = _readable(rows) if self._handler is not None else ()
+            refills.append(Refill(key, readable, upto, len(rows) < most))
         if after is None:
             return Found(refills)
         rows = self._inbox.take(after, PAGE)
@@ -176,6 +177,8 @@ class Consumer:
             self._tell(item)
 
     async def attempts(self, item: Inbound | None, following: Callable[[], Inbound | None]) -> None:
+        if self._handler is None:
+            return
         timeout_s = self.limits.timeout_s
         ended = began = trio.current_time()
         # One scope for all of them, each with all of its time: it costs more than a call that does not wait.
@@ -183,21 +186,19 @@ class Consumer:
             while item is not None:
                 began = trio.current_time()
                 scope.deadline = began + timeout_s
-                problem = await self._call(item)
+                problem = await self._call(self._handler, item)
                 ended = trio.current_time()
                 self._note(item, ended - began, problem)
                 item = following() if ended < scope.deadline else None
         if scope.cancelled_caught and item is not None:
             self._note(item, trio.current_time() - began, f"no end within {timeout_s:g} s")
 
-    async def _call(self, item: Inbound) -> str | None:
-        if self._handler is None:
-            return None
+    async def _call(self, handler: Handler, item: Inbound) -> str | None:
         sending, session_id = self._sending, item.session_id
         calling = None if sending is None else HandlerCall(sending, session_id, item)
         session = Session(session_id, self._state, calling)
         message = message_of(item, self._lanes.attempts(item) + 1, calling)
-        return await call(self._handler, session, message)
+        return await call(handler, session, message)
 
     def _note(self, item: Inbound, seconds: float, problem: str | None) -> None:
         """A call ended."""
