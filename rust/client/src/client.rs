@@ -69,6 +69,8 @@ pub struct Client {
     pub(crate) sends: Sends,
     /// Messages of ours on their way; `None` while there are none.
     pub(crate) sender: Option<Box<Sender>>,
+    /// What the server says of groups and their devices bears this number; what bears another is not believed.
+    pub(crate) epoch: u32,
     /// When the passive probe asks next.
     probe_at: Option<Instant>,
     /// Which of the requests of [`Ask`] that must be answered have failed once in a row.
@@ -181,6 +183,7 @@ impl Client {
             is_counted: false,
             sends: Sends::default(),
             sender: None,
+            epoch: 0,
             probe_at: None,
             unanswered_asks: 0,
             store: StoreState::Commits,
@@ -376,6 +379,10 @@ impl Client {
         if self.pairing.is_some() {
             self.on_device_committed(outcome.map(|_| ()), cx);
             return self.tell(cx);
+        }
+        if outcome.is_err() {
+            // What was to be forgotten may be there still.
+            self.epoch = self.epoch.wrapping_add(1);
         }
         if self.on_pre_keys_committed(token, outcome.is_ok(), cx)
             || self.on_upkeep_committed(token, outcome.is_ok(), &mut io(cx))

@@ -99,6 +99,7 @@ impl Client {
         self.device.lid = None;
         commit(writes, effects);
 
+        self.epoch = io.entropy.u32();
         self.load_upkeep(effects);
         self.backlog.on_online(io.now, self.config.offline_timeout);
         self.schedule_probe(io);
