@@ -638,7 +638,7 @@ class Event:
 class OutgoingText:
     """A text for one chat.
 
-    `token` names its outcome. `chat` is the JID of a user, by phone number or LID. `message_id` has 1 to 128
+    `token` names its outcome. `chat` is the JID of a user, by phone number or LID, or of a group. `message_id` has 1 to 128
     bytes; sent again under the same, it stays one message to whoever gets it. `quoted` is the message that it
     answers: id, sender, and its content (a serialized `Message`).
     Errors: ValueError that names the field.

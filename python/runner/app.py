@@ -32,7 +32,7 @@ from runner.application import load_app
 from runner.client_version import read_version
 from runner.config_kinds import split_list
 from runner.counters import CounterTable
-from runner.data_dir import STORE_FILE, prepare
+from runner.data_dir import STORE_FILE, open_to_others, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
 from runner.handing_on import HandingOn
@@ -139,6 +139,13 @@ def _run(
     stack.callback(store.close)
     for line in store.report:
         logger().warning("store opened", found=line)
+    if (mode := open_to_others(settings.data_path)) is not None:
+        logger().warning(
+            "the data directory can be written by every user",
+            directory=str(settings.data_path),
+            mode=mode,
+            remedy="chmod o-w, unless this is a container of its own",
+        )
     if simulated is not None:
         _import_all(store, server.credentials)
         sys.stdout.write(embedded.where_to_look(simulated.sessions, settings, server.control))

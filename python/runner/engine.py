@@ -403,13 +403,6 @@ def engine_full_error() -> type[Exception]:
     return _core.EngineFullError
 
 
-def close_reasons() -> Sequence[_core.CloseReasonInfo]:
-    """Every reason a connection can end, as the Rust side knows them."""
-    from runner import _core
-
-    return _core.close_reasons()
-
-
 def pending(engine: Engine, clock: Callable[[], float], until: float = inf) -> Iterator[EngineEvent]:
     """What the engine has to say right now, in order; no more of it once it is `until`. Never waits."""
     while True:

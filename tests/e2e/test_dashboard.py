@@ -212,8 +212,10 @@ def test_a_reconnect_goes_through_and_a_risky_one_asks_first(
     with a_page(browser, fleet_of_few.url + "#/session/shop", may_fail=True) as page:  # a 409 is written down
         page.get_by_role("button", name="Reconnect now").click()
         see(page, "dialog", "stream_replaced_code")
+        see(page, "dialog", "What to do:")
         page.get_by_role("button", name="Cancel").click()
-        see(page, ".notice.bad", "shop ended with")
+        see(page, ".pill", "parked")
+        assert page.locator(".notice").count() == 0, "who thought better of it is not told off"
         assert ("reconnect", "shop", True) not in fleet.called
         page.get_by_role("button", name="Reconnect now").click()
         page.get_by_role("button", name="Reconnect anyway").click()
@@ -312,6 +314,19 @@ def test_a_stranger_signs_in_and_out(browser: Browser) -> None:
         assert page.context.cookies() == []
 
 
+def test_on_a_phone_there_is_room_to_sign_out_whatever_else_is_said(browser: Browser) -> None:
+    dashboard = Dashboard(*many(3), needs_token=True)
+    with dashboard, a_page(browser, dashboard.url, may_fail=True, width=360, height=640, locale="pt-BR") as page:
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Entrar").click()
+        see(page, ".big", "3 de 3 online")
+        dashboard.stop()
+        see(page, ".banner", "O runner não responde")
+        out = page.get_by_role("button", name="Sair").bounding_box()
+        assert out is not None
+        assert out["x"] + out["width"] <= 360
+
+
 def test_two_runners_on_one_host_do_not_sign_each_other_out(browser: Browser) -> None:
     """A browser keeps cookies by host, whatever the port."""
     one, two = Dashboard(*many(1), needs_token=True), Dashboard(*many(3), needs_token=True)
@@ -405,7 +420,8 @@ def test_every_page_fits_a_phone_and_has_its_landmarks(browser: Browser, small: 
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         outside = page.evaluate(
             "[...document.querySelectorAll('header nav a')].filter(it =>"
-            " it.getBoundingClientRect().right > 360 || it.scrollWidth > it.clientWidth).map(it => it.textContent)"
+            " it.getBoundingClientRect().right > 360 || it.scrollWidth > it.clientWidth)"
+            ".map(it => it.textContent)"
         )
         assert outside == [], "every page is one touch away"
         assert page.evaluate("document.documentElement.lang") == "pt-BR"

@@ -200,6 +200,13 @@ def test_a_number_out_of_range_is_wrong_usage(served: Served, arguments: str) ->
     assert "is not in the range" in result.stderr
 
 
+def test_show_says_what_the_reason_is_about(served: Served) -> None:
+    assert re.search(
+        r"^reason +stream_replaced_code \(another client took over;", run("show", "shop").stdout, re.MULTILINE
+    )
+    assert re.search(r"^reason +- *$", run("show", "desk-1").stdout, re.MULTILINE)
+
+
 def test_show_has_state_and_metrics(served: Served) -> None:
     assert said(run("show", "desk-1", "--json"))["metrics"]["averageResponseTime"] == 12.5
     assert "metrics.connectionUptime" in run("show", "desk-1").stdout

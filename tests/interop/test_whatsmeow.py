@@ -194,6 +194,36 @@ def test_whatsmeow_reads_what_we_write_to_a_group_first_and_answers(
         Control(simulator.control).wait_for("/owed", lambda rows: not any(row["count"] for row in rows))
 
 
+@pytest.mark.pain(3, 4)
+def test_whatsmeow_as_our_own_other_device_reads_what_we_write_in_groups(
+    tmp_path: Path, simulator: Simulator, whatsmeow: Whatsmeow
+) -> None:
+    """It comes when the group has heard of us already, and is told the key that there is."""
+    group = simulator.client.post("/group", members=[US, "15559000000"])["jid"]
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver:
+        receiver.open()
+
+        def write(n: int) -> None:
+            text = _core.OutgoingText(token=n, chat=group, message_id=f"OURS{n}", text=f"ours {n}")
+            receiver.engine.send_text("sim-00001", 1, text)
+            assert receiver.wait_sent(n).reason is None
+
+        write(0)
+        linked = whatsmeow.link(simulator, "a", US)
+        assert linked["jid"].startswith(f"{US}:")
+        # Of the first the server says that it was for too few devices, and that device asks for it.
+        for n in range(1, 4):
+            write(n)
+        told = whatsmeow.call("received", "a", count=3)
+        assert sorted(text["text"] for text in told["texts"]) == ["ours 1", "ours 2", "ours 3"]
+        assert simulator.client.stats()["stalePhashes"] == 1
+        (said,) = whatsmeow.call("send", "a", to=group, texts=["mine"])["ids"]
+        (row,) = receiver.take_read(1)
+        assert (row.chat, texts([row])) == (group, [(said, "mine")])
+        heard = {it["text"] for it in simulator.client.heard()}
+        assert heard == {"ours 0", "ours 1", "ours 2", "ours 3", "mine"}
+
+
 def chat_of(by_lid: bool) -> str:
     """Our user, as they call it."""
     return f"9{US}@lid" if by_lid else f"{US}@s.whatsapp.net"

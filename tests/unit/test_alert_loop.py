@@ -13,7 +13,6 @@ from runner.alerts.loop import Alerts
 from runner.config import Settings
 from runner.errors import AdminError
 from runner.health import FleetFacts, Limits, judge
-from runner.reconnect.table import TABLE
 from support.fake_engine import FakeEvent, FakeServer, FakeStore
 from support.world import World, names
 
@@ -212,7 +211,7 @@ async def test_the_text_says_what_the_reason_means() -> None:
     machine.park(machine.rows["s0002"], "a_reason_of_tomorrow")
     await desk.run(10)
     assert {it["about"]: it["text"] for it in desk.shown()} == {
-        "s0001": f"stream_replaced: {TABLE['stream_replaced'].why}",
+        "s0001": "stream_replaced: another connection of this device took over",
         "s0002": "a_reason_of_tomorrow",
     }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runner.health import DEAF_PROBES
+from runner.reasons import in_words
 from runner.reconnect.breaker import BreakerState
-from runner.reconnect.table import EXPORTED, Verdict, in_words, rule_for
+from runner.reconnect.table import EXPORTED, Verdict, rule_for
 from runner.session import State
 from runner.supervisor.linking import AT_REST
 

@@ -79,9 +79,14 @@ def show(session_id: str, *, as_json: bool) -> None:
         show_json({**row, "metrics": metrics})
     else:
         from runner.cli import tables
-        from runner.reconnect.table import in_words
+        from runner.reconnect.table import UNKNOWN_REASON, rule_for
 
-        said = {**row, "reason": row["reason"] and in_words(row["reason"])}
+        rule = rule_for(row["reason"] or "")
+        said = dict(row)
+        if (
+            rule is not UNKNOWN_REASON
+        ):  # why the policy does what it does about it; docs/states.md has the rest
+            said["reason"] = f"{row['reason']} ({rule.why})"
         tables.pairs({**said, "metrics": {name: it for name, it in metrics.items() if name not in row}})
 
 

@@ -258,12 +258,6 @@ def rule_for(reason: str) -> Rule:
     return TABLE.get(reason) or OWN.get(reason, UNKNOWN_REASON)
 
 
-def in_words(reason: str) -> str:
-    """The reason with what it means, for a person; one that the table does not know stands alone."""
-    rule = rule_for(reason)
-    return reason if rule is UNKNOWN_REASON else f"{reason}: {rule.why}"
-
-
 BEFORE_LOGIN: Final = frozenset({"dialling", "securing", "upgrading", "handshaking"})
 """What ends in these phases never reached the account: it belongs to the path."""
 

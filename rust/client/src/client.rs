@@ -30,7 +30,7 @@ use crate::{
     inbox::{Answer, Arrival, Inbox, Settled},
     new_device::NewDevice,
     pairing::Pairing,
-    pre_keys::PreKeys,
+    pre_keys::{PreKeys, Rest},
     receive::{OwnKeys, Receiver},
     send::Sender,
     sends::Sends,
@@ -62,12 +62,15 @@ pub struct Client {
     pub(crate) receiver: Receiver,
     pub(crate) inbox: Inbox,
     pub(crate) pre_keys: PreKeys,
+    pub(crate) pre_key_rest: Rest,
     pub(crate) upkeep: Upkeep,
     /// The server has said on this connection how many pre-keys it has.
     pub(crate) is_counted: bool,
     pub(crate) sends: Sends,
     /// Messages of ours on their way; `None` while there are none.
     pub(crate) sender: Option<Box<Sender>>,
+    /// What the server says of groups and their devices bears this number; what bears another is not believed.
+    pub(crate) epoch: u32,
     /// When the passive probe asks next.
     probe_at: Option<Instant>,
     /// Which of the requests of [`Ask`] that must be answered have failed once in a row.
@@ -175,10 +178,12 @@ impl Client {
             receiver: Receiver::default(),
             inbox: Inbox::default(),
             pre_keys: PreKeys::default(),
+            pre_key_rest: Rest::default(),
             upkeep: Upkeep::default(),
             is_counted: false,
             sends: Sends::default(),
             sender: None,
+            epoch: 0,
             probe_at: None,
             unanswered_asks: 0,
             store: StoreState::Commits,
@@ -374,6 +379,10 @@ impl Client {
         if self.pairing.is_some() {
             self.on_device_committed(outcome.map(|_| ()), cx);
             return self.tell(cx);
+        }
+        if outcome.is_err() {
+            // What was to be forgotten may be there still.
+            self.epoch = self.epoch.wrapping_add(1);
         }
         if self.on_pre_keys_committed(token, outcome.is_ok(), cx)
             || self.on_upkeep_committed(token, outcome.is_ok(), &mut io(cx))

@@ -40,8 +40,8 @@ const MAX_AGAIN: usize = 64;
 /// Requests that one message may cost: its devices, their keys, and once more after the store has failed.
 const MAX_ASKS: u16 = 4;
 
-/// The same for a message to a group: who is in it, their devices, and keys of up to 16,000 of those.
-const MAX_GROUP_ASKS: u16 = 256 + MAX_ASKS;
+/// The same for a message to a group: who is in it, their devices, and the keys of those.
+const MAX_GROUP_ASKS: u16 = 128;
 
 /// How often a message is sent again to one device. docs/protocol.md, "Messages".
 pub(crate) const MAX_RESENDS: u8 = 5;

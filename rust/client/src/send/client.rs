@@ -14,7 +14,7 @@ use runner_proto::{
 use super::{
     Again, Job, MAX_AGAIN, MAX_ASKS, MAX_GROUP_ASKS, MAX_IN_FLIGHT, MAX_RESENDS, MAX_TEXT, Outgoing, Purpose,
     Receipt, SendFailure, Stage, body,
-    devices::{self, DeviceList},
+    devices::{self, DeviceList, Told},
     groups::{self, is_group},
     plan::{self, Own, Step},
     seal::{self, Sealed},
@@ -150,8 +150,8 @@ impl Client {
 
     /// The next steps of a message, as far as nothing must be waited for; false when it is over.
     fn prepare(&mut self, job: &mut Job, io: &mut Io<'_>, effects: &mut Vec<Effect>) -> bool {
-        let own = self.own_addresses();
-        match plan::next(job, &mut self.receiver.records, &own, io.unix_ms / 1000) {
+        let (own, now) = (self.own_addresses(), self.told(io.unix_ms));
+        match plan::next(job, &mut self.receiver.records, &own, now) {
             Step::Load(keys) => {
                 let records = &mut self.receiver.records;
                 let keys = keys.into_iter().filter(|key| records.want(key, job.number)).collect();
@@ -281,11 +281,11 @@ impl Client {
             let failure = match answer {
                 None => Some(SendFailure::NoAnswer),
                 Some(iq) if pending.purpose == Ask::Group as u8 => {
-                    self.take_group(job, iq, is_error, io.unix_ms / 1000, effects)
+                    self.take_group(job, iq, is_error, self.told(io.unix_ms), effects)
                 }
                 Some(iq) if is_error => Some(SendFailure::Refused(error_code(iq))),
                 Some(iq) if pending.purpose == Ask::Devices as u8 => {
-                    self.take_devices(job, iq, &about, io.unix_ms / 1000, effects)
+                    self.take_devices(job, iq, &about, self.told(io.unix_ms), effects)
                 }
                 Some(iq) => {
                     job.bundles.extend(devices::read_bundles(iq));
@@ -311,19 +311,17 @@ impl Client {
         job: &Job,
         iq: NodeRef<'_>,
         about: &[Jid],
-        unix_s: u64,
+        told: Told,
         effects: &mut Vec<Effect>,
     ) -> Option<SendFailure> {
-        let found = devices::read_answer(iq, unix_s);
+        let found = devices::read_answer(iq, told);
         let is_found = |user: &Jid| found.iter().any(|found| found.user.is_same_user(user));
         let missing: Vec<_> = about.iter().filter(|user| !is_found(user)).collect();
         if missing.iter().any(|user| user.is_same_user(&job.chat)) {
             return Some(SendFailure::UnknownUser);
         }
-        let mut changes: Vec<_> = missing
-            .into_iter()
-            .map(|own| (devices::key(own), DeviceList::empty(unix_s).to_record()))
-            .collect();
+        let mut changes: Vec<_> =
+            missing.into_iter().map(|own| (devices::key(own), DeviceList::empty(told).to_record())).collect();
         for found in found.iter().filter(|found| about.iter().any(|user| user.is_same_user(&found.user))) {
             changes.push((devices::key(&found.user), found.list.to_record()));
             let mappings = found.lid.iter().flat_map(|lid| mappings(&found.user, lid));
@@ -472,6 +470,11 @@ impl Client {
             self.sender = None;
             self.drop_unused_records();
         }
+    }
+
+    /// What the server says at this time.
+    const fn told(&self, unix_ms: u64) -> Told {
+        Told { unix_s: unix_ms / 1000, epoch: self.epoch }
     }
 
     fn own_addresses(&self) -> Own {

@@ -5,7 +5,7 @@ use runner_proto::{
     node::{NodeRef, Writer},
 };
 
-use super::{SendFailure, devices, fields};
+use super::{SendFailure, devices::Told, fields};
 use crate::{
     receive::is_lid,
     record::{RecordBytes, RecordKey, RecordKind},
@@ -25,7 +25,7 @@ const ADMINS_ONLY: u8 = 2;
 /// A group as the server has described it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
-    fetched_unix_s: u64,
+    pub(super) told: Told,
     /// Its members are called by their LIDs.
     pub(super) is_lid: bool,
     /// Only its admins write to it.
@@ -64,7 +64,7 @@ impl Group {
     ///
     /// # Errors
     /// The group is larger than what is written to, or the server has described none.
-    pub(super) fn of_answer(iq: NodeRef<'_>, unix_s: u64) -> Result<Self, SendFailure> {
+    pub(super) fn of_answer(iq: NodeRef<'_>, told: Told) -> Result<Self, SendFailure> {
         let group = iq.child("group").ok_or(SendFailure::NoAnswer)?;
         let named = group.children().filter(|child| child.tag() == "participant");
         let members: Vec<_> = named.filter_map(Member::of).take(MAX_MEMBERS + 1).collect();
@@ -76,7 +76,7 @@ impl Group {
             None => members.first().is_some_and(|member| is_lid(&member.jid)),
         };
         let is_admins_only = group.child("announcement").is_some();
-        Ok(Self { fetched_unix_s: unix_s, is_lid, is_admins_only, members })
+        Ok(Self { told, is_lid, is_admins_only, members })
     }
 
     /// Reads a record; one that is damaged is as good as none.
@@ -85,7 +85,7 @@ impl Group {
         if fields::byte(rest)? != VERSION {
             return None;
         }
-        let fetched_unix_s = u64::from_be_bytes(fields::bytes(rest)?);
+        let told = Told::read(rest)?;
         let flags = fields::byte(rest)?;
         let mut members = Vec::new();
         while !rest.is_empty() {
@@ -98,13 +98,13 @@ impl Group {
             members.push(Member { jid, other, is_admin });
         }
         let (is_lid, is_admins_only) = (flags & BY_LID != 0, flags & ADMINS_ONLY != 0);
-        Some(Self { fetched_unix_s, is_lid, is_admins_only, members })
+        Some(Self { told, is_lid, is_admins_only, members })
     }
 
-    /// Version (1), when it was fetched (8), flags (1), then of each member whether it is an admin (1), both addresses.
+    /// Version (1), when it was told (12), flags (1), then of each member whether it is an admin (1), both addresses.
     pub(super) fn to_record(&self) -> RecordBytes {
         let mut record = vec![VERSION];
-        record.extend(self.fetched_unix_s.to_be_bytes());
+        self.told.write(&mut record);
         let by_lid = if self.is_lid { BY_LID } else { 0 };
         record.push(by_lid | if self.is_admins_only { ADMINS_ONLY } else { 0 });
         for member in &self.members {
@@ -118,23 +118,23 @@ impl Group {
         record.into()
     }
 
-    /// For as long as a list of devices; a change that the server tells of ends it before.
-    pub(super) fn is_fresh(&self, unix_s: u64) -> bool {
-        devices::is_fresh(self.fetched_unix_s, unix_s)
-    }
-
     /// The member whose device this is.
     pub(super) fn member_of(&self, device: &Jid) -> Option<&Member> {
         self.members.iter().find(|member| member.is(device))
     }
 }
 
+/// A phone number or a LID. What is no number would be kept as something that cannot be read.
+fn is_person(jid: &Jid) -> bool {
+    let is_number = (1..=20).contains(&jid.user.len()) && jid.user.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && matches!(jid.server, Server::Pn | Server::Lid)
+}
+
 impl Member {
     fn of(participant: NodeRef<'_>) -> Option<Self> {
-        let jid = |key| participant.attr(key).and_then(|jid| jid.to_jid());
-        let named = jid("jid").filter(|jid| matches!(jid.server, Server::Pn | Server::Lid))?;
+        let jid = |key| participant.attr(key).and_then(|jid| jid.to_jid()).filter(is_person);
+        let named = jid("jid")?;
         let other = jid(if is_lid(&named) { "phone_number" } else { "lid" });
-        let other = other.filter(|other| matches!(other.server, Server::Pn | Server::Lid));
         Some(Self {
             other: other.filter(|other| is_lid(other) != is_lid(&named)).map(|other| other.to_non_ad()),
             jid: named.to_non_ad(),
@@ -171,7 +171,8 @@ mod tests {
         let (mut bytes, mut scratch) = (Vec::new(), Scratch::new());
         node::encode(&Node::new("iq").child(group), &mut bytes);
         let limits = Limits::default();
-        Group::of_answer(node::decode(&bytes, &mut scratch, &limits).expect("a node"), 10_000)
+        let told = Told { unix_s: 10_000, epoch: 7 };
+        Group::of_answer(node::decode(&bytes, &mut scratch, &limits).expect("a node"), told)
     }
 
     #[test]
@@ -185,6 +186,8 @@ mod tests {
             )
             .child(participant("888@lid").attr_jid("phone_number", jid("999@lid")))
             .child(participant("1@newsletter"))
+            .child(Node::new("participant").attr_jid("jid", Jid::new("9".repeat(300), Server::Lid)))
+            .child(Node::new("participant").attr_jid("jid", Jid::new("a@b", Server::Lid)))
             .child(Node::new("announcement"));
         let group = answer(group).expect("a group");
         assert!(group.is_lid && group.is_admins_only);
@@ -217,7 +220,7 @@ mod tests {
     fn a_damaged_record_is_none() {
         let group = answer(Node::new("group").child(participant("1@lid"))).expect("a group");
         let record = group.to_record();
-        for end in (0..record.expose().len()).filter(|end| *end != 10) {
+        for end in (0..record.expose().len()).filter(|end| *end != 14) {
             assert_eq!(Group::read(&record.expose()[..end]), None, "cut at {end}");
         }
         assert_eq!(Group::read(&[2; 30]), None);

@@ -9,7 +9,7 @@ pub(super) use group::{InGroup, Telling};
 
 use super::{
     Again, Job, Purpose, SendFailure,
-    devices::{self, DeviceList, phash},
+    devices::{self, DeviceList, Told, phash},
     groups::is_group,
     sent::{self, Kept},
 };
@@ -93,18 +93,19 @@ pub(super) enum Step {
 }
 
 /// What comes next for a message.
-pub(super) fn next(job: &Job, records: &mut Records, own: &Own, unix_s: u64) -> Step {
+/// `now` is the time, and what this connection's lists bear.
+pub(super) fn next(job: &Job, records: &mut Records, own: &Own, now: Told) -> Step {
     let mut look = Look { records, user: job.number, missing: Vec::new() };
     let step = match &job.purpose {
-        Purpose::New { .. } if is_group(&job.chat) => group::new(job, &mut look, own, unix_s),
-        Purpose::New { .. } => new(job, &mut look, own, unix_s),
-        Purpose::Again(again) if is_group(&job.chat) => group::again_to(job, again, &mut look, own, unix_s),
+        Purpose::New { .. } if is_group(&job.chat) => group::new(job, &mut look, own, now),
+        Purpose::New { .. } => new(job, &mut look, own, now),
+        Purpose::Again(again) if is_group(&job.chat) => group::again_to(job, again, &mut look, own, now),
         Purpose::Again(again) => again_to(job, again, &mut look, own),
     };
     if look.missing.is_empty() { step } else { Step::Load(look.missing) }
 }
 
-fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
+fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let chat = &job.chat;
     let me = own.like(chat);
     let is_to_self = own.is(chat);
@@ -113,7 +114,7 @@ fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
     let lists: Vec<_> = users
         .iter()
         .map(|user| look.at(&devices::key(user)).as_deref().and_then(DeviceList::read))
-        .map(|list| list.filter(|list| list.is_fresh(unix_s)))
+        .map(|list| list.filter(|list| list.told.is_fresh(now)))
         .collect();
     let is_missing = !look.missing.is_empty();
     let unknown: Vec<_> =

@@ -93,8 +93,8 @@ impl Reactor {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.has_losses |= outcome.as_ref().is_err_and(|error| *error == CommitFailed::Store);
         let answer = match (question, outcome) {
-            // The client does not wait for it.
-            (Question::Commit { client_token: 0 }, _) => return,
+            // The client does not wait for it; that it did not happen it must know.
+            (Question::Commit { client_token: 0 }, Ok(_)) => return,
             (Question::Commit { client_token }, Ok(Answered::Committed(committed))) => {
                 FromStore::Committed(client_token, Ok(committed))
             }

@@ -290,6 +290,10 @@ impl World {
         self.sim.call("POST", route, body).expect("a known route")
     }
 
+    pub(crate) fn stats(&self) -> Value {
+        self.sim.call("GET", "/stats", &Value::Null).expect("a known route")
+    }
+
     pub(crate) fn target(index: u32) -> Value {
         json!({ "user": Fleet::username(index).to_string() })
     }

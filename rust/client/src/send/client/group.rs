@@ -7,6 +7,7 @@ use crate::{
     Client, Effect, Write,
     send::{
         Job, SendFailure, Stage,
+        devices::Told,
         groups::{self, Group, is_group},
         holders::{self, Holders},
         plan::{InGroup, Telling},
@@ -29,7 +30,7 @@ impl Client {
         job: &Job,
         iq: NodeRef<'_>,
         is_error: bool,
-        unix_s: u64,
+        told: Told,
         effects: &mut Vec<Effect>,
     ) -> Option<SendFailure> {
         if is_error {
@@ -39,7 +40,7 @@ impl Client {
                 code => SendFailure::Refused(code),
             });
         }
-        let group = match Group::of_answer(iq, unix_s) {
+        let group = match Group::of_answer(iq, told) {
             Ok(group) => group,
             Err(failure) => return Some(failure),
         };
@@ -70,7 +71,9 @@ impl Client {
         let without = telling.targets.iter().map(|target| &target.device).filter(|device| !has_copy(device));
         job.without_keys.extend(without.cloned());
         job.copies.extend(told.copies);
-        job.bundles = Vec::new();
+        // Those that are left are of the next ones.
+        let is_told = |device: &Jid| telling.targets.iter().any(|target| target.device == *device);
+        job.bundles.retain(|(device, _)| !is_told(device));
         let token = self.commit_of_sends(told.writes, &told.new_identities, effects);
         job.stage = Stage::Telling { token };
         true

@@ -18,16 +18,19 @@ use crate::{
     record::RecordKey,
     send::{
         Again, Job, SendFailure,
-        devices::{self, DeviceList, MAX_USERS, phash},
+        devices::{self, DeviceList, MAX_USERS, Told, phash},
         groups::{self, Group, Member},
         holders::{self, Holders},
         sent::Kept,
     },
 };
 
-/// Devices for which our sender key is encrypted at once, and whose keys are asked for at once: a session is begun in
-/// about a fifth of a millisecond, and other sessions wait meanwhile.
-pub(super) const SLICE: usize = 48;
+/// Devices for which our sender key is encrypted at once. A session is begun in about a quarter of a millisecond, and all
+/// other sessions wait meanwhile.
+const SLICE: usize = 24;
+
+/// Devices whose keys are asked for at once.
+const MAX_BUNDLES: usize = 256;
 
 /// Most devices of a group: our sender key for all of them fits into one frame.
 const MAX_TARGETS: usize = 16_384;
@@ -58,9 +61,9 @@ pub(in crate::send) struct InGroup {
     pub(in crate::send) phash: String,
 }
 
-pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
+pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let chat = &job.chat;
-    let Some(group) = group_of(chat, look, unix_s) else { return Step::AskGroup(chat.clone()) };
+    let Some(group) = group_of(chat, look, now) else { return Step::AskGroup(chat.clone()) };
     let Some(us) = group.members.iter().find(|member| own.is_member(member)) else {
         return Step::Refuse(SendFailure::NotAMember);
     };
@@ -68,7 +71,7 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
         return Step::Refuse(SendFailure::AdminsOnly);
     }
     let me = Jid { device: own.pn.device, ..us.jid.clone() };
-    let lists: Vec<_> = group.members.iter().map(|member| list_of(member, look, unix_s)).collect();
+    let lists: Vec<_> = group.members.iter().map(|member| list_of(member, look, now)).collect();
     let key = sender_key(chat, &address(&me));
     let key_id = look.at(&key).as_deref().and_then(own_key_id);
     let holders = look.at(&holders::key(chat)).as_deref().and_then(Holders::read);
@@ -100,7 +103,6 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
     let there: HashSet<&Jid> = targets.iter().map(|target| &target.device).collect();
     let gone = job.copies.iter().filter(|copy| !there.contains(&copy.device));
     let gone: Vec<_> = gone.map(|copy| copy.device.clone()).collect();
-    let phash = phash(targets.iter().map(|target| &target.device).chain([&me]));
 
     // Copies of an older key are of no use.
     let made: HashSet<&Jid> =
@@ -110,25 +112,26 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
     let is_to_be_told = |target: &&Target| {
         !has(target) && !made.contains(&target.device) && !without.contains(&target.device)
     };
-    let mut untold = targets.iter().filter(is_to_be_told);
-    let slice: Vec<_> = untold.by_ref().take(SLICE).cloned().collect();
-    let is_last = untold.next().is_none();
-    let mut to_ask = Vec::new();
-    for target in &slice {
-        if let Some(member) = group.member_of(&target.device).filter(|member| member.other.is_some()) {
-            look.mapping(member);
-        }
-        if look.session(target).is_none() && job.bundle(&target.device).is_none() {
-            to_ask.push(target.device.clone());
-        }
+    let untold: Vec<_> = targets.iter().filter(is_to_be_told).take(MAX_BUNDLES).collect();
+    let is_last = untold.len() <= SLICE;
+    let slice: Vec<_> = untold.iter().copied().take(SLICE).cloned().collect();
+    for member in slice.iter().filter_map(|target| group.member_of(&target.device)) {
+        look.mapping(member);
     }
-    if !to_ask.is_empty() {
-        return Step::AskBundles(to_ask);
+    let has_no_keys = |look: &mut Look<'_>, target: &Target| {
+        look.session(target).is_none() && job.bundle(&target.device).is_none()
+    };
+    // Of all of them, so that their records are loaded together.
+    if slice.iter().filter(|target| has_no_keys(look, target)).count() > 0 {
+        // And with them those of the next ones.
+        let to_ask = untold.into_iter().filter(|target| has_no_keys(look, target));
+        return Step::AskBundles(to_ask.map(|target| target.device.clone()).collect());
     }
     let telling = Telling { targets: slice, key, is_new: holders.is_none(), gone };
     if !is_last {
         return Step::Tell(telling);
     }
+    let phash = phash(targets.iter().map(|target| &target.device).chain([&me]));
     let kept = Kept::new(&job.id, chat, &job.content).map(|kept| kept.for_group(&group.members));
     let is_lid = group.is_lid;
     let members = group.members.into_iter().map(|member| member.jid).collect();
@@ -136,10 +139,10 @@ pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Ste
 }
 
 /// A message again, to a device of a group: of somebody who was in it then, and is in it now.
-pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
+pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let (chat, device) = (&job.chat, &again.device);
     let Some(kept) = look.kept(job).filter(|kept| kept.chat == *chat) else { return Step::Nobody };
-    let Some(group) = group_of(chat, look, unix_s) else { return Step::AskGroup(chat.clone()) };
+    let Some(group) = group_of(chat, look, now) else { return Step::AskGroup(chat.clone()) };
     let us = group.members.iter().find(|member| own.is_member(member));
     let (Some(us), Some(member)) = (us, group.member_of(device)) else { return Step::Nobody };
     let me = Jid { device: own.pn.device, ..us.jid.clone() };
@@ -147,7 +150,7 @@ pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own,
     if is_ours || !kept.was_for(member) {
         return Step::Nobody;
     }
-    let list = list_of(member, look, unix_s);
+    let list = list_of(member, look, now);
     let key = sender_key(chat, &address(&me));
     let key_id = look.at(&key).as_deref().and_then(own_key_id);
     let holders = look.at(&holders::key(chat)).as_deref().and_then(Holders::read);
@@ -161,7 +164,7 @@ pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own,
     let is_known = |list: &DeviceList| list.of(&member.jid).any(|known| known.device == device.device);
     match list {
         Some(list) if is_known(&list) => {}
-        Some(list) if list.is_of(job.begun_unix_s) => return Step::Nobody,
+        Some(list) if list.told.unix_s >= job.begun_unix_s => return Step::Nobody,
         _ => return Step::AskDevices(vec![member.jid.clone()]),
     }
     let Some(kept) = kept.counted(&target.name) else { return Step::Nobody };
@@ -177,14 +180,14 @@ pub(super) fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own,
     Step::AgainInGroup { target, kept, key: is_current.then_some(key), is_another }
 }
 
-fn group_of(chat: &Jid, look: &mut Look<'_>, unix_s: u64) -> Option<Group> {
+fn group_of(chat: &Jid, look: &mut Look<'_>, now: Told) -> Option<Group> {
     let group = look.at(&groups::key(chat)).as_deref().and_then(Group::read);
-    group.filter(|group| group.is_fresh(unix_s))
+    group.filter(|group| group.told.is_fresh_here(now))
 }
 
-fn list_of(member: &Member, look: &mut Look<'_>, unix_s: u64) -> Option<DeviceList> {
+fn list_of(member: &Member, look: &mut Look<'_>, now: Told) -> Option<DeviceList> {
     let list = look.at(&devices::key(&member.jid)).as_deref().and_then(DeviceList::read);
-    list.filter(|list| list.is_fresh(unix_s))
+    list.filter(|list| list.told.is_fresh_here(now))
 }
 
 impl Own {
