@@ -74,12 +74,16 @@ impl Peer {
             "iq" => self.handle_iq(node, world, cx),
             "ack" => self.handle_ack(node, world, cx),
             "receipt" => self.handle_receipt(node, world, cx),
-            "message" => {
-                self.acknowledge("message", node, world, cx);
-                self.relay_message(node, world, cx);
-            }
+            "message" => match self.shape.refuse_sends.filter(|code| *code > 0) {
+                Some(code) => self.refuse_message(node, code, world, cx),
+                None => {
+                    self.acknowledge("message", node, world, cx);
+                    self.relay_message(node, world, cx);
+                }
+            },
             "ib" => {
                 if let Some(batch) = node.child("offline_batch") {
+                    self.asks_batches = true;
                     let count = batch.attr("count").and_then(|count| count.parse_u64()).unwrap_or(0);
                     if !self.backlog.is_empty() {
                         self.send_backlog(usize::try_from(count).unwrap_or(usize::MAX), world, cx);
@@ -88,6 +92,20 @@ impl Peer {
             }
             _ => {}
         }
+        self.go_on_with_backlog(world, cx);
+    }
+
+    /// The message goes to nobody, and its sender is told this number.
+    fn refuse_message(&mut self, node: NodeRef<'_>, code: u32, world: &mut World, cx: &Cx<'_>) {
+        world.counters.sends_refused += 1;
+        let attr = |key: &str| node.attr(key).map(|value| value.to_string()).unwrap_or_default();
+        let ack = Node::new("ack")
+            .attr("class", "message")
+            .attr("id", attr("id"))
+            .attr("from", attr("to"))
+            .attr("t", cx.unix_s().to_string())
+            .attr("error", code.to_string());
+        self.answer_node(&ack, world, cx);
     }
 
     fn handle_ack(&mut self, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
