@@ -52,6 +52,7 @@ class HandingOn:
             settings,
             subscribe=supervisor.subscribe,
             wanted=self._rescan,
+            me=supervisor.me,
             version=version,
             tally=tally,
             unix_ms=supervisor.machine.unix_ms,

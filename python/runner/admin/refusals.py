@@ -39,6 +39,7 @@ _BY_REASON: Final = {
     "not_a_user": 422,
     "too_long": 422,
     "refused": 502,
+    "restricted": 502,
     "store_failed": 503,
     "no_answer": 504,
     "unconfirmed": 504,

@@ -67,8 +67,7 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
             chat,
             wish.text,
             message_id=_id_of(wish, request.headers.get("idempotency-key")),
-            # Who wrote it is known in a chat with one person; what it said is not looked up.
-            quoted=None if wish.reply_to is None else (wish.reply_to, chat, b""),
+            quoted=None if wish.reply_to is None else await backend.quoted(wish.session, chat, wish.reply_to),
             is_strict=True,
         )
         return Json({"id": receipt.id, "chatId": receipt.chat, "timestamp": receipt.server_unix_ms})
