@@ -7,6 +7,6 @@ app = App()
 
 @app.on_message
 async def answer(session: Session, message: Message) -> None:
-    """`ping` is answered, everything else is not."""
-    if message.text == "ping" and not message.is_group:
+    """`ping` is answered, in a group too; everything else is not."""
+    if message.text == "ping":
         await message.reply("pong")

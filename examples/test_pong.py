@@ -16,10 +16,15 @@ def test_ping_is_answered_and_quoted(runner_bot: Callable[[App], Bot]) -> None:
     assert pong.quotes is not None
 
 
-def test_other_words_and_groups_are_left_alone(runner_bot: Callable[[App], Bot]) -> None:
+def test_a_ping_in_a_group_is_answered_there(runner_bot: Callable[[App], Bot]) -> None:
+    bot = runner_bot(app)
+    (pong,) = bot.say("ping", group="120363000000000001@g.us")
+    assert (pong.chat, pong.text) == ("120363000000000001@g.us", "pong")
+
+
+def test_other_words_are_left_alone(runner_bot: Callable[[App], Bot]) -> None:
     bot = runner_bot(app)
     assert bot.say("hello") == []
-    assert bot.say("ping", group="120363000000000001@g.us") == []
 
 
 def test_it_runs(runner_live: Callable[[str], LiveBot]) -> None:
@@ -29,3 +34,5 @@ def test_it_runs(runner_live: Callable[[str], LiveBot]) -> None:
     bot.say("ping", contact=2)
     (heard,) = bot.wait_heard(1)
     assert (heard.contact, heard.text) == (2, "pong")
+    bot.say("ping", contact=2, group=True)
+    assert {(it.contact, it.text) for it in bot.wait_heard(11)} == {(n, "pong") for n in range(1, 11)}

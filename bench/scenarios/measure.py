@@ -80,7 +80,12 @@ def threads(pid: int) -> dict[str, ThreadUse]:
 
 
 def thread_name(comm: str) -> str:
-    """The name of a thread without its number, so that a pool's threads come together."""
+    """The name of a thread without its number, so that a pool's threads come together.
+
+    A worker of Trio is called after whom it works for (`… from …`), and otherwise `Trio thread 3`.
+    """
+    if " from " in comm:
+        return "Trio thread"
     return re.sub(r"[-_ #]*\d+$", "", comm.strip()) or comm.strip()
 
 

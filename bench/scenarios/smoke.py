@@ -21,7 +21,10 @@ SMALL = {
     "idle_memory": ["--sizes", "5,20", "--settle", "1", "--idle", "20", "--peer", ""],
     "reconnect_storm": ["--sizes", "10", "--runs", "1", "--stable", "1", "--rate", "100", "--peer", ""],
     "receive": ["--sessions", "1,5", "--total", "2000", "--messages", "200", "--peer", ""],
-    "messages": ["--sessions", "3", "--messages", "60", "--samples", "3", "--contacts", "20"],
+    "messages": [
+        *("--sessions", "3", "--messages", "60", "--samples", "3", "--contacts", "20"),
+        *("--settle", "1", "--peer", "0"),
+    ],
     "backup": ["--sessions", "20", "--records", "20", "--quiet", "0.2"],
     "api_steps": ["--sessions", "20", "--rounds", "1", "--idle", "1"],
     "restart": ["--sizes", "5", "--runs", "1", "--memory", "0"],

@@ -1,4 +1,4 @@
-"""An HTTP proxy that notes when it wrote what to whom: the outside view of "the socket became readable".
+"""An HTTP proxy that notes what passes when: the outside view of "the socket became readable".
 
     python -m bench.scenarios.tap LOG
 
@@ -6,7 +6,8 @@ Prints its port and serves until it is ended. Each line of its input, `[control,
 for a control port, so that the process that waits for the effect has nothing to do with HTTP meanwhile. A
 client that gives a user name to the proxy (`http://NAME:x@…`) finds it in the log: one line `NAME
 NANOSECONDS BYTES` for each write to it, by the machine's monotonic clock, taken right before the write. On
-loopback a write is readable at the other end when it returns.
+loopback a write is readable at the other end when it returns. What came from it is `>NAME NANOSECONDS BYTES`,
+taken when it was read.
 """
 
 import base64
@@ -39,29 +40,17 @@ def address_of(head: bytes) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def forward(source: socket.socket, target: socket.socket) -> None:
+def forward(source: socket.socket, target: socket.socket, name: str, log: TextIO) -> None:
     """From one to the other until either ends; then both."""
     try:
         while data := source.recv(CHUNK):
-            target.sendall(data)
-    except OSError:
-        pass
-    finally:
-        for end in (source, target):
-            end.close()
-
-
-def forward_noting(source: socket.socket, client: socket.socket, name: str, log: TextIO) -> None:
-    """The same, towards the client."""
-    try:
-        while data := source.recv(CHUNK):
             now_ns = time.monotonic_ns()
-            client.sendall(data)
+            target.sendall(data)
             log.write(f"{name} {now_ns} {len(data)}\n")
     except OSError:
         pass
     finally:
-        for end in (source, client):
+        for end in (source, target):
             end.close()
 
 
@@ -76,8 +65,9 @@ def serve(client: socket.socket, log: TextIO) -> None:
     for end in (client, upstream):
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-    threading.Thread(target=forward, args=(client, upstream), daemon=True).start()
-    forward_noting(upstream, client, name_of(head), log)
+    name = name_of(head)
+    threading.Thread(target=forward, args=(client, upstream, f">{name}", log), daemon=True).start()
+    forward(upstream, client, name, log)
     return None
 
 

@@ -54,7 +54,7 @@ class Seen:
 
 
 def parse_writes(lines: Iterable[str]) -> dict[str, list[int]]:
-    """The tap's log: for each session the times of the writes to it, ascending."""
+    """The tap's log: for each session the times of the writes to it, and (as `>ID`) from it, ascending."""
     writes: dict[str, list[int]] = {}
     for line in lines:
         session_id, at_ns, _bytes = line.split()
@@ -62,19 +62,21 @@ def parse_writes(lines: Iterable[str]) -> dict[str, list[int]]:
     return writes
 
 
-def delays_ms(writes: Mapping[str, Sequence[int]], samples: Iterable[Seen]) -> list[float]:
-    """From the first write after the order to what Python saw of it.
+def first_write_ns(writes: Mapping[str, Sequence[int]], sample: Seen) -> int:
+    """The first write after the order.
 
-    Errors: LookupError when no write is between the two; then it was not this write that was seen.
+    Errors: LookupError when it was not before what was seen; then it was not this write that was seen.
     """
-    found = []
-    for sample in samples:
-        times = writes.get(sample.session_id, ())
-        place = bisect_left(times, sample.ordered_ns)
-        if place == len(times) or times[place] > sample.seen_ns:
-            raise LookupError(f"{sample}: nothing was written to it in between")
-        found.append((sample.seen_ns - times[place]) / 1e6)
-    return found
+    times = writes.get(sample.session_id, ())
+    place = bisect_left(times, sample.ordered_ns)
+    if place == len(times) or times[place] > sample.seen_ns:
+        raise LookupError(f"{sample}: nothing was written in between")
+    return times[place]
+
+
+def delays_ms(writes: Mapping[str, Sequence[int]], samples: Iterable[Seen]) -> list[float]:
+    """From the first write after the order to what Python saw of it. Errors: as `first_write_ns`."""
+    return [(sample.seen_ns - first_write_ns(writes, sample)) / 1e6 for sample in samples]
 
 
 @dataclass(frozen=True, slots=True)

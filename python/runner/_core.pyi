@@ -291,6 +291,10 @@ class StoreHealth:
     @property
     def oldest_age_s(self) -> float: ...
     @property
+    def lock_wait_s(self) -> float:
+        """How long a lock that another process holds on the database has been waited for; 0 when none is."""
+
+    @property
     def commits_total(self) -> int: ...
     @property
     def batches_total(self) -> int: ...
@@ -643,9 +647,9 @@ class Event:
 class OutgoingText:
     """A text for one chat.
 
-    `token` names its outcome. `chat` is the JID of a user, by phone number or LID. `message_id` has 1 to 128
-    bytes; sent again under the same, it stays one message to whoever gets it. `quoted` is the message that it
-    answers: id, sender, and its content (a serialized `Message`).
+    `token` names its outcome. `chat` is the JID of a user, by phone number or LID, or of a group.
+    `message_id` has 1 to 128 bytes; sent again under the same, it stays one message to whoever gets it.
+    `quoted` is the message that it answers: id, sender, and its content (a serialized `Message`).
     Errors: ValueError that names the field.
     """
 

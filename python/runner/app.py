@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,7 +32,7 @@ from runner.application import load_app
 from runner.client_version import read_version
 from runner.config_kinds import split_list
 from runner.counters import CounterTable
-from runner.data_dir import STORE_FILE, prepare
+from runner.data_dir import STORE_FILE, open_to_others, prepare
 from runner.engine import open_engine, open_store, response_buckets_s
 from runner.errors import ConfigError, EngineFailedError, LeaseError, RunnerError, StartError
 from runner.handing_on import HandingOn
@@ -48,6 +48,7 @@ from runner.session import Deadlines
 from runner.supervisor import Options, Supervisor
 from runner.tally import Tally
 from runner.tracebacks import redact_tracebacks
+from runner.tune.heap import Heap, anonymous_bytes, give_back
 from runner.tune.start import collect_old, freeze, raise_own_limits
 from runner.version import build
 from runner.watched import WatchedEngine
@@ -138,6 +139,13 @@ def _run(
     stack.callback(store.close)
     for line in store.report:
         logger().warning("store opened", found=line)
+    if (mode := open_to_others(settings.data_path)) is not None:
+        logger().warning(
+            "the data directory can be written by every user",
+            directory=str(settings.data_path),
+            mode=mode,
+            remedy="chmod o-w, unless this is a container of its own",
+        )
     if simulated is not None:
         _import_all(store, server.credentials)
         sys.stdout.write(embedded.where_to_look(simulated.sessions, settings, server.control))
@@ -287,6 +295,7 @@ class Process:
         self._open_files = raise_own_limits(self.settings.worker_threads)
         self._admin_ended = trio.Event()
         self._tally = Tally()
+        self._heap = Heap()
         self._counters = CounterTable(self._engine.columns, aside=trio.to_thread.run_sync)
         self._metrics = self._make_metrics()
         self._supervisor = self._make_supervisor()
@@ -419,6 +428,10 @@ class Process:
             await trio.sleep(HOUSEKEEPING_S)
             self._logs.report_suppressed()
             collect_old(is_calm=self._supervisor.waiting == 0)
+            with suppress(OSError):  # no file descriptor is free: next time
+                if self._heap.is_due(anonymous_bytes()):
+                    await trio.to_thread.run_sync(give_back)
+                    self._heap.given_back(anonymous_bytes())
 
     # Signals
 

@@ -14,11 +14,12 @@ Nothing of the runner is loaded by this; it runs only under `python -m runner`.
 from __future__ import annotations
 
 import sys
+import sysconfig
 import traceback
 from importlib import import_module
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runner.config_kinds import did_you_mean
 from runner.errors import ConfigError
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from runner.message import Message, Session
 
     Handler = Callable[[Session, Message], Awaitable[None]]
+
+_NOT_THEIRS: Final = (
+    "<frozen",
+    str(Path(__file__).parent),
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+"""Where files begin that are not the user's code: Python's, ours, what was installed."""
 
 
 class App:
@@ -51,6 +59,13 @@ class App:
         """
         if not iscoroutinefunction(handler):
             raise TypeError(f"on_message needs an async function, and {_name(handler)} is none")
+        try:
+            signature(handler).bind(None, None)
+        except TypeError:
+            raise TypeError(
+                f"on_message needs a function of two, (session, message), and {_name(handler)} takes"
+                f" {signature(handler)}"
+            ) from None
         if self.handler is not None:
             raise TypeError(f"on_message is taken by {_name(self.handler)}; an app has one handler")
         self.handler = handler
@@ -68,7 +83,7 @@ def load_app(reference: str) -> App:
     """
     module_name, colon, attribute = reference.partition(":")
     if not (module_name and colon and attribute):
-        raise ConfigError([f"{reference!r} is not MODULE:NAME, such as my_app:app"])
+        raise ConfigError([f"the app {reference!r} is not MODULE:NAME, such as my_app:app"])
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
@@ -76,7 +91,10 @@ def load_app(reference: str) -> App:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigError([f"{module_name} does not import: {error}"]) from error
-        raise ConfigError([f"there is no module {module_name!r} in {here} or on the Python path"]) from error
+        hint = f"; did you mean {named}:{attribute}?" if (named := _as_a_module(module_name)) else ""
+        raise ConfigError(
+            [f"there is no module {module_name!r} in {here} or on the Python path{hint}"]
+        ) from error
     except (Exception, SystemExit) as error:  # the user's code, whatever it does
         raise ConfigError(
             [f"{module_name} does not import: {type(error).__name__}: {error}{_where(error)}"]
@@ -95,9 +113,20 @@ def load_app(reference: str) -> App:
     return app
 
 
+def _as_a_module(path: str) -> str | None:
+    """`bots.shop` for `bots/shop.py`, where that file is."""
+    return (
+        path.removesuffix(".py").replace("/", ".") if path.endswith(".py") and Path(path).is_file() else None
+    )
+
+
 def _where(error: BaseException) -> str:
     """The line of the user's code that it came from; for a syntax error it is in the message already."""
+    at = None if isinstance(error, SyntaxError) else users_line(error)
+    return f" ({at.filename}, line {at.lineno})" if at else ""
+
+
+def users_line(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost line of the user's own code that an error went through, if there is one."""
     frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith("<frozen"):
-        return ""
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    return next((it for it in reversed(frames) if not it.filename.startswith(_NOT_THEIRS)), None)

@@ -534,9 +534,10 @@ def _read_environment(
             try:
                 written[secret] = (variable, Path(said).expanduser().read_text(encoding="utf-8").strip())
             except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{variable} cannot be read: {error}")
+                problems.append(f"{variable} cannot be read: {said}: {_why(error)}")
         else:
-            problems.append(f"{variable} is not a setting{did_you_mean(variable, _variables(known))}")
+            near = did_you_mean(name, [it.removeprefix(PREFIX) for it in _variables(known)])
+            problems.append(f"{variable} is not a setting{near.replace('mean ', f'mean {PREFIX}')}")
 
 
 def _read_toml(
@@ -556,17 +557,35 @@ def _read_toml(
             problems.append(f"{PREFIX}CONFIG names {path}, which does not exist")
         return
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(f"{path} cannot be read: {error}")
+        problems.append(f"{path} cannot be read: {_why(error)}")
         return
     keys = [name.lower() for name in known]
     for key, value in table.items():
         name = key.upper()
         if key not in keys:
-            problems.append(f"{path}: {key} is not a setting{did_you_mean(key, keys)}")
+            near = did_you_mean(key.lower().removeprefix(PREFIX.lower()), keys)
+            what = "is a table, and settings stand in none" if isinstance(value, dict) else "is not a setting"
+            problems.append(f"{path}: {key} {what}{near}")
+        elif isinstance(value, list):
+            problems.append(
+                f"{path}: {key} must be one value and not a list; several go into one string, with commas"
+            )
         elif not isinstance(value, str | int | float | bool):
-            problems.append(f"{path}: {key} must be one value, not a table or a list")
+            problems.append(f"{path}: {key} must be a string, a number, true or false")
         elif name not in written:
             written[name] = (f"{path}: {key}", str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case PermissionError():
+            return "Permission denied; are you the user that the runner runs as?"
+        case OSError():
+            return error.strerror or str(error)
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case _:
+            return str(error)
 
 
 def _contradictions(settings: Settings) -> list[str]:

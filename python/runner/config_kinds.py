@@ -42,14 +42,19 @@ class Row:
 
 def _bounded(number: float, low: float, high: float) -> None:
     if not low <= number <= high:
-        raise WrongValue(f"must lie between {low:g} and {high:g}")
+        raise WrongValue(f"must lie between {_plain(low)} and {_plain(high)}")
 
 
-def _whole(text: str) -> int:
+def _plain(number: float) -> str:
+    """Without an exponent: as it may be typed."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
+def _whole(text: str, unit: str = "") -> int:
     try:
         return int(text.replace("_", ""))
     except ValueError:
-        raise WrongValue("must be a whole number") from None
+        raise WrongValue(f"must be a whole number{unit}") from None
 
 
 def _setting(default: object, row: Row) -> Any:  # noqa: ANN401 - stands in for a value of the field's type
@@ -58,7 +63,7 @@ def _setting(default: object, row: Row) -> Any:  # noqa: ANN401 - stands in for 
 
 def duration(default_ms: int, what: str, *, low_ms: int = 1, reloadable: bool = False) -> float:
     def parse(text: str) -> float:
-        ms = _whole(text)
+        ms = _whole(text, " of milliseconds")
         _bounded(ms, low_ms, 30 * 24 * 3600 * 1000)
         return ms / 1000
 
@@ -229,7 +234,7 @@ def parse_tokens(text: str) -> str:
 
 
 def parse_webhook_urls(text: str) -> str:
-    form = "must be addresses such as https://example.com/hook, separated by commas"
+    form = "must be http(s) addresses such as https://example.com/hook, separated by commas"
     for address in split_list(text):
         url = _url(address, form)
         if url.scheme not in {"http", "https"} or not url.hostname:
@@ -277,5 +282,5 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """The nearest right word, as the end of a sentence, or nothing."""
     from difflib import get_close_matches  # here: 6 ms that only a mistake pays for
 
-    near = get_close_matches(word, list(words), n=1, cutoff=0.5)
+    near = get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""

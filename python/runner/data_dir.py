@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 STORE_FILE: Final = "runner.db"
 
 
+def open_to_others(data_dir: Path) -> str | None:
+    """Its mode, when another user could put files there: `runner.toml` names code that the runner loads."""
+    mode = data_dir.stat().st_mode & 0o777
+    return f"{mode:o}" if mode & 0o002 else None
+
+
 def prepare(data_dir: Path) -> None:
     """Make the directory, mode 0700. Errors: StartError with what to do."""
     try:

@@ -114,7 +114,9 @@ class DeadLetters:
             page = await self._page(None, int(text) - 1, 1) if is_number else ()
             if not page or page[0].seq != int(text):
                 said = f"there is no dead letter {text[:40]!r}"
-                raise AdminError(404, "unknown_dead_letter", said, "see GET /api/dead-letters")
+                raise AdminError(
+                    404, "unknown_dead_letter", said, "list them with: python -m runner dead-letters list"
+                )
             found.append(page[0])
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -151,7 +152,21 @@ def settings_for(server: Server, settings: Settings) -> Settings:
 
 def where_to_look(sessions: int, settings: Settings, control: str) -> str:
     """What is printed for the person who started it. `control`: base URL of the simulator's control port."""
-    lines = [f"runner with its own simulator, {sessions} sessions. Look at it from another terminal:", ""]
+    runner = _as_called()
+    lines = [f"runner with its own simulator, {sessions} sessions."]
+    if settings.admin_port:
+        lines.append(f"The dashboard is at http://localhost:{settings.admin_port}/")
+    lines += ["", "From another terminal:", ""]
+    if settings.data_dir:
+        lines.append(f"  export WHATSAPP_DATA_DIR={shlex.quote(str(settings.data_path.absolute()))}")
+    lines += [
+        f"  {runner} status",
+        f"  {runner} sessions",
+        f"  {runner} top                         # the same, live; q ends it",
+        f"  {runner} alerts",
+        f"  {runner} sim say sim-00001 hello     # a contact writes; all the time: sim chatter 2/s",
+        f"  {runner} pair shop-1                 # from a third terminal, sim scan shop-1 plays the phone",
+    ]
     if settings.admin_port:
         at = f"http://localhost:{settings.admin_port}"
         lines += [
@@ -161,15 +176,18 @@ def where_to_look(sessions: int, settings: Settings, control: str) -> str:
             f"  curl -X POST {at}/reset-circuit-breaker/sim-00001",
         ]
     lines += [
-        f"  curl --unix-socket {settings.socket_path} http://localhost/health",
-        "  python -m runner status",
-        "  python -m runner sessions",
-        "  python -m runner sim say sim-00001 hello     # a contact writes; all the time: sim chatter 2/s",
-        "  python -m runner pair shop-1        # and `python -m runner sim scan shop-1` plays the phone",
-        f"  curl -X POST {control}/drop-all    # drop everybody; more faults: docs/simulator.md",
-        "  python -m runner alerts",
+        f"  curl --unix-socket {shlex.quote(str(settings.socket_path))} http://localhost/health",
+        f"  curl -X POST {control}/drop-all      # drop everybody; more faults: docs/simulator.md",
         "",
         "Ctrl-C ends it.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _as_called() -> str:
+    """The command that this process was started by, as the same person can type it here."""
+    if Path(sys.argv[0]).name == "runner":
+        return sys.argv[0]
+    python, here = Path(sys.executable), Path.cwd()
+    return f"{python.relative_to(here) if python.is_relative_to(here) else python} -m runner"

@@ -148,6 +148,8 @@ class StoreHealth(Protocol):
     @property
     def oldest_age_s(self) -> float: ...
     @property
+    def lock_wait_s(self) -> float: ...
+    @property
     def disk_full(self) -> bool: ...
 
 
@@ -403,13 +405,6 @@ def engine_full_error() -> type[Exception]:
     from runner import _core
 
     return _core.EngineFullError
-
-
-def close_reasons() -> Sequence[_core.CloseReasonInfo]:
-    """Every reason a connection can end, as the Rust side knows them."""
-    from runner import _core
-
-    return _core.close_reasons()
 
 
 def pending(engine: Engine, clock: Callable[[], float], until: float = inf) -> Iterator[EngineEvent]:

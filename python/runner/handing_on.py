@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from runner.consumer.loop import Consumer, Limits
+from runner.consumer.inbound import message_of
+from runner.consumer.loop import Consumer, Limits, event_id_of
 from runner.consumer.undecryptable import UNDECRYPTABLE, Undecryptable
 from runner.dead_letters import DeadLetters
 from runner.delivery.retry import Retry
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from runner import _core
     from runner.application import App
     from runner.config import Settings
+    from runner.consumer.inbound import Inbound
     from runner.engine import EngineEvent
-    from runner.message import Message
     from runner.sending import Sender
     from runner.session import State
     from runner.supervisor import Supervisor
@@ -113,10 +114,11 @@ class HandingOn:
         event = StatusEvent(UNDECRYPTABLE, session_id, at_ms, None, payload, event_id=event_id)
         self._supervisor.machine.feed.publish(event)
 
-    def _tell(self, session_id: str, message: Message, event_id: str) -> None:
+    def _tell(self, item: Inbound) -> None:
         feed = self._supervisor.machine.feed
         if feed.is_heard:
+            message, event_id = message_of(item), event_id_of(item)
             at_ms = message.received_unix_ms
             feed.publish(
-                StatusEvent("message", session_id, at_ms, None, message.to_json(), event_id=event_id)
+                StatusEvent("message", item.session_id, at_ms, None, message.to_json(), event_id=event_id)
             )

@@ -83,6 +83,7 @@ class FleetFacts:
     engine_lag_s: float = 0.0
     heartbeat_age_s: float = 0.0
     store_age_s: float = 0.0
+    lock_wait_s: float = 0.0
     disk_full: bool = False
 
 
@@ -196,7 +197,10 @@ def _fleet_incidents(fleet: FleetFacts, limits: Limits) -> Iterable[tuple[str, t
     if fleet.disk_full:
         yield DISK_FULL, ("critical", DISK_FULL_TEXT)
     elif fleet.store_age_s > limits.store_age_s:
-        yield "store_lag", ("critical", f"the store has not committed for {fleet.store_age_s:.1f} s")
+        text = f"the store has not committed for {fleet.store_age_s:.1f} s"
+        if fleet.lock_wait_s > 0:
+            text += f": another process has had the database locked for {fleet.lock_wait_s:.1f} s"
+        yield "store_lag", ("critical", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,7 @@ class Health:
             engine_lag_s=stats.loop_lag_s,
             heartbeat_age_s=stats.heartbeat_age_s,
             store_age_s=store.oldest_age_s,
+            lock_wait_s=store.lock_wait_s,
             disk_full=store.disk_full,
         )
         table, judging = machine.engine.counters, Judging(fleet, self._limits)

@@ -40,7 +40,7 @@ def checked_id(session_id: str) -> str:
         raise ImportRefusedError(
             "id_wrong",
             f"{session_id!r} cannot be a session id: 1 to 64 letters, digits, dots, dashes and underscores",
-            "give another with --id",
+            "choose another; `import` takes it as --id",
         )
     return session_id
 

@@ -1,12 +1,16 @@
-"""The loop around `runner.lanes`: one task reads and writes, a step at a time; each attempt is a task.
+"""The loop around `runner.lanes`: one task reads and writes, a step at a time; others attempt.
 
 A step runs on a thread: first it writes down what ended, then it reads what is next, so nothing that was read
 is older than what was written. Who has the rows is a `Desk`; it says how they are read and written, and what
 an attempt is.
+
+An attempt that waits for something has a task to itself. Those that do not wait share one, for a turn: making
+a task costs more than most of them.
 """
 
 from __future__ import annotations
 
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -31,6 +35,8 @@ PAGE: Final = 256
 """Rows of one read."""
 REFILLS: Final = 8
 """Lanes that are read again in one step."""
+TURN_S: Final = 0.002
+"""How long a task goes on with further attempts, before whoever else is ready gets a turn."""
 STORE_AGAIN_S: Final = 1.0
 """Until a store that failed is asked again."""
 
@@ -77,8 +83,11 @@ class Desk(Protocol[T, W]):
     def scanned(self, found: Found[T]) -> Sequence[T]:
         """A page was read; what of it is to be attempted."""
 
-    async def attempt(self, item: T) -> None:
-        """Try it, and tell the lanes how it ended. Raises nothing but Cancelled."""
+    async def attempts(self, item: T, following: Callable[[], T | None]) -> None:
+        """Try it, and tell the lanes how it ended; then the next one, as long as there is a `following`.
+
+        Raises nothing but Cancelled.
+        """
 
 
 class LaneLoop(Generic[T, W]):
@@ -99,7 +108,10 @@ class LaneLoop(Generic[T, W]):
         self._has_news = True
         self._news = trio.Event()
         self._ended = trio.Event()
+        self._is_starting = False
+        """A task was started, and has not begun."""
         self._is_stopping = False
+        self._has_failed = False
         self._scope: trio.CancelScope | None = None
         self._over = trio.Event()
 
@@ -130,7 +142,7 @@ class LaneLoop(Generic[T, W]):
                 self._scope = nursery.cancel_scope
                 while True:
                     self._look_at_clock()
-                    self._start_ready(nursery)
+                    self._start_next(nursery)
                     if await self._step():
                         continue
                     await self._wait()
@@ -182,10 +194,10 @@ class LaneLoop(Generic[T, W]):
             self._has_news = self._has_news or scan
             if not isinstance(error, Exception):
                 raise
-            # A full or failing disk: it says which, and it may pass.
-            log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+            self._tell(error)
             await trio.sleep(STORE_AGAIN_S)
             return not self._is_stopping
+        self._tell(None)
         for it in found.refills:
             self.lanes.refill(it.key, it.items, upto=it.upto, is_all=it.is_all)
         if found.last is not None:
@@ -196,15 +208,52 @@ class LaneLoop(Generic[T, W]):
             self.lanes.confirmed(self._desk.written(writes))
         return True
 
-    def _start_ready(self, nursery: trio.Nursery) -> None:
-        while not self._is_stopping and self.lanes.running < self._concurrency():
-            item = self.lanes.next()
-            if item is None:
-                return
-            nursery.start_soon(self._attempt, item, nursery)
+    def _tell(self, error: Exception | None) -> None:
+        """What begins and what ends: a full or failing disk, or a lock. It says which, and it may pass."""
+        if error is not None and not self._has_failed:
+            log.error("store failed", waiting=self._what, problem=f"{type(error).__name__}: {error}")
+        elif error is None and self._has_failed:
+            log.info("store works again", waited=self._what)
+        self._has_failed = error is not None
 
-    async def _attempt(self, item: T, nursery: trio.Nursery) -> None:
-        await self._desk.attempt(item)
-        self._start_ready(nursery)
+    def _start_next(self, nursery: trio.Nursery) -> None:
+        """One more task, if there is something for it. It will start the one after it, as it may wait."""
+        if self._may_begin and self.lanes.has_ready and not self._is_starting:
+            self._is_starting = True
+            nursery.start_soon(self._attempts, nursery)
+
+    @property
+    def _may_begin(self) -> bool:
+        return not self._is_stopping and self.lanes.running < self._concurrency()
+
+    def _next(self, nursery: trio.Nursery) -> T | None:
+        item = self.lanes.next() if self._may_begin else None
+        self._start_next(nursery)
+        return item
+
+    async def _attempts(self, nursery: trio.Nursery) -> None:
+        self._is_starting = False
+        turn_ends, context = trio.current_time() + TURN_S, copy_context()
+
+        def following() -> T | None:
+            self._tell_of_end()
+            # What an attempt has left in the context is not for the next one.
+            if trio.current_time() >= turn_ends or not _is_same(copy_context(), context):
+                return None
+            return self._next(nursery)
+
+        if (item := self._next(nursery)) is not None:
+            await self._desk.attempts(item, following)
+            self._tell_of_end()
+            self._start_next(nursery)
+
+    def _tell_of_end(self) -> None:
         self._news.set()
         self._ended.set()
+
+
+def _is_same(context: Context, before: Context) -> bool:
+    """Whether the same values are set. `==` would ask the values, which are the user's, and may raise."""
+    return len(context) == len(before) and all(
+        before.get(variable, context) is value for variable, value in context.items()
+    )

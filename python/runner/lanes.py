@@ -97,6 +97,11 @@ class Lanes(Generic[T]):
         )
 
     @property
+    def has_ready(self) -> bool:
+        """Whether there is a next one to run."""
+        return bool(self._ready)
+
+    @property
     def held(self) -> int:
         """How many are in memory."""
         return self._held

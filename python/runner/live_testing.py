@@ -40,6 +40,8 @@ class Heard:
     id: str
     quotes: str | None
     """The id of the message that it answers, where it shows that."""
+    group: str | None = None
+    """The group that it was written in."""
 
 
 class LiveBot:
@@ -74,7 +76,10 @@ class LiveBot:
         rows = self._until(enough, timeout_s)
         if rows is None:
             raise AssertionError(f"not {count} texts in {timeout_s:g} s but {self.control.heard()}")
-        return [Heard(row["contact"] + 1, row["text"], row["id"], row.get("quoted")) for row in rows]
+        return [
+            Heard(row["contact"] + 1, row["text"], row["id"], row.get("quoted"), row.get("group"))
+            for row in rows
+        ]
 
     def log(self) -> str:
         """What the runner has printed and logged."""

@@ -79,7 +79,8 @@ class Message:
 
     @property
     def is_group(self) -> bool:
-        """Whether it was written in a group, a list or a channel, where nobody can be answered yet."""
+        """Whether it was written in a group, where all read an answer; also in a list or channel, where none
+        can be given."""
         return not self.chat.endswith(("@s.whatsapp.net", "@lid"))
 
     @property
@@ -138,8 +139,8 @@ class Session:
         return self._state(self.id)
 
     async def send_text(self, chat: str, text: str, *, id: str | None = None) -> SendReceipt:  # noqa: A002
-        """Send a text to a person; returns when the server has it. `chat` is a JID or a phone number with its
-        country code; `id` and errors are those of `Message.reply`."""
+        """Send a text to a person or a group; returns when the server has it. `chat` is a JID or a phone
+        number with its country code; `id` and errors are those of `Message.reply`."""
         return await _through(self._call).send(chat, text, id, quote=False)
 
 

@@ -529,6 +529,13 @@ def _store() -> list[Definition]:
     return [
         row("queued", "store_queued", "batches", "batches that wait for a commit", panel="Store"),
         row("oldestAge", "store_oldest_age_seconds", "s", "age of the oldest of them", panel="Lag"),
+        row(
+            "lockWait",
+            "store_lock_wait_seconds",
+            "s",
+            "how long a lock that another process holds on the database has been waited for",
+            panel="Lag",
+        ),
         Definition(
             json="storeOldestAgeMs",
             unit="ms",

@@ -506,6 +506,7 @@ class Metrics:
             "store": {
                 "queued": store.queued,
                 "oldestAge": store.oldest_age_s,
+                "lockWait": store.lock_wait_s,
                 "commits": store.commits_total,
                 "batches": store.batches_total,
                 "failedCommits": store.failed_total,

@@ -241,6 +241,7 @@ def _store(metrics: Metrics) -> list[str]:
         {
             "store_queued": store.queued,
             "store_oldest_age_seconds": store.oldest_age_s,
+            "store_lock_wait_seconds": store.lock_wait_s,
             "store_commits_total": store.commits_total,
             "store_batches_total": store.batches_total,
             "store_failed_total": store.failed_total,

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from runner import _core
     from runner.engine import EngineEvent
-    from runner.message import Message
 
     Quoted = tuple[str, str, bytes]
     """What a text answers: id, sender, content."""
@@ -45,14 +44,28 @@ PERSON: Final = r"\+?([0-9]{5,20})(?::[0-9]{1,5})?(?:@(s\.whatsapp\.net|c\.us|li
 """How somebody may be named: a number with its country code, or a JID."""
 DEVICES: Final = 100
 """Of a person, whose messages are looked for: each number is of a device that was linked at some time."""
+GROUP: Final = r"[0-9]{5,20}(?:-[0-9]{5,20})?@g\.us"
+"""How a group is named."""
+CHAT: Final = f"(?:{PERSON}|{GROUP})"
+"""Where a text may be sent."""
 _BUSY_REMEDY: Final = "send fewer at once; try again in a moment"
 
 _SAID: Final = {
     "not_online": ("it is not online", "try again when it is; python -m runner show ID says when"),
     "busy": ("too many of its messages are on their way, or this one is", _BUSY_REMEDY),
     "not_a_user": (
-        "the chat is no person",
-        "give a phone number with its country code, or a JID of a person; groups cannot be written to yet",
+        "the chat is no person and no group",
+        "give a phone number with its country code, or the JID of a person or of a group (…@g.us)",
+    ),
+    "unknown_group": ("there is no such group", "check its JID; that of a message from it is message.chat"),
+    "not_a_member": ("the account is not in that group", "have an admin add it, then try again"),
+    "admins_only": (
+        "only its admins write to that group, and the account is none",
+        "have it made an admin, or write to its members one by one",
+    ),
+    "group_too_large": (
+        "the group has more than 2,048 members, or 16,384 devices",
+        "write to a smaller one; this is no limit of WhatsApp's, but of this program",
     ),
     "too_long": (f"the text is longer than {MOST_CHARS:,} characters", "send it in parts"),
     "unknown_user": ("nobody has that number", "check the number, with its country code"),
@@ -69,7 +82,10 @@ _SAID: Final = {
         "WhatsApp does not let this account write to people who have not written to it",
         "let them write first; the phone says how long it lasts. This chat is not tried for ten minutes",
     ),
-    "refused": ("the server refuses it", "479: an error of ours, please tell"),
+    "refused": (
+        "the server refuses it",
+        "421: the group has changed, try again; 479: a fault of ours",
+    ),
 }
 _MAY_HAVE_ARRIVED: Final = frozenset({"unconfirmed"})
 
@@ -83,11 +99,14 @@ def send_error(why: str, code: int | None = None) -> SendError:
 
 
 def chat_jid(chat: str) -> str:
-    """The JID of a person, from it, from the older `…@c.us`, or from a bare number.
+    """The JID of a group, or of a person: from it, from the older `…@c.us`, or from a bare number.
 
     Errors: SendError; it does not repeat the number, which stays out of logs.
     """
-    match = re.fullmatch(PERSON, chat.strip())
+    chat = chat.strip()
+    if re.fullmatch(GROUP, chat):
+        return chat
+    match = re.fullmatch(PERSON, chat)
     if match is None:
         raise send_error("not_a_user")
     return f"{match[1]}@{'lid' if match[2] == 'lid' else 's.whatsapp.net'}"
@@ -101,16 +120,15 @@ class Finder(Protocol):
     ) -> _core.InboxMessage | None: ...
 
 
-def quoted_of(store: Finder, session_id: str, chat: str, message_id: str) -> Quoted:
-    """What a text to a person answers: id, sender, and what it said as long as the store remembers that.
-    Blocking, short.
+def quoted_of(store: Finder, session_id: str, chat: str, author: str, message_id: str) -> Quoted:
+    """What a text answers: id, sender, and what it said as long as the store remembers that. Blocking, short.
 
     A message of an own device, or of one with a higher number than people have, is quoted without its words.
     """
-    user, _, server = chat.partition("@")
-    senders = [chat, *(f"{user}:{device}@{server}" for device in range(1, DEVICES))]
+    user, _, server = author.partition("@")
+    senders = [author, *(f"{user}:{device}@{server}" for device in range(1, DEVICES))]
     found = store.find(session_id, chat, senders, message_id)
-    return (message_id, chat, b"") if found is None else (message_id, found.sender, found.content or b"")
+    return (message_id, author, b"") if found is None else (message_id, found.sender, found.content or b"")
 
 
 def new_id() -> str:
@@ -124,7 +142,20 @@ def derived_message_id(*names: str) -> str:
     return f"3EB0{digest[:18].upper()}"
 
 
-def answer_id(session_id: str, about: Message, place: int) -> str:
+class About(Protocol):
+    """A message that texts answer; a `Message`, or a row that becomes one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+
+
+def answer_id(session_id: str, about: About, place: int) -> str:
     """The id of the text at that place (from 1) among those that a handler sends about a message."""
     return derived_message_id(session_id, about.chat, about.sender, about.id, str(place))
 
@@ -276,15 +307,15 @@ class Sending:
 class HandlerCall:
     """The texts that one call of a handler sends: the n-th has always the same id for the same message."""
 
-    __slots__ = ("_count", "_message", "_sending", "_session_id")
+    __slots__ = ("_about", "_count", "_sending", "_session_id")
 
-    def __init__(self, sending: Sending, session_id: str, message: Message) -> None:
-        self._sending, self._session_id, self._message = sending, session_id, message
+    def __init__(self, sending: Sending, session_id: str, about: About) -> None:
+        self._sending, self._session_id, self._about = sending, session_id, about
         self._count = 0
 
     async def send(self, chat: str, text: str, message_id: str | None, *, quote: bool) -> SendReceipt:
         """Errors: as `Sending.text`."""
-        about = self._message
+        about = self._about
         self._count += 1
         derived = answer_id(self._session_id, about, self._count)
         quoted = (about.id, about.sender, about.content) if quote else None

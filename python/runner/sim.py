@@ -79,8 +79,8 @@ class SimulatorControl:
         return list(self.get("/sent", since=since, user=user, tag=tag))
 
     def heard(self, *, since: int = 0, user: str | int | None = None) -> list[dict[str, Any]]:
-        """What contacts were sent, from the entry after `since` on: `contact`, `user`, `id`, `text`, `quoted`
-        (our simulator only)."""
+        """What contacts were sent, from the entry after `since` on: `contact`, `user`, `group`, `id`, `text`,
+        `quoted` (our simulator only)."""
         return list(self.get("/heard", since=since, user=user))
 
     def reset(self) -> None:

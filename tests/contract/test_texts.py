@@ -106,8 +106,47 @@ def test_a_contact_that_was_linked_anew_is_reached(simulator: Simulator, tmp_pat
         assert [it["text"] for it in simulator.client.heard()] == ["before", "after"]
 
 
+@pytest.mark.parametrize("by_lid", [False, True])
+def test_a_group_is_written_to_and_each_who_is_in_it_reads(
+    simulator: Simulator, tmp_path: Path, by_lid: bool
+) -> None:
+    members = ["15550000000", "15550000001", "15559000000", "15559000001"]
+    group = simulator.client.post("/group", members=members, lid=by_lid)["jid"]
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001", "sim-00002"]) as receiver:
+        receiver.open()
+        assert send(receiver, 1, group, "hello all").reason is None
+        simulator.client.post("/mishear", contact=1, n=1)
+        assert send(receiver, 2, group, "once more").reason is None
+        simulator.client.post("/group", jid=group, remove=["15559000000"])
+        assert send(receiver, 3, group, "without one").reason is None
+        rows = receiver.take(3)
+        assert [(row.chat, words) for row, (_, words) in zip(rows, texts(rows), strict=True)] == [
+            (group, "hello all"),
+            (group, "once more"),
+            (group, "without one"),
+        ]
+        heard = {(it["text"], it["contact"], it["group"]) for it in simulator.client.heard()}
+        assert heard == {
+            ("hello all", 0, group),
+            ("hello all", 1, group),
+            ("once more", 0, group),
+            ("once more", 1, group),
+            ("without one", 1, group),
+        }
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver:
+        receiver.open(2)
+        assert send(receiver, 4, group, "after a restart", connection=2).reason is None
+        assert [it["contact"] for it in simulator.client.heard() if it["id"] == "M4"] == [1]
+        assert simulator.client.stats()["contactRetries"] == 0, "it goes on with the key that it has"
+
+
 @pytest.mark.parametrize(
-    ("chat", "reason"), [("19998887777@s.whatsapp.net", "unknown_user"), ("120363000@g.us", "not_a_user")]
+    ("chat", "reason"),
+    [
+        ("19998887777@s.whatsapp.net", "unknown_user"),
+        ("120363000@g.us", "unknown_group"),
+        ("120363000@newsletter", "not_a_user"),
+    ],
 )
 def test_who_cannot_be_written_to_is_told(
     simulator: Simulator, tmp_path: Path, chat: str, reason: str
@@ -141,7 +180,7 @@ def test_a_restricted_account_is_told_so(simulator: Simulator, tmp_path: Path) -
         assert simulator.client.heard() == []
         simulator.client.post("/shape", all=True, refuseSends=0)
         send(receiver, 2, CONTACT, "hello again")
-        assert simulator.client.stats()["sendsRefused"] == 1
+        assert simulator.client.stats()["refusedMessages"] == 1
 
 
 def test_what_a_text_answers_is_found_with_its_words(simulator: Simulator, tmp_path: Path) -> None:
@@ -150,12 +189,12 @@ def test_what_a_text_answers_is_found_with_its_words(simulator: Simulator, tmp_p
         simulator.client.post("/say", user="15550000000", text="when?")
         (row,) = receiver.take(1)
         receiver.store.done([row.seq])
-        found = quoted_of(receiver.store, "sim-00001", row.chat, row.message_id)
+        found = quoted_of(receiver.store, "sim-00001", row.chat, row.chat, row.message_id)
         assert found == (row.message_id, row.sender, row.content)
-        assert quoted_of(receiver.store, "sim-00001", row.chat, "M9") == ("M9", row.chat, b"")
+        assert quoted_of(receiver.store, "sim-00001", row.chat, row.chat, "M9") == ("M9", row.chat, b"")
         # Of another device of a person than the phone.
         send(receiver, 2, ONE, "by a device", by="sim-00002")
         (row,) = receiver.take(1)
         assert ":" in row.sender
-        found = quoted_of(receiver.store, "sim-00001", row.chat, row.message_id)
+        found = quoted_of(receiver.store, "sim-00001", row.chat, row.chat, row.message_id)
         assert found == (row.message_id, row.sender, row.content)

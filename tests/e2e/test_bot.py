@@ -38,7 +38,10 @@ cli(["run", "answering_bot:app"])
 
 
 @pytest.mark.pain(3)
-def test_a_bot_that_is_killed_after_its_answer_answers_again_under_the_same_ids(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("in_group", "readers"), [(False, 1), (True, 10)])
+def test_a_bot_that_is_killed_after_its_answer_answers_again_under_the_same_ids(
+    tmp_path: Path, in_group: bool, readers: int
+) -> None:
     (tmp_path / "answering_bot.py").write_text(BOT)
     code, folder = RUN.format(folder=str(tmp_path)), tmp_path / "r"
     settings = {"KILLED": str(tmp_path / "killed")}
@@ -46,13 +49,14 @@ def test_a_bot_that_is_killed_after_its_answer_answers_again_under_the_same_ids(
         control = Control(server.control)
 
         def heard(n: int) -> list[dict[str, Any]]:
+            """What the first contact heard, once all who are there heard so many texts."""
             found = list(control.get("/heard"))
-            return found if len(found) >= n else []
+            return [it for it in found if it["contact"] == 0] if len(found) >= n * readers else []
 
         with RunnerProcess(folder, server, settings, code) as runner:
             import_all(server.credentials, runner.env)
             runner.wait_online(1)
-            control.post("/say", all=True, text="hello", n=1)
+            control.post("/say", all=True, text="hello", group=in_group)
             wait_until(lambda: heard(2), 30, "both answers")
             wait_until(lambda: runner.child.poll() is not None, 20, "killed by its bot")
         with RunnerProcess(folder, server, settings, code) as runner:
@@ -71,3 +75,4 @@ def test_a_bot_that_is_killed_after_its_answer_answers_again_under_the_same_ids(
     assert len({it["id"] for it in first}) == 2
     assert first[0]["quoted"] is not None
     assert "quoted" not in first[1]
+    assert all(("group" in it) == in_group for it in told)

@@ -212,8 +212,10 @@ def test_a_reconnect_goes_through_and_a_risky_one_asks_first(
     with a_page(browser, fleet_of_few.url + "#/session/shop", may_fail=True) as page:  # a 409 is written down
         page.get_by_role("button", name="Reconnect now").click()
         see(page, "dialog", "stream_replaced_code")
+        see(page, "dialog", "What to do:")
         page.get_by_role("button", name="Cancel").click()
-        see(page, ".notice.bad", "shop ended with")
+        see(page, ".pill", "parked")
+        assert page.locator(".notice").count() == 0, "who thought better of it is not told off"
         assert ("reconnect", "shop", True) not in fleet.called
         page.get_by_role("button", name="Reconnect now").click()
         page.get_by_role("button", name="Reconnect anyway").click()
@@ -403,6 +405,12 @@ def test_every_page_fits_a_phone_and_has_its_landmarks(browser: Browser, small: 
         see(page, "header nav a", "Visão geral")
         see(page, "main h1, main h2")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        outside = page.evaluate(
+            "[...document.querySelectorAll('header nav a')].filter(it =>"
+            " it.getBoundingClientRect().right > 360 || it.scrollWidth > it.clientWidth)"
+            ".map(it => it.textContent)"
+        )
+        assert outside == [], "every page is one touch away"
         assert page.evaluate("document.documentElement.lang") == "pt-BR"
         assert page.locator("main, header, nav[aria-label]").count() >= 3
         unnamed = page.evaluate(

@@ -202,7 +202,9 @@ async def test_a_batch_needs_the_scope_of_an_import(backend: Backend) -> None:
         assert (await client.post("/api/sessions/batch", json={"sessions": []})).status_code == 403
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"id": 1}', b'{"id": "x", "files": {}, "more": 1}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"id": 1}', b'{"id": "x", "files": {}, "more": 1}', b'{"id": "\xff"}']
+)
 async def test_a_wrong_body_is_explained(client: httpx2.AsyncClient, body: bytes) -> None:
     single = await client.post("/api/sessions", content=body)
     batch = await client.post("/api/sessions/batch", content=b'{"sessions": [' + body + b"x]}")
@@ -560,7 +562,7 @@ async def test_a_wrong_proxy_is_refused_by_field_and_value_without_the_password(
     [
         ({}, "proxy"),
         ({"proxy": None, "proxi": "x"}, "proxi"),
-        ({"proxy": 7}, "$.proxy"),
+        ({"proxy": 7}, "proxy must be"),
         ("not an object", "object"),
     ],
 )

@@ -227,6 +227,22 @@ async def test_events_come_a_line_each_with_the_filters_of_the_websocket(
     assert [it["me"] for it in lines] == [{"id": "15550001111@c.us", "pushName": "Ana"}] * 2
 
 
+async def test_a_family_of_events_means_all_that_begin_so(
+    backend: Backend, fleet: FakeFleet, autojump_clock: trio.testing.MockClock
+) -> None:
+    status, *lines = await streamed(backend, fleet, "?events=session.*")
+    assert (status, [it["event"] for it in lines]) == (200, ["session.status"])
+
+
+@pytest.mark.parametrize("named", ["sesion.status", "", "message,nothing.*"])
+async def test_an_event_that_there_is_not_is_refused_and_not_waited_for(backend: Backend, named: str) -> None:
+    async with a_client(backend) as client:
+        answer = await client.get(f"/api/events?events={named}")
+    assert (answer.status_code, answer.json()["error"]) == (422, "parameter_wrong")
+    assert "there is no event" in answer.json()["message"]
+    assert "session.status" in answer.json()["message"] + answer.json()["remedy"]
+
+
 async def test_messages_are_not_for_who_may_only_read(
     backend: Backend, fleet: FakeFleet, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -53,6 +53,21 @@ async def test_a_text_is_sent_and_answered_with_its_id(client: httpx2.AsyncClien
     assert fleet.called == [("send_text", "desk", ANA, "hi", "order-1", ("Q1", ANA, b"\x0a\x02hi"), True)]
 
 
+async def test_a_group_is_written_to_and_answered_in(client: httpx2.AsyncClient, fleet: FakeFleet) -> None:
+    group = "120363000000000001@g.us"
+    body = {"session": "desk", "chatId": group, "text": "hi", "id": "order-1"}
+    answer = await client.post("/api/sendText", json=body)
+    assert answer.json()["chatId"] == group
+    answer = await client.post(
+        "/api/sendText", json=body | {"reply_to": "Q1", "reply_to_sender": "15550001111"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert [call[2:] for call in fleet.called] == [
+        (group, "hi", "order-1", None, True),
+        (group, "hi", "order-1", ("Q1", ANA, b"\x0a\x02hi"), True),
+    ]
+
+
 async def test_an_idempotency_key_makes_the_id(client: httpx2.AsyncClient, fleet: FakeFleet) -> None:
     body = {"session": "desk", "chatId": ANA, "text": "hi"}
     for _ in range(2):
@@ -68,6 +83,10 @@ async def test_an_idempotency_key_makes_the_id(client: httpx2.AsyncClient, fleet
         ("id_taken", 409),
         ("busy", 429),
         ("unknown_user", 409),
+        ("unknown_group", 409),
+        ("not_a_member", 409),
+        ("admins_only", 409),
+        ("group_too_large", 422),
         ("refused", 502),
         ("restricted", 502),
         ("store_failed", 503),
@@ -90,6 +109,8 @@ async def test_what_is_not_sent_says_why_and_what_to_do(
     [
         ({"session": "nobody"}, 404),
         ({"chatId": "1-2@g.us"}, 422),
+        ({"chatId": "120363000000000001@g.us", "reply_to": "Q1"}, 422),
+        ({"chatId": "120363000000000001@g.us", "reply_to": "Q1", "reply_to_sender": "1234567-1@g.us"}, 422),
         ({"id": "a b"}, 422),
         ({"text": ""}, 422),
         ({"more": 1}, 422),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -387,6 +388,12 @@ async def test_a_websocket_shows_the_words_of_the_server_to_those_who_may_operat
         assert (message["payload"]["detail"] is not None) == sees
 
 
+async def test_a_websocket_that_asks_for_what_there_is_not_is_told_so(tmp_path: Path) -> None:
+    async with served(tmp_path) as running, await running.over_tcp() as stream:
+        answer = await Receiver(stream).connect("/ws?events=sesion.status", **{"x-api-key": TOKEN})
+    assert getattr(answer, "status_code", 101) == 422
+
+
 @pytest.mark.parametrize(("scopes", "status"), [("read", 403), ("operate", 101)])
 async def test_a_websocket_shows_messages_to_those_who_may_operate(
     tmp_path: Path, scopes: str, status: int
@@ -569,6 +576,24 @@ def test_a_second_holder_of_the_socket_is_refused_by_pid(tmp_path: Path) -> None
         SocketLock(path)
     lock.close()
     SocketLock(path).close()
+
+
+def test_a_full_disk_is_told_by_the_name_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", is_full)
+    with pytest.raises(StartError, match=r"admin\.sock\.lock: No space left on device") as told:
+        SocketLock(tmp_path / "admin.sock")
+    assert told.value.remedy == "free some space there"
+    monkeypatch.undo()
+    SocketLock(tmp_path / "admin.sock").close()
+
+
+def test_a_directory_that_is_not_there_is_told_with_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="No such file") as told:
+        SocketLock(tmp_path / "nowhere" / "admin.sock")
+    assert "WHATSAPP_ADMIN_SOCKET" in told.value.remedy
 
 
 def test_a_socket_left_behind_is_replaced(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import click
 import pytest
 import trio
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from runner.admin.api import application
 from runner.admin.client import Client
@@ -23,7 +24,7 @@ from runner.admin.guard import Access
 from runner.admin.server import AdminServer
 from runner.admin.sockets import bind_unix
 from runner.admin.tokens import parse
-from runner.cli import outgoing, tables
+from runner.cli import outgoing, tables, values
 from runner.cli.exits import Exit
 from runner.cli.fleet import COMMANDS
 from runner.cli.main import cli
@@ -131,10 +132,79 @@ def test_sessions_as_a_table_show_ids_and_states(served: Served) -> None:
     assert "desk-1" not in shown
 
 
+def test_a_narrow_terminal_leaves_out_columns_and_cuts_no_id(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "screen", lambda: Console(width=50))
+    shown = run("sessions").stdout
+    assert re.search(r"^shop +parked +stream_replaced_code +- *$", shown, re.MULTILINE)
+    assert "no room here for CONN, FOR, ATTEMPT" in shown
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("since", 1_700_000_040_000, "2023-11-14T22:14:00Z, 1m00s ago"),
+        ("nextRetryAt", 1_700_000_200_000, "2023-11-14T22:16:40Z, in 1m40s"),
+        ("breaker.openedAt", None, "-"),
+        ("linked", True, "true"),
+        ("system.usedMemory", 2**30, "1.0 GiB"),
+        ("process.rss", 2**20, "1.0 MiB"),
+        ("system.cpuUsage", 0.026, "2.6 %"),
+        ("metrics.connectionUptime", 61.2, "1m01s"),
+        ("engine.loopLag", 0.00184, "0.00184 s"),
+        ("responseTime.p95Ms", 4.139, "4.1 ms"),
+        ("averageResponseTime", 0.771, "0.8 ms"),
+        ("messagesPerMinute", 2.7333, "2.733"),
+        ("engine.panics", 0, "0"),
+    ],
+)
+def test_a_value_is_shown_in_its_unit(name: str, value: object, text: str) -> None:
+    assert values.shown(name, value, now=1_700_000_100.0) == text
+
+
 def test_status_shows_the_system(served: Served) -> None:
     assert "online" in run("status").stdout
     answer = said(run("status", "--json"))
     assert (answer["health"]["ready"], answer["system"]["activeConnections"]) == (True, 1)
+
+
+@pytest.mark.parametrize("name", ["nobody", "../desk-1", "desk-1/metrics", "", "%2e"])
+@pytest.mark.parametrize("command", ["show", "reconnect", "stop"])
+def test_what_no_session_is_called_is_an_unknown_session(served: Served, command: str, name: str) -> None:
+    result = run(command, name)
+    assert result.exit_code == Exit.UNKNOWN_SESSION
+    assert f"no session is called {name!r}" in result.stderr
+
+
+def test_a_wrong_phone_number_makes_no_session(served: Served) -> None:
+    result = run("pair", "new-1", "--phone", "12")
+    assert (result.exit_code, served.fleet.called) == (Exit.USAGE, [])
+    assert "no phone number: 7 to 15 digits" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "sim --port 99999",
+        "sim --control-port -1",
+        "sim --sessions -1",
+        "alerts silence cpu_high --minutes 1e9",
+        "top --every 0",
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(served: Served, arguments: str) -> None:
+    result = run(*arguments.split())
+    assert result.exit_code == Exit.USAGE
+    assert "is not in the range" in result.stderr
+
+
+def test_show_says_what_the_reason_is_about(served: Served) -> None:
+    assert re.search(
+        r"^reason +stream_replaced_code \(another client took over;", run("show", "shop").stdout, re.MULTILINE
+    )
+    assert re.search(r"^reason +- *$", run("show", "desk-1").stdout, re.MULTILINE)
 
 
 def test_show_has_state_and_metrics(served: Served) -> None:
@@ -221,7 +291,7 @@ def test_alerts_are_shown_and_worked_on(served: Served) -> None:
     assert said(run("alerts", "--json"))["active"] == [AN_ALERT]
     table = run("alerts").stdout
     assert "disk_full" in table
-    assert "firing" in table
+    assert re.search(r"^al_1  critical  disk_full  -  \d+d\d\dh\n    as injected$", table, re.MULTILINE)
     assert run("alerts", "--history").stdout == "no alerts\n"
     assert "acknowledged by ana" in run("alerts", "ack", "al_1", "--by", "ana", "--note", "on it").stdout
     assert said(run("alerts", "resolve", "al_1", "--json")) == {"id": "al_1", "alert": "disk_full"}
@@ -528,14 +598,14 @@ def test_the_readme_names_commands_that_are_there() -> None:
     [(None, "-"), (0, "0s"), (59.9, "59s"), (60, "1m00s"), (3600, "1h00m"), (90_000, "1d01h"), (-5, "0s")],
 )
 def test_durations_are_short(seconds: float | None, shown: str) -> None:
-    assert tables.duration(seconds) == shown
+    assert values.duration(seconds) == shown
 
 
 @pytest.mark.parametrize(
     ("count", "shown"), [(None, "-"), (512, "512 B"), (1536, "1.5 KiB"), (3 * 2**40, "3.0 TiB")]
 )
 def test_sizes_are_short(count: float | None, shown: str) -> None:
-    assert tables.size(count) == shown
+    assert values.size(count) == shown
 
 
 def test_top_shows_one_frame(served: Served) -> None:

@@ -1,4 +1,4 @@
-"""Real Baileys reads what we write: a text, a quoted reply, and what it had to ask for again."""
+"""Real Baileys reads what we write, in a chat and in a group: texts, replies, what it asked for again."""
 
 from __future__ import annotations
 
@@ -92,3 +92,60 @@ def test_baileys_asks_for_what_it_could_not_read_and_gets_it(simulator: Simulato
         assert counters.messages_resent >= 1
         send(receiver, 3, row.chat, "after")
         assert baileys.told()["text"] == "after"
+
+
+@pytest.mark.pain(3, 4)
+@pytest.mark.parametrize("by_lid", [False, True])
+def test_baileys_reads_what_we_write_to_a_group_first_and_answers(
+    simulator: Simulator, tmp_path: Path, by_lid: bool
+) -> None:
+    with (
+        Listener(simulator.client, 1) as baileys,
+        Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
+    ):
+        receiver.open()
+        members = ["15550000000", "15550000001", "15559000000"]
+        group = simulator.client.post("/group", members=members, lid=by_lid)["jid"]
+        us = "915550000000@lid" if by_lid else "15550000000@s.whatsapp.net"
+        for token in range(1, 11):
+            send(receiver, token, group, f"text {token}")
+        told = [baileys.told() for _ in range(10)]
+        assert {(it["id"], it["text"]) for it in told} == {
+            (f"3EB0{token:018X}", f"text {token}") for token in range(1, 11)
+        }
+        assert {(it["from"], it["by"]) for it in told} == {(group, us)}
+        (counters,) = receiver.engine.counters()
+        assert counters.messages_resent == 0, "each is read the first time"
+        said = baileys.do(f"say {group} are you there?")["said"]
+        (row,) = receiver.take(1)
+        assert (row.chat, texts([row])) == (group, [(said, "are you there?")])
+        send(receiver, 11, group, "yes", (row.message_id, row.sender, row.content or b""))
+        told_of_reply = baileys.told()
+        assert (told_of_reply["text"], told_of_reply["quoted"]) == ("yes", said)
+        assert simulator.client.stats()["stalePhashes"] == 0
+
+
+@pytest.mark.pain(3, 4)
+def test_baileys_asks_for_what_it_could_not_read_in_a_group_and_gets_it(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    with (
+        Listener(simulator.client, 1) as baileys,
+        Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver,
+    ):
+        receiver.open()
+        group = simulator.client.post("/group", members=["15550000000", "15550000001"])["jid"]
+        send(receiver, 1, group, "before")
+        assert baileys.told()["text"] == "before"
+        assert baileys.do("lose")["lost"] >= 2
+        send(receiver, 2, group, "lost and found")
+        told = baileys.told()
+        assert (told["id"], told["text"]) == (f"3EB0{2:018X}", "lost and found")
+        (counters,) = receiver.engine.counters()
+        assert counters.messages_resent >= 1
+        simulator.client.post("/group", jid=group, add=["15559000000"])
+        send(receiver, 3, group, "after")
+        assert baileys.told()["text"] == "after"
+        simulator.client.post("/group", jid=group, remove=["15559000000"])
+        send(receiver, 4, group, "with another key")
+        assert baileys.told()["text"] == "with another key"

@@ -147,6 +147,84 @@ def test_whatsmeow_reads_what_we_write_first_and_answers(
         Control(simulator.control).wait_for("/owed", lambda rows: not any(row["count"] for row in rows))
 
 
+@pytest.mark.pain(3, 4)
+@pytest.mark.parametrize("by_lid", [False, True])
+def test_whatsmeow_reads_what_we_write_to_a_group_first_and_answers(
+    tmp_path: Path, simulator: Simulator, whatsmeow: Whatsmeow, by_lid: bool
+) -> None:
+    """Every eighth breaks on its way, in both directions; somebody comes and leaves meanwhile."""
+    whatsmeow.link(simulator, "a", THEM)
+    group = simulator.client.post("/group", members=[US, THEM], lid=by_lid)["jid"]
+    ours: list[tuple[str, str]] = []
+    theirs: list[tuple[str, str]] = []
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver:
+        receiver.open()
+
+        def write(count: int) -> None:
+            for n in range(len(ours), len(ours) + count):
+                ours.append((f"OURS{n:08}", f"ours {n} ✓"))
+                text = _core.OutgoingText(token=n, chat=group, message_id=ours[n][0], text=ours[n][1])
+                receiver.engine.send_text("sim-00001", 1, text)
+                assert receiver.wait_sent(n).reason is None
+            whatsmeow.call("received", "a", count=len(ours))
+
+        def read(count: int) -> None:
+            for n in range(len(theirs), len(theirs) + count):
+                (told,) = whatsmeow.call("send", "a", to=group, texts=[f"theirs {n}"])["ids"]
+                theirs.append((told, f"theirs {n}"))
+                receiver.take_read(len(theirs))
+
+        write(MESSAGES // 8)
+        read(MESSAGES // 8)
+        assert simulator.client.stats()["stalePhashes"] == 0, "both name the same devices, by the same hash"
+        simulator.client.post("/config", spoilEvery=8)
+        write(MESSAGES // 8)
+        simulator.client.post("/group", jid=group, add=["15559000000"])
+        write(MESSAGES // 8)
+        read(MESSAGES // 8)
+        simulator.client.post("/group", jid=group, remove=["15559000000"])
+        write(MESSAGES // 8)
+        told = whatsmeow.call("received", "a", count=len(ours))
+        assert sorted((text["id"], text["text"]) for text in told["texts"]) == sorted(ours)
+        assert {text["chat"] for text in told["texts"]} == {group}
+        assert told["unreadable"] > 0, "some had to be asked for again"
+        rows = receiver.take_read(len(theirs))
+        assert sorted(texts(rows)) == sorted(theirs)
+        assert {row.chat for row in rows} == {group}
+        # Nothing is left without an answer.
+        Control(simulator.control).wait_for("/owed", lambda rows: not any(row["count"] for row in rows))
+
+
+@pytest.mark.pain(3, 4)
+def test_whatsmeow_as_our_own_other_device_reads_what_we_write_in_groups(
+    tmp_path: Path, simulator: Simulator, whatsmeow: Whatsmeow
+) -> None:
+    """It comes when the group has heard of us already, and is told the key that there is."""
+    group = simulator.client.post("/group", members=[US, "15559000000"])["jid"]
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver:
+        receiver.open()
+
+        def write(n: int) -> None:
+            text = _core.OutgoingText(token=n, chat=group, message_id=f"OURS{n}", text=f"ours {n}")
+            receiver.engine.send_text("sim-00001", 1, text)
+            assert receiver.wait_sent(n).reason is None
+
+        write(0)
+        linked = whatsmeow.link(simulator, "a", US)
+        assert linked["jid"].startswith(f"{US}:")
+        # Of the first the server says that it was for too few devices, and that device asks for it.
+        for n in range(1, 4):
+            write(n)
+        told = whatsmeow.call("received", "a", count=3)
+        assert sorted(text["text"] for text in told["texts"]) == ["ours 1", "ours 2", "ours 3"]
+        assert simulator.client.stats()["stalePhashes"] == 1
+        (said,) = whatsmeow.call("send", "a", to=group, texts=["mine"])["ids"]
+        (row,) = receiver.take_read(1)
+        assert (row.chat, texts([row])) == (group, [(said, "mine")])
+        heard = {it["text"] for it in simulator.client.heard()}
+        assert heard == {"ours 0", "ours 1", "ours 2", "ours 3", "mine"}
+
+
 def chat_of(by_lid: bool) -> str:
     """Our user, as they call it."""
     return f"9{US}@lid" if by_lid else f"{US}@s.whatsapp.net"

@@ -31,16 +31,20 @@ async def note(session: Session, message: Message) -> None:
 DECRYPTED = """
 import sys
 sys.path.insert(0, {folder!r})
+from runner import handing_on
 from runner.consumer import loop
 from runner.consumer.inbound import Inbound
 from runner.message import Message
 
 def inbound(row):
-    message = Message(id=row.message_id, chat=row.chat, sender=row.sender, kind="text", text=row.message_id,
-                      received_unix_ms=row.received_unix_ms, content=row.stanza)
-    return Inbound(row.seq, row.session_id, message)
+    return Inbound(row, row.stanza)
+
+def message_of(item, attempt=1, call=None):
+    return Message(id=item.id, chat=item.chat, sender=item.sender, received_unix_ms=item.row.received_unix_ms,
+                   kind="text", text=item.id, content=item.content, attempt=attempt, call=call)
 
 loop.inbound = inbound
+loop.message_of = handing_on.message_of = message_of
 from runner.cli.main import cli
 cli({command!r})
 """

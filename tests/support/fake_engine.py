@@ -406,6 +406,7 @@ class FakeStored:
 @dataclass(slots=True)
 class FakeStoreHealth:
     oldest_age_s: float = 0.0
+    lock_wait_s: float = 0.0
     disk_full: bool = False
 
 

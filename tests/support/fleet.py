@@ -367,8 +367,8 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         fleet.called.append(("backup", str(file)))
         raise RefusedError("exists", f"{file} exists; name a new file")
 
-    async def quoted(_session: str, chat: str, message_id: str) -> tuple[str, str, bytes]:
-        return message_id, chat, b"\x0a\x02hi" if message_id == "Q1" else b""
+    async def quoted(_session: str, _chat: str, author: str, message_id: str) -> tuple[str, str, bytes]:
+        return message_id, author, b"\x0a\x02hi" if message_id == "Q1" else b""
 
     def process() -> dict[str, object]:
         restarts = fleet.called.count(("restart_runner",))

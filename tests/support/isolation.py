@@ -1,16 +1,13 @@
-"""Trouble in one session, or in the store that all share: what the others notice of it, of any size."""
+"""Trouble in one session, the user's and ours: what the others notice of it, of any size."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-import threading
 from typing import TYPE_CHECKING
 
 from support.control import Control
+from support.latencies import Latencies
 from support.messages import wait_answered
-from support.pair import running, store_path, users_of
+from support.pair import running, users_of
 from support.processes import wait_until
 
 if TYPE_CHECKING:
@@ -35,54 +32,29 @@ async def handle(session: Session, message: Message) -> None:
 """
 
 CODE = """
-import sys
+import os, pathlib, sys
 sys.path.insert(0, {folder!r})
+from runner.supervisor.machine import Machine
+
+def on_online(self, row, event, now, right=Machine._on_online):
+    if row.session_id == os.environ["VICTIM"] and pathlib.Path({folder!r}, "bug").exists():
+        raise ZeroDivisionError("a bug of ours")
+    right(self, row, event, now)
+
+Machine._on_online = on_online
 from runner.cli.main import cli
 cli(["run", "victim_bot:app"])
 """
-
-LOCK = """
-import sqlite3, sys, time
-db = sqlite3.connect(sys.argv[1], timeout=30.0, isolation_level=None)
-db.execute("BEGIN IMMEDIATE")
-time.sleep(float(sys.argv[2]))
-db.execute("COMMIT")
-"""
-"""In a process of its own: two SQLite libraries in one would undo each other's file locks."""
-
-_BUCKET = re.compile(r'^runner_response_seconds_bucket\{le="([^"]+)"\} (\d+)', re.MULTILINE)
-
-
-def buckets(p: Pair) -> list[tuple[float, int]]:
-    """Round trips of all sessions so far, by the upper bound in seconds; cumulative."""
-    metrics = subprocess.run(
-        [sys.executable, "-m", "runner", "metrics", "--prometheus"],
-        env=p.runner.env,
-        capture_output=True,
-        text=True,
-        timeout=30.0,
-        check=True,
-    ).stdout
-    return [(float(bound.replace("+Inf", "inf")), int(count)) for bound, count in _BUCKET.findall(metrics)]
-
-
-def p99_s(before: list[tuple[float, int]], after: list[tuple[float, int]]) -> float:
-    """The upper bound of the bucket with the 99th percentile of what came between."""
-    gained = [(bound, count - old) for (bound, count), (_, old) in zip(after, before, strict=True)]
-    all_of_them = gained[-1][1]
-    assert all_of_them > 0, "no round trip came between"
-    return next(bound for bound, count in gained if count >= 0.99 * all_of_them)
 
 
 def isolation(
     directory: Path, simulator: SimulatorProcess, n: int, window_s: float, settings: dict[str, str]
 ) -> Figures:
-    """A handler that always fails for one session, and a write lock on the store: each for `window_s`.
+    """A handler that always fails for one session, then an exception of ours at each of its logins: each for
+    `window_s`.
 
-    Nobody else is disconnected by any of it, and every message of the others is confirmed. (During the lock
-    only that session has messages: who has one that cannot be kept is connected anew when it can.) What the
-    round trips of all were meanwhile is told, in buckets: whose core was whose is not known, so it is no
-    assertion, and while the store lags nobody's socket is read.
+    Nobody else is disconnected by either, every message of the others is confirmed, and the session itself
+    comes back. What the latencies were is told.
     """
     control, users = Control(simulator.control), users_of(simulator.credentials)
     bot = directory / "bot"
@@ -94,45 +66,47 @@ def isolation(
         "VICTIM": victim,
         "WHATSAPP_HANDLER_ATTEMPTS": "2",
         "WHATSAPP_HANDLER_RETRY_DELAY": "50",
+        "WHATSAPP_RECONNECTION_BASE_DELAY": "200",
+        "WHATSAPP_RECONNECTION_MAX_DELAY": "1000",
     }
-    pause = threading.Event()
     with running(directory, simulator, n, settings, code=CODE.format(folder=str(bot))) as p:
         p.runner.wait_ready(n, 60.0)
         figures: Figures = {"n": n, "window_s": window_s}
 
         def watched(name: str, trouble: Callable[[], object]) -> None:
-            before = buckets(p)
-            seconds = 0.0
-            while seconds < window_s:
-                trouble()
-                pause.wait(1.0)
-                seconds += 1.0
-            figures[f"{name}_p99_s"] = p99_s(before, buckets(p))
+            seen = Latencies(p)
+            seen.watch(
+                window_s, lambda: (control.post("/say", users=others, text="for the others"), trouble())
+            )
+            figures[f"{name}_p99_ms"] = seen.p99_ms()
             rows = p.rows()
             assert {rows[session]["connection"] for session in users if session != victim} == {1}, name
             assert control.stats()["duplicates"] == 0
 
-        def messages(of_victim: int) -> None:
-            control.post("/say", users=others, text="for the others")
-            if of_victim:
-                control.post("/say", user=users[victim], n=of_victim)
-
-        watched("calm", lambda: messages(0))
-        watched("failing_handler", lambda: messages(20))
+        watched("calm", lambda: None)
+        watched("failing_handler", lambda: control.post("/say", user=users[victim], n=10))
+        wait_answered(control)
         wait_until(lambda: _pending(p) == 0, 60.0, "everything is handled or given up")
-        with subprocess.Popen(
-            [sys.executable, "-c", LOCK, str(store_path(directory)), f"{window_s:g}"]
-        ) as lock:
-            watched("write_lock", lambda: control.post("/say", user=users[victim]))
-            assert lock.wait() == 0
+        (bot / "bug").touch()
+        watched("our_exception", lambda: _again(p, victim))
+        (bot / "bug").unlink()
+        faults = len(p.lines("session fault: reconnect"))
+        assert faults >= 3, "it was to happen again and again"
+        _again(p, victim)
+        wait_until(lambda: p.rows()[victim]["state"] == "online", 30.0, "the session itself is back")
         wait_answered(control)
         wait_until(lambda: _pending(p) == 0, 60.0, "everything is handled or given up")
         letters = p.runner.request("GET", "/api/dead-letters?sink=app&limit=500")[1]["deadLetters"]
         assert {it["session"] for it in letters} == {victim}
-        figures["given_up"] = len(letters)
+        figures |= {"given_up": len(letters), "faults": faults, "disconnects_of_others": 0}
         assert p.runner.stop() == 0
-        assert "Traceback" not in p.runner.output()
     return figures
+
+
+def _again(p: Pair, session: str) -> None:
+    """Whatever its breaker says: it dials."""
+    p.runner.request("POST", f"/reset-circuit-breaker/{session}")
+    p.runner.request("POST", f"/force-reconnection/{session}")
 
 
 def _pending(p: Pair) -> int:

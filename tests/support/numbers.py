@@ -34,7 +34,7 @@ class Facts:
     def store_health(self) -> Any:  # noqa: ANN401 - a namespace
         names = ("queued", "commits_total", "batches_total", "failed_total", "wal_bytes", "inbox_pending")
         names += ("dead_letters", "dead_letters_dropped_total")
-        return SimpleNamespace(oldest_age_s=0.0, disk_full=False, **dict.fromkeys(names, 0))
+        return SimpleNamespace(oldest_age_s=0.0, lock_wait_s=0.0, disk_full=False, **dict.fromkeys(names, 0))
 
     def add(self, session_id: str, **more: float) -> None:
         """Count further."""

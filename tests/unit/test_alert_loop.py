@@ -204,6 +204,18 @@ async def test_a_refused_certificate_is_one_alert_until_the_session_is_back() ->
     assert desk.told()[1:] == [("resolved", "certificate_trouble", "s0003")]
 
 
+async def test_the_text_says_what_the_reason_means() -> None:
+    desk = await a_desk(6)
+    machine = desk.world.machine
+    machine.park(machine.rows["s0001"], "stream_replaced")
+    machine.park(machine.rows["s0002"], "a_reason_of_tomorrow")
+    await desk.run(10)
+    assert {it["about"]: it["text"] for it in desk.shown()} == {
+        "s0001": "stream_replaced: another connection of this device took over",
+        "s0002": "a_reason_of_tomorrow",
+    }
+
+
 async def test_a_removed_session_takes_its_alert_with_it() -> None:
     desk = await a_desk(3)
     machine = desk.world.machine

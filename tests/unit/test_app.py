@@ -12,7 +12,16 @@ from runner import embedded, limits
 from runner.admin.sockets import SocketLock
 from runner.app import engine_config, longest_dial_s, policy_of, raise_one_of
 from runner.config import Settings, load
+from runner.data_dir import open_to_others
 from runner.errors import EngineFailedError, LeaseHeldError, RunnerError, StartError
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o700, None), (0o775, None), (0o777, "777"), (0o1777, "777")])
+def test_a_directory_that_every_user_can_write_is_noticed(
+    tmp_path: Path, mode: int, told: str | None
+) -> None:
+    tmp_path.chmod(mode)
+    assert open_to_others(tmp_path) == told
 
 
 def test_a_dial_may_take_as_long_as_its_own_timeouts() -> None:
@@ -120,8 +129,11 @@ def test_where_to_look_has_the_curl_lines_and_the_socket() -> None:
         "curl -X POST http://localhost:4001/force-reconnection/",
         "curl -X POST http://localhost:4001/reset-circuit-breaker/",
         "curl --unix-socket /d/admin.sock",
-        "python -m runner status",
+        "export WHATSAPP_DATA_DIR=/d",
+        "-m runner status",
+        "dashboard is at http://localhost:4001/",
         "curl -X POST http://127.0.0.1:5/drop-all",
     ):
         assert line in text
+    assert "export" not in embedded.where_to_look(25, Settings(), "http://127.0.0.1:5")
     assert "localhost:" not in embedded.where_to_look(25, replace(Settings(), admin_port=0), "")

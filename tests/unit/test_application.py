@@ -73,6 +73,9 @@ def test_an_app_is_found_in_the_current_directory(write: Write) -> None:
         ("leaving_bot:app", "does not import: SystemExit"),
         ("sync_bot:app", "needs an async function, and handle is none"),
         ("twice_bot:app", "is taken by one; an app has one handler"),
+        ("narrow_bot:app", "needs a function of two, (session, message), and handle takes (message)"),
+        ("good_bot.py:app", "there is no module 'good_bot.py'"),
+        ("good_bot.py:app", "did you mean good_bot:app?"),
     ],
 )
 def test_what_is_wrong_with_an_app_is_told_in_one_line(write: Write, reference: str, said: str) -> None:
@@ -101,6 +104,15 @@ def test_what_is_wrong_with_an_app_is_told_in_one_line(write: Write, reference: 
         async def two(session, message): pass
         """,
     )
+    write(
+        "narrow_bot",
+        """
+        from runner import App
+        app = App()
+        @app.on_message
+        async def handle(message): pass
+        """,
+    )
     with pytest.raises(ConfigError) as caught:
         load_app(reference)
     (problem,) = caught.value.problems
@@ -123,8 +135,16 @@ def test_a_rehearsal_reads_the_webhooks_of_the_settings() -> None:
         rehearse(wrong)
 
 
-def test_the_line_of_the_mistake_is_named(write: Write) -> None:
-    write("broken_bot", "x = 1\ny = x / 0")
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "x = 1 / 0",
+        "import os; os.environ['NOT_SET']",
+        "from runner import App; App().on_message(lambda session, message: None)",
+    ],
+)
+def test_the_line_of_the_mistake_is_named_and_it_is_the_users(write: Write, mistake: str) -> None:
+    write("broken_bot", f"x = 1\n{mistake}")
     with pytest.raises(ConfigError, match=r"broken_bot\.py, line 2"):
         load_app("broken_bot:app")
 

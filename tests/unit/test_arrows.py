@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "python" / "runner"
-BOUNDARY = {"engine.py", "wire.py", "sim.py", "baileys.py", "baileys_export.py"}
+BOUNDARY = {"engine.py", "wire.py", "sim.py", "reasons.py", "baileys.py", "baileys_export.py"}
 
 
 def runtime_imports(path: Path) -> set[str]:

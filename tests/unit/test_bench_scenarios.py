@@ -51,7 +51,14 @@ def test_thread_use_is_read_from_proc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("comm", "name"), [("runner-io\n", "runner-io"), ("Trio thread 12", "Trio thread"), ("7", "7")], ids=str
+    ("comm", "name"),
+    [
+        ("runner-io\n", "runner-io"),
+        ("Trio thread 12", "Trio thread"),
+        ("None from runne", "Trio thread"),
+        ("7", "7"),
+    ],
+    ids=str,
 )
 def test_thread_name_loses_its_number(comm: str, name: str) -> None:
     assert thread_name(comm) == name

@@ -109,6 +109,35 @@ def test_every_wrong_value_and_unknown_name_is_reported_at_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        (b"WHATSAPP_ADMIN_PORT = 1", "WHATSAPP_ADMIN_PORT is not a setting; did you mean admin_port?"),
+        (b"[whatsapp]\nadmin_port = 1", "whatsapp is a table, and settings stand in none"),
+        (b"foo = 1", "foo is not a setting"),
+        (b'webhook_urls = ["https://a.example/"]', "must be one value and not a list; several go into one"),
+        (b"connect_rate = 2026-11-27", "connect_rate must be a string, a number, true or false"),
+        (b"admin_port = ", "cannot be read: Invalid value"),
+        (b"\xff", "cannot be read: it is not UTF-8"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_explained(tmp_path: Path, toml: bytes, said: str) -> None:
+    file = tmp_path / "some.toml"
+    file.write_bytes(toml)
+    (problem,) = problems_of(CONFIG=str(file))
+    assert problem.startswith(f"{file}")
+    assert said in problem
+    assert problem.endswith(said) or "did you mean" not in problem
+
+
+def test_a_file_that_is_none_is_told_once_by_name(tmp_path: Path) -> None:
+    assert problems_of(CONFIG=str(tmp_path)) == [f"{tmp_path} cannot be read: Is a directory"]
+    assert problems_of(PROXY_FILE=str(tmp_path / "no")) == [
+        f"WHATSAPP_PROXY_FILE cannot be read: {tmp_path / 'no'}: No such file or directory"
+    ]
+    assert problems_of(FOO="1") == ["WHATSAPP_FOO is not a setting"]
+
+
+@pytest.mark.parametrize(
     ("name", "value", "said"),
     [
         ("ENDPOINT", "https://web.whatsapp.com", "must look like wss://host[:port]/path"),
@@ -120,6 +149,9 @@ def test_every_wrong_value_and_unknown_name_is_reported_at_once(tmp_path: Path) 
         ("ENDPOINT", "wss://host:0/", "a port of 1 to 65535"),
         ("CLIENT_VERSION", "2.3000", "must be auto or three numbers"),
         ("ADMIN_PORT", "65536", "must lie between 0 and 65535"),
+        ("OUTBOX_CAPACITY", "1", "must lie between 64 and 1000000 (it is '1')"),
+        ("CONNECT_RATE", "0", "must lie between 0.01 and"),
+        ("RECONNECTION_BASE_DELAY", "2s", "must be a whole number of milliseconds (it is '2s')"),
         ("QUERY_TIMEOUT", "0", "must lie between 1"),
         ("ADMIN_TOKEN", "short", "less than 16 characters"),
         ("ADMIN_TOKEN", "long-enough-for-a-token:write", "something that is no scope"),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from runner import App
+from runner.consumer.inbound import message_of
 from runner.consumer.loop import Consumer, Limits
 from runner.delivery.retry import Retry
-from runner.lane_loop import PAGE
+from runner.lane_loop import PAGE, TURN_S
 from runner.lanes import Lanes
 from runner.tally import DEAD, DONE, FAILED, Tally
 from support.inbox import FakeStore, inline
@@ -68,7 +73,7 @@ class World:
             self.app if with_app else None,
             Limits(concurrency, timeout_s, RETRY),
             state=lambda _: None,
-            tell=lambda _session, message, _id: self.told.append(message.text),
+            tell=lambda item: self.told.append(message_of(item).text),
             tally=self.tally,
             rng=Random(1),
             lanes=self.lanes,
@@ -181,7 +186,14 @@ async def test_what_fails_is_given_again_and_then_kept(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit(1), BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]), RecursionError()]
+    "error",
+    [
+        SystemExit(1),
+        BaseExceptionGroup("two", [ValueError("x"), SystemExit(2)]),
+        RecursionError(),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+    ],
 )
 async def test_whatever_a_handler_raises_touches_its_message_only(
     error: BaseException, autojump_clock: MockClock
@@ -205,6 +217,126 @@ async def test_a_handler_that_hangs_is_cut_off_and_told_so(autojump_clock: MockC
     (dead,) = world.store.dead.values()
     assert dead.why == "no end within 5 s"
     assert world.tally.handler_s == pytest.approx(15)
+
+
+async def test_an_error_while_it_is_cut_off_touches_its_message_only(autojump_clock: MockClock) -> None:
+    world = World(timeout_s=5)
+
+    async def fails_late() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("could not clean up")
+
+    async def handle(_session: Session, message: Message) -> None:
+        world.given.append(("", message.text, message.attempt))
+        if message.text == "bad":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fails_late)
+                nursery.start_soon(trio.sleep_forever)
+
+    world.consumer._handler = handle
+    world.store.receive("desk", "ana", "bad")
+    async with world.running():
+        await world.settle(60)
+        world.store.receive("desk", "rui", "good")
+        await world.settle()
+    assert [dead.why for dead in world.store.dead.values()] == ["no end within 5 s"]
+    assert world.store.confirmed == [2]
+
+
+async def test_handlers_that_do_not_wait_share_a_task_and_nothing_else(autojump_clock: MockClock) -> None:
+    """Each has its own time, and finds the context that the loop had."""
+    world = World(timeout_s=5)
+    mark: ContextVar[str] = ContextVar("mark")
+    marks, tasks = [], []
+
+    async def handle(_session: Session, message: Message) -> None:
+        marks.append(mark.get("none"))
+        tasks.append(trio.lowlevel.current_task())
+        if message.text == "marks":
+            mark.set("left behind")
+        if message.text == "busy":
+            autojump_clock.jump(TURN_S / 2)
+        if message.text == "hangs":
+            await trio.sleep(4)
+            await trio.sleep_forever()
+
+    world.consumer._handler = handle
+    for chat, text in enumerate(("quick", "quick", "marks", "busy", "hangs")):
+        world.store.receive("desk", f"chat {chat}", text)
+    async with world.running():
+        await world.settle(0.5)
+        assert marks == ["none"] * 5
+        assert [tasks[0] is task for task in tasks] == [True, True, True, False, False]
+        assert tasks[3] is tasks[4]
+        await trio.sleep(60)
+    (dead,) = world.store.dead.values()
+    assert dead.why == "no end within 5 s"
+    assert world.tally.handler_s == pytest.approx(3 * 5 + TURN_S / 2, abs=TURN_S / 10)
+
+
+async def test_what_a_handler_leaves_in_its_context_is_not_asked_whether_it_equals(
+    autojump_clock: MockClock,
+) -> None:
+    class Strange:
+        def __eq__(self, _other: object) -> bool:
+            raise ValueError("the truth of it is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    world = World()
+    first = Strange()
+    mark: ContextVar[Strange] = ContextVar("mark")
+    mark.set(first)
+    found = []
+
+    async def handle(_session: Session, _message: Message) -> None:
+        found.append(mark.get())
+        mark.set(Strange())
+
+    world.consumer._handler = handle
+    for chat in range(3):
+        world.store.receive("desk", f"chat {chat}", "hi")
+    async with world.running():
+        await world.settle()
+    assert [it is first for it in found] == [True] * 3
+
+
+async def test_what_is_redriven_without_an_app_waits_for_one(autojump_clock: MockClock) -> None:
+    world = World(with_app=False)
+    world.store.receive("desk", "ana", "oi")
+    async with world.running():
+        await world.settle()
+        world.consumer.loop.reopen([("desk", "ana")])
+        await world.settle()
+    assert (list(world.store.waiting), world.store.confirmed, world.lanes.running) == ([1], [], 0)
+
+
+async def test_handlers_that_do_not_wait_leave_others_a_turn(autojump_clock: MockClock) -> None:
+    world = World()
+    turns = []
+
+    async def handle(_session: Session, _message: Message) -> None:
+        turns.append("handler")
+        autojump_clock.jump(TURN_S / 3)  # what it computes takes its time
+
+    async def other() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns.append("other")
+
+    world.consumer._handler = handle
+    for n in range(30):
+        world.store.receive("desk", f"chat {n}", "hi")
+    async with world.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        world.consumer.loop.wake()
+        while len(world.store.confirmed) < 30:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    longest = max(len(run) for run in "".join(it[0] for it in turns).split("o"))
+    assert 2 <= longest <= 8, "two turns of up to four, when Trio puts the other first and then last"
 
 
 async def test_what_runs_may_end_before_the_stop_and_the_rest_is_given_next_time(
@@ -314,7 +446,8 @@ async def test_a_chat_with_many_that_are_not_decrypted_goes_on_behind_them(autoj
     assert not world.store.waiting
 
 
-async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> None:
+async def test_a_store_that_fails_loses_nothing_and_is_told_of_once(autojump_clock: MockClock) -> None:
+    structlog.reset_defaults()
     world = World()
     world.outbox.wants = {"*": ["w1"]}
     world.store.receive("desk", "ana", "one")
@@ -322,10 +455,13 @@ async def test_a_store_that_fails_loses_nothing(autojump_clock: MockClock) -> No
         await world.settle(0.005)
         world.store.is_broken = True
         world.store.receive("desk", "ana", "two")
-        await world.settle(30)
-        assert world.store.confirmed == []
-        world.store.is_broken = False
-        await trio.sleep(5)
+        with capture_logs() as lines:
+            await world.settle(30)
+            assert world.store.confirmed == []
+            world.store.is_broken = False
+            await trio.sleep(5)
+        told = [line["event"] for line in lines if "store" in line["event"]]
+        assert told == ["store failed", "store works again"]
     assert world.texts() == ["one", "two"]
     assert world.store.confirmed == [1, 2]
     assert len(world.store.open) == 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -231,6 +234,21 @@ def test_a_token_is_made_once_and_only_for_its_owner(tmp_path: Path) -> None:
     assert made.scopes(token) == {"read", "operate", "send", "admin"}
     assert load_or_create(path).scopes(token) is not None
     assert made.scopes(token[:-1]) is None
+
+
+def test_a_full_disk_leaves_no_empty_token_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "admin.token"
+    with monkeypatch.context() as patch:
+        patch.setattr(secrets, "token_urlsafe", is_full)  # as if its writing failed
+        with pytest.raises(
+            ConfigError, match=r"admin\.token cannot be read or made: No space left on device"
+        ):
+            load_or_create(path)
+    assert list(tmp_path.iterdir()) == []
+    assert load_or_create(path).scopes(path.read_text().strip()) is not None
 
 
 def test_a_token_file_that_others_can_read_is_refused(tmp_path: Path) -> None:

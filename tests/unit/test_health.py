@@ -113,6 +113,13 @@ def test_while_we_lag_nothing_is_rebuilt(fleet: FleetFacts, kind: str) -> None:
     assert rebuilds(judgement) == []
 
 
+def test_a_store_that_waits_for_a_lock_says_so() -> None:
+    judgement = judge(FleetFacts(store_age_s=9.0, lock_wait_s=8.04), [], LIMITS)
+    assert judgement.incidents["store_lag"][1] == (
+        "the store has not committed for 9.0 s: another process has had the database locked for 8.0 s"
+    )
+
+
 @pytest.mark.parametrize(
     "fleet",
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.consumer.inbound import inbound
+from runner.consumer.inbound import inbound, message_of
 from runner.message import Media, Message, Reaction
 from support.inbox import FakeRow, conversation
 
@@ -17,21 +17,21 @@ def field(number: int, data: bytes) -> bytes:
     )
 
 
-def message_of(content: bytes | None) -> Message | None:
+def read(content: bytes | None) -> Message | None:
     row = FakeRow(1, "desk", "15550001111@s.whatsapp.net", "15550001111@s.whatsapp.net", "ID1", 7, content)
     found = inbound(row)
-    return found and found.message
+    return found and message_of(found)
 
 
 def test_a_text_a_caption_and_a_reaction_are_read() -> None:
-    text = message_of(conversation("good morning"))
+    text = read(conversation("good morning"))
     assert text is not None
     assert (text.kind, text.text, text.media, text.reaction) == ("text", "good morning", None, None)
-    image = message_of(field(3, field(2, b"image/jpeg") + field(3, b"the receipt")))
+    image = read(field(3, field(2, b"image/jpeg") + field(3, b"the receipt")))
     assert image is not None
     assert (image.kind, image.text, image.media) == ("image", "the receipt", Media("image/jpeg"))
     key = field(1, field(1, b"15550001111@s.whatsapp.net") + field(3, b"ABC"))
-    reaction = message_of(field(46, key + field(2, "👍".encode())))
+    reaction = read(field(46, key + field(2, "👍".encode())))
     assert reaction is not None
     assert (reaction.kind, reaction.reaction, reaction.target_id) == (
         "reaction",
@@ -41,7 +41,7 @@ def test_a_text_a_caption_and_a_reaction_are_read() -> None:
 
 
 def test_what_cannot_be_read_is_handed_on_whole_and_what_is_not_decrypted_is_not() -> None:
-    broken = message_of(b"\x0a\xff")
+    broken = read(b"\x0a\xff")
     assert broken is not None
     assert (broken.kind, broken.text, broken.content) == ("unknown", None, b"\x0a\xff")
-    assert message_of(None) is None
+    assert read(None) is None

@@ -360,6 +360,11 @@ def test_a_log_that_cannot_be_written_does_not_hide_the_verdict(data: Path) -> N
     assert monitor()[0] == 2
 
 
+def test_no_time_to_answer_is_wrong_usage_and_not_a_hung_runner(data: Path) -> None:
+    done = CliRunner().invoke(cli, ["monitor", "--timeout", "0"])
+    assert (done.exit_code, "is not in the range" in done.stderr) == (3, True)
+
+
 def test_a_bug_of_the_monitor_is_unknown_and_never_a_warning(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,14 +247,18 @@ async def test_a_message_that_nobody_handles_cannot_be_answered() -> None:
         ("15550001111@c.us", ANA),
         ("15550001111:3@s.whatsapp.net", ANA),
         ("700000000002@lid", "700000000002@lid"),
+        ("120363000000000001@g.us", "120363000000000001@g.us"),
+        (" 15550001111-1600000000@g.us ", "15550001111-1600000000@g.us"),
     ],
 )
-def test_a_person_may_be_written_in_several_ways(written: str, jid: str) -> None:
+def test_a_person_or_a_group_may_be_written_in_several_ways(written: str, jid: str) -> None:
     assert chat_jid(written) == jid
 
 
-@pytest.mark.parametrize("written", ["", "ana", "1-2@g.us", "1@newsletter", "15550001111@x", "1555 000 1111"])
-def test_what_is_no_person_is_refused_and_not_repeated(written: str) -> None:
+@pytest.mark.parametrize(
+    "written", ["", "ana", "1-2@g.us", "12345:1@g.us", "1@newsletter", "15550001111@x", "1555 000 1111"]
+)
+def test_what_is_no_chat_is_refused_and_not_repeated(written: str) -> None:
     with pytest.raises(SendError) as caught:
         chat_jid(written)
     assert caught.value.reason == "not_a_user"

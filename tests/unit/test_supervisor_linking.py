@@ -12,9 +12,9 @@ import trio.testing
 from runner.alerts.sessions import condition_of
 from runner.envelope import Me
 from runner.errors import RateLimitedError, RefusedError, UnknownSessionError
+from runner.phone_number import checked_phone
 from runner.session import State
 from runner.supervisor import Options, Supervisor, linking
-from runner.supervisor.phones import checked_phone
 from support.fake_engine import FakeEngine, FakeEvent, FakeServer, FakeStore
 from support.world import ENDPOINT, FAST, PINNED, World, names
 

@@ -13,10 +13,12 @@ from support.fleet import a_view
 NOW = 1_700_000_100.0
 
 
-def shown(reading: Reading, *, now: float = NOW, height: int = 40, past: Past | None = None) -> str:
-    console = Console(width=120, height=height, force_terminal=False, color_system=None)
+def shown(
+    reading: Reading, *, now: float = NOW, width: int = 120, height: int = 40, past: Past | None = None
+) -> str:
+    console = Console(width=width, height=height, force_terminal=False, color_system=None)
     with console.capture() as captured:
-        console.print(frame(reading, past or Past(), now, height))
+        console.print(frame(reading, past or Past(), now, width, height))
     return captured.get()
 
 
@@ -56,6 +58,22 @@ def test_alerts_are_shown_but_not_those_that_are_silenced() -> None:
     assert "disk_full" in text
     assert "1m00s" in text
     assert "cpu_high" not in text
+
+
+def test_a_narrow_terminal_shows_whole_names_and_numbers() -> None:
+    alert = {"alert": "session_penalised", "severity": "critical", "about": "shop-of-ana"}
+    alert |= {"text": "failure_temporary_ban: wait until the expiry", "since": 1_700_000_040_000}
+    reading = a_reading(("a-session-of-a-shop", State.BACKOFF), alerts=[alert])
+    wide, small, phone = (shown(reading, width=width) for width in (120, 80, 44))
+    for text in (small, phone):
+        for whole in ("reconnects/min", "512.0 MiB of 1.0 GiB", "38 ms, p95 112 ms", "error rate"):
+            assert whole in text
+        for name in ("a-session-of-a-shop", "session_penalised", "shop-of-ana"):
+            assert name in text
+    assert "BREAKER" in wide
+    assert "failure_temporary_ban: wait until the expiry" in wide
+    assert "failure_tem" in small
+    assert all(len(line) <= 44 for line in phone.splitlines())
 
 
 def test_an_old_frame_says_so() -> None:

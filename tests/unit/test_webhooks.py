@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -97,9 +98,9 @@ def test_a_pattern_means_what_it_says(pattern: str, event: str, expected: bool) 
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        (NewWebhook(url="ftp://example.com"), "url must be addresses"),
+        (NewWebhook(url="ftp://example.com"), "url must be one http(s) address"),
         (NewWebhook(url="https://"), "url must be"),
-        (NewWebhook(url="https://a.example,https://b.example"), "must be one address"),
+        (NewWebhook(url="https://a.example,https://b.example"), "must be one http(s) address"),
         (NewWebhook(url=URL, events=["mesage"]), "did you mean message"),
         (NewWebhook(url=URL, events=["group.*"]), "there is no event 'group.*'"),
         (NewWebhook(url=URL, headers={"bad name": "x"}), "cannot be the name of a header"),
@@ -169,12 +170,19 @@ def test_those_of_the_settings_have_all_that_the_settings_say() -> None:
         ({"webhook_events": "mesage"}, "there is no event 'mesage'"),
         ({"webhook_headers": "no colon"}, "WHATSAPP_WEBHOOK_HEADERS"),
         ({"webhook_headers": "Host: x"}, "set by the runner"),
+        ({"webhook_urls": "http://10.1.2.3/x"}, "10.1.2.3 is not public; see WHATSAPP_WEBHOOK_ALLOW"),
+        ({"webhook_urls": f"{URL},http://[::1]:5/x"}, "::1 is not public; see WHATSAPP_WEBHOOK_ALLOW"),
     ],
 )
 def test_wrong_settings_stop_the_start(changes: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        webhooks_of(Settings(webhook_urls=URL, **changes))  # type: ignore[arg-type]
+        webhooks_of(replace(Settings(webhook_urls=URL), **changes))  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+def test_a_private_address_of_the_settings_that_is_allowed_is_one() -> None:
+    settings = Settings(webhook_urls="http://10.1.2.3/x", webhook_allow="10.0.0.0/8")
+    assert [it.url for it in webhooks_of(settings)] == ["http://10.1.2.3/x"]
 
 
 async def test_what_happens_to_sessions_goes_to_those_who_want_it(autojump_clock: MockClock) -> None:

@@ -92,7 +92,7 @@ def add_alerts(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_SILENCE),
     )
     async def silence(request: Request) -> Json:
-        wish = decoded(await request.body() or b"{}", NewSilence)
+        wish = decoded(await request.body() or b"{}", NewSilence, "POST /api/alerts/silences")
         return Json(backend.alerts.silence(wish.alert, wish.about, wish.minutes, wish.note), 201)
 
     @app.delete(
@@ -110,7 +110,7 @@ def add_alerts(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_ACK, required=False),
     )
     async def acknowledge(alert_id: str, request: Request) -> Json:
-        wish = decoded(await request.body() or b"{}", Acknowledgement)
+        wish = decoded(await request.body() or b"{}", Acknowledgement, "POST /api/alerts/{alert_id}/ack")
         return Json(backend.alerts.acknowledge(alert_id, wish.by, wish.note))
 
     @app.post(

@@ -127,9 +127,11 @@ class Admin:
         logger().info("backup made", bytes=made.bytes, sessions=made.sessions, seconds=round(made.took_s, 3))
         return made
 
-    async def _quoted(self, session_id: str, chat: str, message_id: str) -> tuple[str, str, bytes]:
+    async def _quoted(
+        self, session_id: str, chat: str, author: str, message_id: str
+    ) -> tuple[str, str, bytes]:
         with told_as_store_failures("the message that it answers cannot be read"):
-            return await trio.to_thread.run_sync(quoted_of, self._store, session_id, chat, message_id)
+            return await trio.to_thread.run_sync(quoted_of, self._store, session_id, chat, author, message_id)
 
     async def _create(self, wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
         told = await trio.to_thread.run_sync(self._take_in, wishes)

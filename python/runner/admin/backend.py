@@ -210,6 +210,8 @@ class NewText(msgspec.Struct, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(min_length=1)]
     reply_to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
     """The id of the message that it answers."""
+    reply_to_sender: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    """Who wrote that, in a group."""
     id: str | None = None
 
 
@@ -264,8 +266,8 @@ class Backend:
     dead_letters: DeadLetterDesk
     send_text: SendText
     """Errors: UnknownSessionError, SendError."""
-    quoted: Callable[[str, str, str], Awaitable[tuple[str, str, bytes]]]
-    """By session, chat and id: what a text answers, as `runner.sending.quoted_of` finds it."""
+    quoted: Callable[[str, str, str, str], Awaitable[tuple[str, str, bytes]]]
+    """By session, chat, author and id: what a text answers, as `runner.sending.quoted_of` finds it."""
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""
 

@@ -19,7 +19,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, NotRequired, Self, TypedDict, cast
 from urllib.parse import quote, urlencode
 
-from runner.errors import AdminError, NotRunningError
+from runner.errors import AdminError, NotRunningError, UnknownSessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -150,37 +150,37 @@ class Client:
 
     def session(self, session_id: str) -> Session:
         """One session."""
-        return cast("Session", self.get(f"/api/sessions/{quote(session_id, safe='')}"))
+        return cast("Session", self.get(f"/api/sessions/{_in_path(session_id)}"))
 
     def session_metrics(self, session_id: str) -> dict[str, Any]:
         """The six metrics of one session."""
-        return cast("dict[str, Any]", self.get(f"/api/sessions/{quote(session_id, safe='')}/metrics"))
+        return cast("dict[str, Any]", self.get(f"/api/sessions/{_in_path(session_id)}/metrics"))
 
     def reconnect(self, session_id: str, *, override: bool = False) -> Reconnect:
         """Reconnect now. Errors: AdminError 409 with the reason when the number could be at risk."""
-        path = f"/force-reconnection/{quote(session_id, safe='')}"
+        path = f"/force-reconnection/{_in_path(session_id)}"
         return cast("Reconnect", self.post(path, {"override": "true"} if override else {}))
 
     def reset_breaker(self, session_id: str, *, penalty: bool = False) -> Session:
         """Close the circuit breaker; with `penalty`, also forget a 402's or 429's waiting time."""
-        path = f"/reset-circuit-breaker/{quote(session_id, safe='')}"
+        path = f"/reset-circuit-breaker/{_in_path(session_id)}"
         return cast("Session", self.post(path, {"penalty": "true"} if penalty else {}))
 
     def command(self, session_id: str, verb: str) -> Session:
         """`start`, `stop`, `restart`, `pair` or `logout`."""
-        return cast("Session", self.post(f"/api/sessions/{quote(session_id, safe='')}/{verb}"))
+        return cast("Session", self.post(f"/api/sessions/{_in_path(session_id)}/{verb}"))
 
     def set_proxy(self, session_id: str, proxy: str | None) -> Session:
         """Use another proxy from now on, or with None the one of `WHATSAPP_PROXY`.
 
         Errors: AdminError 422 for a proxy that cannot be used.
         """
-        path = f"/api/sessions/{quote(session_id, safe='')}"
+        path = f"/api/sessions/{_in_path(session_id)}"
         return cast("Session", self.request("PUT", path, body={"proxy": proxy}))
 
     def delete(self, session_id: str) -> None:
         """Remove a session; its credentials move to the archive."""
-        self.request("DELETE", f"/api/sessions/{quote(session_id, safe='')}")
+        self.request("DELETE", f"/api/sessions/{_in_path(session_id)}")
 
     def create_empty(self, session_id: str, *, proxy: str | None = None) -> Session:
         """A new session that shows QR codes, for a phone to link."""
@@ -192,7 +192,7 @@ class Client:
 
         Errors: AdminError 409 when none is shown, with the reason.
         """
-        path = f"/api/{quote(session_id, safe='')}/auth/qr"
+        path = f"/api/{_in_path(session_id)}/auth/qr"
         return cast("dict[str, Any]", self.get(path, {"format": "raw"}))
 
     def pairing_code(self, session_id: str, phone: str) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Client:
 
         Errors: AdminError 409 with the reason, 422 for what is no number, 429 when one was made just now.
         """
-        path = f"/api/{quote(session_id, safe='')}/auth/request-code"
+        path = f"/api/{_in_path(session_id)}/auth/request-code"
         return cast("dict[str, Any]", self.request("POST", path, body={"phoneNumber": phone}))
 
     def send_text(
@@ -211,17 +211,27 @@ class Client:
         *,
         message_id: str | None = None,
         reply_to: str | None = None,
+        reply_to_sender: str | None = None,
     ) -> dict[str, Any]:
-        """Send a text to a person: `id`, `chatId`, `timestamp` (Unix ms). Waits until WhatsApp has it.
+        """Send a text to a person or a group: `id`, `chatId`, `timestamp` (Unix ms). Waits until WhatsApp has
+        it.
 
-        Errors: AdminError with the reason: 409 not online or no such person, 502 refused, 504 unconfirmed.
+        Errors: AdminError with the reason: 409 not online, no such person, or not in that group, 502 refused,
+        504 unconfirmed.
         """
-        body = {"session": session_id, "chatId": chat, "text": text, "id": message_id, "reply_to": reply_to}
+        body = {
+            "session": session_id,
+            "chatId": chat,
+            "text": text,
+            "id": message_id,
+            "reply_to": reply_to,
+            "reply_to_sender": reply_to_sender,
+        }
         return cast("dict[str, Any]", self.request("POST", "/api/sendText", body=body))
 
     def export(self, session_id: str, form: str, *, force: bool) -> Exported:
         """A session's files for another program; it is parked here from then on."""
-        path = f"/api/sessions/{quote(session_id, safe='')}/export"
+        path = f"/api/sessions/{_in_path(session_id)}/export"
         told = self.request("POST", path, body={"format": form, "force": force})
         files = {name: text.encode() for name, text in told["files"].items()}
         files |= {name: base64.b64decode(text) for name, text in told["binary"].items()}
@@ -407,6 +417,13 @@ def _new_session(
 
 def _encoded(body: object) -> bytes:
     return json.dumps(body).encode()
+
+
+def _in_path(session_id: str) -> str:
+    """Errors: UnknownSessionError for what no session can be called, and what would be another route."""
+    if not session_id or "/" in session_id:
+        raise UnknownSessionError(session_id)
+    return quote(session_id, safe="")
 
 
 def _with_query(path: str, query: Mapping[str, object]) -> str:

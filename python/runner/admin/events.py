@@ -1,10 +1,11 @@
 """`WS /ws` and `GET /api/events`: what changes, as it changes.
 
-`?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `*` for all; the default
-is `session.status`): the supervisor's events (`session.*`, `incident.*`), `alert.*`, `message`,
-`system.metrics` (at once and then with each sample), and of sessions that are named `session.metrics`. While
-`WHATSAPP_PERFORMANCE_MONITORING` is off there are no samples, and whoever waits for some is told so once
-(`metrics.paused`). Each message is one envelope; its id is a ULID, so a receiver can sort and de-duplicate.
+`?session=ID` (repeatable, `*` for all, the default) and `?events=NAME` (repeatable, `session.*` for all that
+begin so, `*` for all; the default is `session.status`): the supervisor's events (`session.*`, `incident.*`),
+`alert.*`, `message`, `system.metrics` (at once and then with each sample), and of sessions that are named
+`session.metrics`. While `WHATSAPP_PERFORMANCE_MONITORING` is off there are no samples, and whoever waits for
+some is told so once (`metrics.paused`). Each message is one envelope; its id is a ULID, so a receiver can
+sort and de-duplicate.
 A receiver that is too slow loses events and is told how many (`stream.lost`); it never slows anybody else.
 Messages are shown as they come in, and only to those who may operate: `*` has none for a token that only
 reads. What must not be lost is the business of handlers and webhooks. `GET /api/events` has the same filters,
@@ -24,8 +25,10 @@ from starlette.websockets import WebSocketDisconnect
 from runner.admin.guard import sees_detail
 from runner.admin.lists import words
 from runner.admin.tokens import OPERATE
+from runner.config_kinds import did_you_mean
 from runner.envelope import envelope
 from runner.errors import AdminError
+from runner.webhooks.hook import EVENTS, is_meant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 STATUS: Final = "session.status"
 MESSAGES: Final = frozenset({"message", "message.undecryptable"})
 """What says who writes to whom."""
+KNOWN: Final = (*EVENTS, "session.qr", "session.metrics", "system.metrics", "metrics.paused", "stream.lost")
+"""What may be asked for, beside `*`."""
 _STOP_POLL_S: Final = 0.5
 EVENTS_A_STEP: Final = 16
 """Events that one receiver gets before others have their turn: about a millisecond of work."""
@@ -64,14 +69,35 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def wanted_of(caller: HTTPConnection, default: str) -> Wanted:
-    """Read the query. Errors: AdminError 403 when it names messages and the caller may not see them."""
+    """Read the query.
+
+    Errors: AdminError 422 for an event that there is not, 403 when it names messages and the caller may not
+    see them.
+    """
     query = caller.query_params
-    sessions, events = frozenset(words(query, "session")), frozenset(words(query, "events"))
+    sessions, events = frozenset(words(query, "session")), _meant(words(query, "events"))
     if events & MESSAGES and not sees_detail(caller.scope):
         raise AdminError(
             403, "scope_missing", f"this token may not see messages: that needs the scope {OPERATE}"
         )
     return Wanted(sessions or frozenset({"*"}), events or frozenset({default}))
+
+
+def _meant(patterns: list[str]) -> frozenset[str]:
+    meant: set[str] = set()
+    for pattern in patterns:
+        names = {pattern} if pattern == "*" else {name for name in KNOWN if is_meant(pattern, name)}
+        if not names:
+            known = ", ".join(KNOWN)
+            hint = did_you_mean(pattern, KNOWN)
+            raise AdminError(
+                422,
+                "parameter_wrong",
+                f"events: there is no event {pattern!r}{hint}",
+                f"use * or some of {known}; session.* means all that begin so",
+            )
+        meant |= names
+    return frozenset(meant)
 
 
 async def stream(socket: WebSocket, backend: Backend, version: str) -> None:

@@ -20,7 +20,7 @@ from runner.admin.guard import sees_detail
 from runner.admin.lists import Json
 from runner.admin.schemas import ANY_CALL, CONFLICT, PAIRING_PHONE, a_body, says
 from runner.errors import AdminError, UnknownSessionError
-from runner.supervisor.phones import checked_phone
+from runner.phone_number import checked_phone
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -79,12 +79,7 @@ def add_linking(app: FastAPI, backend: Backend) -> None:
     )
     async def request_code(session_id: str, request: Request) -> Json:
         _refuse_readers(request)
-        wish = decoded(
-            await request.body(),
-            PairingPhone,
-            "POST /api/{session_id}/auth/request-code",
-            instead='the body is no {"phoneNumber": "…"}',  # what is wrong may quote the number
-        )
+        wish = decoded(await request.body(), PairingPhone, "POST /api/{session_id}/auth/request-code")
         shown = await backend.phones.code(session_id, checked_phone(wish.phone_number))
         return Json({"code": shown.text, "expiresAt": shown.expires_at_unix_ms})
 

@@ -98,7 +98,9 @@ def whole(text: str | None, name: str, default: int, most: int = MOST_WHOLE) -> 
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
         raise AdminError(
-            422, "parameter_wrong", f"{name} must be a whole number, not negative and at most {most}"
+            422,
+            "parameter_wrong",
+            f"{name} must be a whole number, not negative and at most {most} (it is {text[:40]!r})",
         )
     return int(text)
 

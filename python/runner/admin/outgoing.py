@@ -149,7 +149,7 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_WEBHOOK),
     )
     async def add(request: Request) -> Json:
-        wish = decoded(await request.body(), NewWebhook)
+        wish = decoded(await request.body(), NewWebhook, "POST /api/webhooks")
         _check_session(backend, wish)
         return Json(await backend.webhooks.add(wish), 201)
 
@@ -168,7 +168,7 @@ def _add_webhooks(app: FastAPI, backend: Backend) -> None:
         openapi_extra=a_body(_WEBHOOK),
     )
     async def change(webhook_id: str, request: Request) -> Json:
-        wish = decoded(await request.body(), NewWebhook)
+        wish = decoded(await request.body(), NewWebhook, "PUT /api/webhooks/{webhook_id}")
         _check_session(backend, wish)
         return Json(await backend.webhooks.change(webhook_id, wish))
 
@@ -229,7 +229,7 @@ def _add_dead_letters(app: FastAPI, backend: Backend) -> None:
 
 
 def _which(body: bytes) -> WhichDeadLetters:
-    which = decoded(body, WhichDeadLetters)
+    which = decoded(body, WhichDeadLetters, "POST /api/dead-letters/redrive")
     if (which.ids is None) != which.all:
         raise AdminError(422, "body_wrong", "say which: ids, or all", 'send {"ids": […]} or {"all": true}')
     return which

@@ -38,6 +38,7 @@ _BY_REASON: Final = {
     "busy": 429,
     "not_a_user": 422,
     "too_long": 422,
+    "group_too_large": 422,
     "refused": 502,
     "restricted": 502,
     "store_failed": 503,
@@ -75,7 +76,10 @@ def add_errors(app: FastAPI, backend: Backend) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(_request: Request, error: RequestValidationError) -> Json:
-        said = "; ".join(f"{wrong['loc'][-1]}: {str(wrong['msg']).lower()}" for wrong in error.errors())
+        said = "; ".join(
+            f"{wrong['loc'][-1]}: {str(wrong['msg']).lower()} (it is {str(wrong['input'])[:40]!r})"
+            for wrong in error.errors()
+        )
         return Json(error_body(AdminError(422, "parameter_wrong", said)), 422)
 
 

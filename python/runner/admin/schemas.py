@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runner.admin.backend import BATCH_SESSIONS, PHONE_CHARS
+from runner.admin.events import KNOWN
 from runner.admin.lists import DEFAULT_LIMIT, MOST_LIMIT, MOST_UNIX_MS, MOST_WHOLE
 from runner.history import MOST_POINTS
 from runner.intake import SESSION_ID
 from runner.metric_definitions import HISTORY
-from runner.sending import MESSAGE_ID, MOST_CHARS, PERSON
+from runner.phone_number import PHONE_NUMBER
+from runner.sending import CHAT, MESSAGE_ID, MOST_CHARS, PERSON
 from runner.session import State
-from runner.supervisor.phones import PHONE_NUMBER
 
 Responses = dict[int | str, dict[str, Any]]
 """What an operation may answer, by status."""
@@ -82,7 +83,7 @@ PAGED: Final[dict[str, Any]] = {
 EVENTS_QUERY: Final[dict[str, Any]] = {
     "parameters": [
         {"name": "session", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
-        {"name": "events", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+        _words("events", [*KNOWN, "session.*", "*"], "these; `session.*` means all that begin so"),
     ]
 }
 
@@ -104,9 +105,9 @@ NEW_TEXT: Final[dict[str, Any]] = {
         "session": {"type": "string"},
         "chatId": {
             "type": "string",
-            "pattern": f"^{PERSON}$",
+            "pattern": f"^{CHAT}$",
             "maxLength": 64,
-            "description": "a person: 15551234567, 15551234567@c.us, …@s.whatsapp.net or …@lid",
+            "description": "a person (15551234567, …@c.us, …@s.whatsapp.net, …@lid) or a group (…@g.us)",
         },
         "text": {"type": "string", "minLength": 1, "maxLength": MOST_CHARS},
         "reply_to": {
@@ -114,6 +115,12 @@ NEW_TEXT: Final[dict[str, Any]] = {
             "minLength": 1,
             "maxLength": 128,
             "description": "the id of their message that it answers; quoted with its words while known",
+        },
+        "reply_to_sender": {
+            "type": ["string", "null"],
+            "pattern": f"^{PERSON}$",
+            "maxLength": 64,
+            "description": "in a group, who wrote the message that it answers",
         },
         "id": {
             "type": ["string", "null"],

@@ -42,35 +42,47 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
             **answers.SENT,
             **NOT_FOUND,
             409: says(
-                "by `reason`: not online, nobody has that number, or the id or key was used for another"
+                "by `reason`: not online, nobody has that number, not in that group, or the id or key "
+                "was used for another"
             ),
-            422: says("a body of another form, or a chat that is no person"),
+            422: says("a body of another form, or a chat that is no person and no group"),
             429: says("too many messages of this session are on their way; or too many wrong tokens"),
             502: says("WhatsApp refuses it; the message has its number"),
             503: says("the store could not keep what it changes"),
             504: says("WhatsApp did not confirm it in time; by `reason`: unconfirmed may have arrived"),
         },
-        summary="send a text to a person; answers when WhatsApp has it",
+        summary="send a text to a person or a group; answers when WhatsApp has it",
         openapi_extra={**a_body(NEW_TEXT), **_KEY},
     )
     async def send_text(request: Request) -> Json:
-        wish = decoded(
-            await request.body(),
-            NewText,
-            "POST /api/sendText",
-            # What is wrong may quote the text.
-            instead='the body is no {"session": "…", "chatId": "…", "text": "…"}',
-        )
-        chat = chat_jid(wish.chat_id)
+        wish = decoded(await request.body(), NewText, "POST /api/sendText")
+        chat, quoted = chat_jid(wish.chat_id), None
+        if wish.reply_to is not None:
+            quoted = await backend.quoted(wish.session, chat, _author_of(wish, chat), wish.reply_to)
         receipt = await backend.send_text(
             wish.session,
             chat,
             wish.text,
             message_id=_id_of(wish, request.headers.get("idempotency-key")),
-            quoted=None if wish.reply_to is None else await backend.quoted(wish.session, chat, wish.reply_to),
+            quoted=quoted,
             is_strict=True,
         )
         return Json({"id": receipt.id, "chatId": receipt.chat, "timestamp": receipt.server_unix_ms})
+
+
+def _author_of(wish: NewText, chat: str) -> str:
+    """Who wrote the message that is answered: in a chat with one person it is he."""
+    if not chat.endswith("@g.us"):
+        return chat
+    author = None if wish.reply_to_sender is None else chat_jid(wish.reply_to_sender)
+    if author is None or author.endswith("@g.us"):
+        raise AdminError(
+            422,
+            "parameter_wrong",
+            "reply_to: in a group it must be said who wrote the message",
+            "give reply_to_sender: the sender of that message",
+        )
+    return author
 
 
 def _id_of(wish: NewText, key: str | None) -> str | None:

@@ -23,6 +23,8 @@ BACKLOG: Final = 1024
 _LONGEST_PATH: Final = 107
 """Bytes that fit `sun_path` with its final zero."""
 
+_ELSEWHERE: Final = "make its directory, or set WHATSAPP_ADMIN_SOCKET or WHATSAPP_DATA_DIR to another place"
+
 
 class SocketLock:
     """Holds `PATH.lock` until closed; when the process dies, the kernel lets go of it."""
@@ -31,7 +33,8 @@ class SocketLock:
         """`inherited` is a descriptor that was passed through an exec: the lock belongs to it and was never
         let go.
 
-        Errors: LeaseHeldError when another process holds it; StartError when the file cannot be made.
+        Errors: LeaseHeldError when another process holds it; StartError when the file cannot be made or
+        written.
         """
         self.path = lock_file(path)
         try:
@@ -40,15 +43,21 @@ class SocketLock:
             self.descriptor = inherited
             os.set_inheritable(self.descriptor, False)
         except OSError as error:
-            raise StartError(f"cannot make {self.path}: {error.strerror}") from error
+            raise StartError(f"cannot make {self.path}: {error.strerror}", _ELSEWHERE) from error
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(self.descriptor, 20, 0).decode("ascii", "replace").strip()
             os.close(self.descriptor)
             raise LeaseHeldError(str(path), f"the runner with pid {holder or 'unknown'}") from None
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self.descriptor)
+            raise StartError(
+                f"cannot write {self.path}: {error.strerror}", "free some space there"
+            ) from error
 
     def close(self) -> None:
         """Let go. The file stays: removing it would let two holders lock two files of one name."""

@@ -62,12 +62,18 @@ def parse(text: str) -> Tokens:
 
 
 def _create(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    """Whole or not there: an empty file, left by a full disk, would keep every later start from working."""
+    if path.exists():
         return
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
+    making = path.with_name(f"{path.name}.new")
+    try:
+        descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(secrets.token_urlsafe(32) + "\n")
+        making.rename(path)
+    finally:
+        making.unlink(missing_ok=True)
 
 
 def load_or_create(path: Path) -> Tokens:
@@ -80,7 +86,8 @@ def load_or_create(path: Path) -> Tokens:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path} cannot be read or made: {error}"]) from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError([f"{path} cannot be read or made: {why}"]) from error
     if mode & 0o077:
         raise ConfigError([f"{path} can be read by others (mode {mode & 0o777:o}); run: chmod 600 {path}"])
     try:

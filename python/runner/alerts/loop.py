@@ -17,6 +17,7 @@ from runner.alerts.engine import Engine, Observation, Silence, State, Transition
 from runner.alerts.facts import Windows
 from runner.alerts.rules import INCIDENT_RULES, RULES, threshold_of
 from runner.alerts.sessions import OFFLINE, Condition, condition_of
+from runner.config_kinds import did_you_mean
 from runner.envelope import new_id
 from runner.errors import AdminError
 from runner.supervisor.feed import StatusEvent
@@ -235,7 +236,10 @@ class Alerts:
             self._state, told = change(self._machine.unix_ms())
         except KeyError:
             raise AdminError(
-                404, "unknown_alert", f"no alert {alert_id!r} is active", "see GET /api/alerts"
+                404,
+                "unknown_alert",
+                f"no alert {alert_id!r} is active",
+                "list them with: python -m runner alerts",
             ) from None
         self._tell(told)
         alert = told[0].alert if told else self._state.find(alert_id)
@@ -252,8 +256,8 @@ class Alerts:
             raise AdminError(
                 422,
                 "unknown_alert",
-                f"there is no alert {alert!r}",
-                "see GET /api/alerts/definitions, or use *",
+                f"there is no alert {alert!r}{did_you_mean(alert, RULES)}",
+                "see docs/operating.md or GET /api/alerts/definitions, or use *",
             )
         now_ms = self._machine.unix_ms()
         made = Silence(new_id("sil", now_ms), alert, about, now_ms + round(minutes * 60_000), note)

@@ -112,8 +112,8 @@ _TABLE: Final = (
         depends_on=("disk_full", "store_stalled"),
         prometheus="runner_store_oldest_age_seconds > 5",
         meaning="the store has not committed for more than 5 s: messages are not answered meanwhile",
-        first_look="`iostat -x 1`: is the disk busy or dying?",
-        action="move the data directory to a faster disk, or stop what else uses this one",
+        first_look="does the text name a lock? else `iostat -x 1`: is the disk busy or dying?",
+        action="end what locks the database, or move the data directory to a faster disk",
     ),
     # connectivity
     Warnable(
@@ -363,9 +363,12 @@ _TABLE: Final = (
         severity=_CRITICAL,
         is_incident=True,
         depends_on=("disk_full",),
-        meaning="the store refuses commits; messages wait unanswered, and connections close after 20 s",
-        first_look="the text says what SQLite said; `dmesg`: is the disk failing?",
-        action="mend the disk, or stop what locks the database; then everything goes on by itself",
+        meaning=(
+            "the store does not commit: messages wait unanswered. Under a lock of another process the "
+            "sessions stay; on a disk that hangs their connections close after 20 s"
+        ),
+        first_look="the text says which; for a lock `fuser -v` on the database file, else `dmesg`",
+        action="end what locks the database, or mend the disk; then everything goes on by itself",
     ),
     Warnable(
         slug="fd_limit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runner.health import DEAF_PROBES
+from runner.reasons import in_words
 from runner.reconnect.breaker import BreakerState
 from runner.reconnect.table import EXPORTED, Verdict, rule_for
 from runner.session import RESTRICTED, State
@@ -26,6 +27,7 @@ SESSION_RULES: Final = (
     "session_logged_out",
     "session_restricted",
 )
+_OF_THE_BREAKER: Final = ("reconnect_loop", "breaker_open")
 _PENALTIES: Final = (Verdict.BANNED_UNTIL, Verdict.RATE_LIMITED)
 _CERTIFICATE: Final = frozenset({"certificate_expired", "certificate_invalid", "tls_certificate_invalid"})
 _OUTDATED: Final = "failure_client_outdated"
@@ -36,13 +38,22 @@ class Condition(NamedTuple):
 
     slug: str
     why: str
-    """The reason, for the text."""
+    """The reason and what it means, for the text."""
     explained_by: str | None = None
 
 
 def condition_of(row: Row, machine: Machine) -> Condition | None:
     """The one condition of a session, or None while all is well or about to be."""
-    why = row.reason or "no reason known"
+    found = _condition_of(row, machine, row.reason or "no reason known")
+    if found is None:
+        return None
+    opened_by = row.history.breaker.why if found.slug in _OF_THE_BREAKER else None
+    words = in_words(found.why)
+    return found._replace(why=f"{opened_by}; the last: {words}" if opened_by else words)
+
+
+def _condition_of(row: Row, machine: Machine, why: str) -> Condition | None:
+    """`why` is the reason alone."""
     if row.is_removed or row.reason in ("logged_out_by_request", EXPORTED):
         return None
     if not row.is_linked and (row.state is not State.PARKED or row.reason in AT_REST):
@@ -73,9 +84,9 @@ def _open(row: Row, why: str, machine: Machine) -> Condition | None:
 def _breaker(row: Row, why: str) -> Condition | None:
     """An open connection is no proof yet: the breaker closes once it is stable."""
     if row.history.exhausted:
-        return Condition("reconnect_loop", row.history.breaker.why or why)
+        return Condition("reconnect_loop", why)
     if row.history.breaker.state is not BreakerState.CLOSED:
-        return Condition("breaker_open", row.history.breaker.why or why)
+        return Condition("breaker_open", why)
     return None
 
 

@@ -87,7 +87,7 @@ def resolve(alert_id: str, *, as_json: bool) -> None:
 @alerts.command()
 @click.argument("alert", metavar="ALERT|*")
 @click.option("--about", help="A glob over what it is about, such as 'shop-*'; default: whatever.")
-@click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(0, 525_600, min_open=True))
 @click.option("--note", default="", help="What for.")
 @as_json
 @ends_well

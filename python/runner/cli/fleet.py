@@ -74,13 +74,20 @@ def show(session_id: str, *, as_json: bool) -> None:
       python -m runner show support-1
     """
     with connect() as runner:
-        shown = {**runner.session(session_id), "metrics": runner.session_metrics(session_id)}
+        row, metrics = runner.session(session_id), runner.session_metrics(session_id)
     if as_json:
-        show_json(shown)
+        show_json({**row, "metrics": metrics})
     else:
         from runner.cli import tables
+        from runner.reconnect.table import UNKNOWN_REASON, rule_for
 
-        tables.pairs(shown)
+        rule = rule_for(row["reason"] or "")
+        said = dict(row)
+        if (
+            rule is not UNKNOWN_REASON
+        ):  # why the policy does what it does about it; docs/states.md has the rest
+            said["reason"] = f"{row['reason']} ({rule.why})"
+        tables.pairs({**said, "metrics": {name: it for name, it in metrics.items() if name not in row}})
 
 
 @click.command()

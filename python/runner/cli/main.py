@@ -109,8 +109,10 @@ def version(*, as_json: bool) -> None:
     if as_json:
         show_json(build())
     else:
-        for name, value in build().items():
-            click.echo(f"{name:<14} {value}")
+        from runner.cli.values import flat
+
+        for name, value in flat(build()):
+            click.echo(f"{name:<19} {value}")
 
 
 @cli.group("config")

@@ -58,6 +58,7 @@ def _url(_context: click.Context, _parameter: click.Parameter, value: str | None
 @click.option(
     "--timeout",
     "timeout_s",
+    type=click.FloatRange(0, 600, min_open=True),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -10,6 +10,7 @@ import click
 
 from runner.cli.options import as_json, connect, ends_well, session_id, show_json
 from runner.errors import AdminError, RefusedError
+from runner.phone_number import checked_phone
 
 if TYPE_CHECKING:
     from runner.admin.client import Client, Session
@@ -22,9 +23,27 @@ LINKED_WITHIN_S: Final = 60.0
 _AGAIN: Final = "is somebody there with the phone? python -m runner pair ID begins anew"
 
 
+class PhoneNumber(click.ParamType[str]):
+    """Looked at before a session is made for it."""
+
+    name = "phone number"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            checked_phone(value)
+        except RefusedError as error:
+            self.fail(f"{error}; {error.remedy}", param, ctx)
+        return value
+
+
 @click.command()
 @session_id
-@click.option("--phone", metavar="N", help="Show a code to type into the phone with this number instead.")
+@click.option(
+    "--phone",
+    type=PhoneNumber(),
+    metavar="N",
+    help="Show a code to type into the phone with this number instead.",
+)
 @click.option("--proxy", metavar="URL", help="The proxy of a session that is made now; see set-proxy.")
 @as_json
 @ends_well

@@ -56,9 +56,11 @@ def restart(session_id: str | None, *, yes: bool, timeout_s: float, as_json: boo
         show_json(told)
     else:
         states = told["states"]
+        online, total = states.get("online", 0), sum(states.values())
+        rest = "" if online == total else ", the others follow: python -m runner status"
         click.echo(
-            f"restarted in {told['seconds']:.1f} s, pid {told['pid']}; {states.get('online', 0)} of"
-            f" {sum(states.values())} sessions online, the others follow: python -m runner status"
+            f"restarted in {told['seconds']:.1f} s, pid {told['pid']};"
+            f" {online} of {total} sessions online{rest}"
         )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PER_MINUTE: Final = {"s": 60.0, "min": 1.0, "h": 1 / 60}
 _NUMBER: Final = r"\+?[0-9][0-9 ()./-]*"
 _NAMES: Final = "name a session sim-NNNNN, one that `sim scan` linked, the number of a phone, or all"
+_PORT: Final = click.IntRange(0, 65_535)
 KINDS: Final = ("text", "reply", "reaction", "edit", "revoke")
 
 
@@ -48,11 +49,20 @@ _control = click.option(
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--port", default=0, show_default=True, help="Port of the WhatsApp Web endpoint; 0 takes a free one."
+    "--port",
+    type=_PORT,
+    default=0,
+    show_default=True,
+    help="Port of the WhatsApp Web endpoint; 0 takes a free one.",
 )
-@click.option("--control-port", default=0, show_default=True, help="Port of the control API.")
+@click.option("--control-port", type=_PORT, default=0, show_default=True, help="Port of the control API.")
 @click.option(
-    "--sessions", "sessions", default=0, show_default=True, help="How many devices with credentials to make."
+    "--sessions",
+    "sessions",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    show_default=True,
+    help="How many devices with credentials to make.",
 )
 @click.option("--tls", is_flag=True, help="Serve wss:// with a test CA of its own.")
 @click.option(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
+
+from runner.cli.values import ago, duration, flat, milliseconds, shown, size, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,117 +42,135 @@ def screen() -> Console:
     return Console(width=None if sys.stdout.isatty() else _UNCUT)
 
 
-def duration(seconds: float | None) -> str:
-    """`5s`, `3m10s`, `2h05m`, `4d02h`."""
-    if seconds is None:
-        return "-"
-    whole = int(max(seconds, 0))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86_400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600:02}h"
-
-
-def size(count: float | None) -> str:
-    """Bytes as `1.5 GiB`."""
-    if count is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def milliseconds(ms: float | None) -> str:
-    """`0.2 ms`, `34 ms`."""
-    return "-" if ms is None else f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
-
-
-def _ago(unix_ms: int | None, now: float) -> str:
-    return "-" if unix_ms is None else duration(now - unix_ms / 1000)
-
-
-def _until(unix_ms: int | None, now: float) -> str:
-    return "-" if unix_ms is None else duration(unix_ms / 1000 - now)
-
-
 def _state(word: str) -> str:
     return f"[{COLOURS.get(word, 'white')}]{word}[/]"
+
+
+class Column(NamedTuple):
+    """One column of a table that leaves out columns at a narrow terminal, and never cuts a name."""
+
+    name: str
+    spare: int = 0
+    """How soon it is left out: the highest first, 0 never."""
+    right: bool = False
+    is_prose: bool = False
+    """It has what the others leave, and ends with an ellipsis there."""
+
+
+def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> tuple[Table, list[str]]:
+    """The table with the columns that fit `width`, and the names of those that do not."""
+    widths = [
+        min(
+            max(cell_len(it.name), *(Text.from_markup(row[place]).cell_len for row in rows), 0),
+            _PROSE if it.is_prose else width,
+        )
+        for place, it in enumerate(columns)
+    ]
+    kept = list(range(len(columns)))
+    while sum(widths[it] + _GAP for it in kept) - _GAP > width and any(columns[it].spare for it in kept):
+        kept.remove(max(kept, key=lambda it: columns[it].spare))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    rest = width - sum(widths[it] + _GAP for it in kept) + _GAP
+    for it in kept:
+        is_name = not columns[it].spare and not columns[it].is_prose
+        table.add_column(
+            columns[it].name,
+            justify="right" if columns[it].right else "left",
+            no_wrap=not is_name,
+            overflow="fold" if is_name else "ellipsis",
+            max_width=widths[it] + max(rest, 0) if columns[it].is_prose else None,
+        )
+    for row in rows:
+        table.add_row(*(row[it] for it in kept))
+    return table, [it.name for place, it in enumerate(columns) if place not in kept]
+
+
+_GAP: Final = 2
+"""Columns of the screen between two of a table."""
+_PROSE: Final = 20
+"""Columns that prose has at the least."""
+
+
+def _print(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    console = screen()
+    table, left_out = fitted(columns, rows, console.width)
+    console.print(table)
+    if left_out:
+        console.print(f"no room here for {', '.join(left_out)}", style="dim")
+
+
+_SESSION: Final = (
+    Column("ID"),
+    Column("STATE"),
+    Column("REASON"),
+    Column("CONN", 6, right=True),
+    Column("FOR", 2),
+    Column("ATTEMPT", 3, right=True),
+    Column("RETRY IN", 1),
+    Column("DATA", 7),
+    Column("PONG", 4),
+    Column("RTT", 8, right=True),
+    Column("BREAKER", 5),
+)
 
 
 def sessions(rows: Iterable[Session]) -> None:
     """One line a session."""
     now = time.time()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "ID",
-        "STATE",
-        "REASON",
-        "CONN",
-        "FOR",
-        "ATTEMPT",
-        "RETRY IN",
-        "DATA",
-        "PONG",
-        "RTT",
-        "BREAKER",
-    ):
-        table.add_column(
-            name, justify="right" if name in {"CONN", "ATTEMPT", "RTT"} else "left", no_wrap=True
-        )
-    for row in rows:
-        rtt = row["pongRttMs"]
-        table.add_row(
+    cells = [
+        (
             escape(row["id"]),
             _state(row["state"]),
             row["reason"] or "-",
             str(row["connection"]),
-            _ago(row["since"], now),
+            ago(row["since"], now),
             str(row["attempt"]),
-            _until(row["nextRetryAt"], now),
-            _ago(row["lastDataReceivedAt"], now),
-            _ago(row["lastPongAt"], now),
-            milliseconds(rtt),
+            until(row["nextRetryAt"], now),
+            ago(row["lastDataReceivedAt"], now),
+            ago(row["lastPongAt"], now),
+            milliseconds(row["pongRttMs"]),
             row["breaker"]["state"],
         )
-    screen().print(table)
+        for row in rows
+    ]
+    _print(_SESSION, cells)
 
 
 def alerts(rows: Iterable[Mapping[str, Any]], silences: Sequence[Mapping[str, Any]] = ()) -> None:
-    """One line an alert, then the silences."""
+    """A line an alert that can be searched for, below it what it says and what to do; then the silences."""
     now = time.time()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "SEVERITY", "ALERT", "ABOUT", "SINCE", "STATE", "TEXT"):
-        table.add_column(name, no_wrap=name != "TEXT")
+    console = screen()
+    is_empty = True
     for row in rows:
+        is_empty = False
         colour = "red" if row["severity"] == "critical" else "yellow"
-        table.add_row(
+        head = [
             row["id"],
             f"[{colour}]{row['severity']}[/]",
-            row["alert"],
+            f"[bold]{row['alert']}[/]",
             escape(row["about"] or "-"),
-            _ago(row["since"], now),
-            _alert_state(row),
-            escape(row["text"]),
-        )
-    console = screen()
-    if table.row_count:
-        console.print(table)
-    else:
+            ago(row["since"], now),
+        ]
+        if (state := _alert_state(row)) is not None:
+            head.append(state)
+        console.print("  ".join(head), soft_wrap=True)
+        for text in (row["text"], row.get("remedy")):
+            if text:
+                _below(console, text)
+    if is_empty:
         console.print("no alerts")
     for silence in silences:
+        about = f" {escape(silence['about'])}" if silence["about"] else ""
+        note = f"  {escape(silence['note'])}" if silence["note"] else ""
         console.print(
-            f"silent: {silence['alert']} {escape(silence['about'] or '')} for {_until(silence['until'], now)}"
-            f"  {silence['id']} {escape(silence['note'])}",
+            f"{silence['id']}  {silence['alert']}{about} is silent for {until(silence['until'], now)}{note}",
             style="dim",
+            soft_wrap=True,
         )
 
 
-def _alert_state(row: Mapping[str, Any]) -> str:
+def _alert_state(row: Mapping[str, Any]) -> str | None:
+    """None while it fires, as most do."""
     if row["resolvedAt"] is not None:
         return "resolved"
     if row["suppressedBy"] is not None:
@@ -156,27 +179,27 @@ def _alert_state(row: Mapping[str, Any]) -> str:
         return "silenced"
     if row["acknowledgedAt"] is not None:
         return escape(f"acknowledged by {row['acknowledgedBy']}")
-    return "firing"
+    return None
 
 
 def webhooks(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Webhooks, with what waits."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "URL", "EVENTS", "SESSION", "WAITING", "DEAD", "LAST ATTEMPT"):
-        table.add_column(name, justify="right" if name in {"WAITING", "DEAD"} else "left", overflow="fold")
+    """A line a webhook, below it what it gets, what waits and what came of the last attempt."""
+    console = screen()
+    is_empty = True
     for row in rows:
+        is_empty = False
         last = row["lastAttempt"]
-        said = "-" if last is None else "delivered" if last["delivered"] else _problem(last)
-        table.add_row(
-            row["id"],
-            escape(row["url"]),
-            escape(" ".join(row["events"])),
-            escape(row["session"] or "all"),
-            str(row["waiting"]),
-            str(row["undelivered"]),
-            escape(said),
-        )
-    screen().print(table if table.row_count else "no webhooks")
+        said = "none yet" if last is None else "delivered" if last["delivered"] else _problem(last)
+        events, session = " ".join(row["events"]), row["session"] or "all sessions"
+        console.print(f"{row['id']}  [bold]{escape(row['url'])}[/]", soft_wrap=True)
+        _below(console, f"{events} of {session}")
+        _below(console, f"waiting {row['waiting']}, dead {row['undelivered']}, last attempt: {said}")
+    if is_empty:
+        console.print("no webhooks")
+
+
+def _below(console: Console, text: str) -> None:
+    console.print(Padding(escape(text), (0, 0, 0, 4), expand=False))
 
 
 def _problem(last: Mapping[str, Any]) -> str:
@@ -194,7 +217,7 @@ def dead_letters(rows: Iterable[Mapping[str, Any]]) -> None:
             row["sink"],
             row["event"],
             escape(row["session"] or "-"),
-            _ago(row["diedAt"], time.time()),
+            ago(row["diedAt"], time.time()),
             str(row["attempts"]),
             escape(row["why"]),
         )
@@ -202,23 +225,14 @@ def dead_letters(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def pairs(values: Mapping[str, object], title: str | None = None) -> None:
-    """Names and values, nested ones flattened."""
+    """Names and values in their units, nested ones flattened."""
     table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _flat(values):
-        table.add_row(name, escape(value))
+    now = time.time()
+    for name, value in flat(values):
+        table.add_row(name, escape(shown(name, value, now)))
     screen().print(table)
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, float):
-            yield f"{prefix}{name}", f"{value:.4g}"
-        else:
-            yield f"{prefix}{name}", "-" if value is None else str(value)
 
 
 def status(
@@ -256,21 +270,32 @@ def metrics(answer: Mapping[str, Any]) -> None:
     pairs(
         {key: value for key, value in answer.items() if key not in {"sessions", "total", "matched", "next"}}
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "STATE", "UPTIME", "MESSAGES", "PER MIN", "RESPONSE", "ERRORS", "RECONNECTS"):
-        table.add_column(name, justify="left" if name in {"ID", "STATE"} else "right", no_wrap=True)
-    for row in answer["sessions"]:
-        response, per_minute = row["averageResponseTime"], row["messagesPerMinute"]
-        table.add_row(
-            escape(row["id"]),
-            _state(row["state"]),
-            duration(row["connectionUptime"]),
-            str(row["messagesProcessed"]),
-            "-" if per_minute is None else f"{per_minute:g}",
-            milliseconds(response),
-            str(row["errorCount"]),
-            str(row["reconnectCount"]),
-        )
-    screen().print(table)
+    _print(_METRICS, [_measured(row) for row in answer["sessions"]])
     if answer["next"] is not None:
         screen().print(f"… {answer['matched'] - len(answer['sessions'])} more; --json shows all", style="dim")
+
+
+_METRICS: Final = (
+    Column("ID"),
+    Column("STATE"),
+    Column("UPTIME", 2, right=True),
+    Column("MESSAGES", 1, right=True),
+    Column("PER MIN", 4, right=True),
+    Column("RESPONSE", 3, right=True),
+    Column("ERRORS", 1, right=True),
+    Column("RECONNECTS", 2, right=True),
+)
+
+
+def _measured(row: Mapping[str, Any]) -> tuple[str, ...]:
+    per_minute = row["messagesPerMinute"]
+    return (
+        escape(row["id"]),
+        _state(row["state"]),
+        duration(row["connectionUptime"]),
+        str(row["messagesProcessed"]),
+        "-" if per_minute is None else f"{per_minute:g}",
+        milliseconds(row["averageResponseTime"]),
+        str(row["errorCount"]),
+        str(row["reconnectCount"]),
+    )

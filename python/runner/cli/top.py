@@ -63,12 +63,12 @@ def top(*, once: bool, every_s: float, as_json: bool) -> None:
             return
         if once:
             console = screen()
-            console.print(frame(reading, past, reading.at, console.height))
+            console.print(frame(reading, past, reading.at, console.width, console.height))
             return
         console = Console()
         with _keys(), Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
-                live.update(frame(reading, past, time.time(), console.height), refresh=True)
+                live.update(frame(reading, past, time.time(), console.width, console.height), refresh=True)
                 if _is_quit(every_s):
                     return
                 try:

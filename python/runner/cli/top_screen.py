@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from runner.cli.tables import COLOURS, duration, milliseconds, size
+from runner.cli.tables import COLOURS, Column, fitted
+from runner.cli.values import ago, duration, milliseconds, size, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +25,29 @@ _RANK: Final = {state: rank for rank, state in enumerate(WORST_FIRST)}
 _BEST_FIRST: Final = ("online", *reversed(WORST_FIRST), "stopped")
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _KEPT: Final = 60
-_FIXED_LINES: Final = 12
-"""All but the alerts and the sessions."""
+_FIXED_LINES: Final = 9
+"""All but the numbers, the alerts and the sessions."""
+_TWO_A_LINE: Final = 100
+"""Columns of a terminal from which on two numbers stand in a line."""
+_CURVE: Final = 24
+_WORDS: Final = 42
+"""What the name and the value of a number take, with the gaps."""
+_TROUBLES: Final = (
+    Column("SEVERITY", 2),
+    Column("FOR", 1),
+    Column("ALERT"),
+    Column("ABOUT"),
+    Column("WHAT", 3, is_prose=True),
+)
+_SESSIONS: Final = (
+    Column("ID"),
+    Column("STATE"),
+    Column("REASON", 1),
+    Column("FOR", 2),
+    Column("ATTEMPT", 3, right=True),
+    Column("RETRY IN"),
+    Column("BREAKER", 4),
+)
 _MOST_ALERTS: Final = 5
 
 
@@ -72,18 +94,15 @@ def _moving(reading: Reading) -> Iterable[tuple[str, float | None]]:
     yield "errors", system.get("errorRate")
 
 
-def frame(reading: Reading, past: Past, now: float, height: int) -> RenderableType:
-    """The screen, `height` lines of it."""
+def frame(reading: Reading, past: Past, now: float, width: int, height: int) -> RenderableType:
+    """The screen, `height` lines of it, each `width` columns long."""
     age = now - reading.at
-    parts: list[RenderableType] = [
-        _head(reading, age),
-        _states(reading.system.get("states", {})),
-        _numbers(reading, past),
-    ]
+    numbers = _numbers(reading, past, width)
+    parts: list[RenderableType] = [_head(reading, age), _states(reading.system.get("states", {})), numbers]
     troubles = [it for it in reading.alerts if not (it.get("silencedUntil") or it.get("suppressedBy"))]
-    parts.append(_troubles(troubles, now))
-    room = max(3, height - _FIXED_LINES - min(len(troubles), _MOST_ALERTS))
-    parts.append(_sessions(reading.troubled, room, now))
+    parts.append(_troubles(troubles, now, width))
+    taken = _FIXED_LINES + numbers.row_count + min(len(troubles), _MOST_ALERTS)
+    parts.append(_sessions(reading.troubled, max(3, height - taken), now, width))
     return Group(*parts)
 
 
@@ -116,28 +135,37 @@ def _states(states: Mapping[str, int]) -> Text:
     return line
 
 
-def _numbers(reading: Reading, past: Past) -> Table:
+def _numbers(reading: Reading, past: Past, width: int) -> Table:
+    """Two numbers a line, or one where the terminal is narrow; the curves have what is left."""
     system, more = reading.system["system"], reading.system
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for style in ("bold", None, "green", "bold", None, "green"):
-        table.add_column(style=style, no_wrap=True)
     rate, cpu = system.get("errorRate"), system.get("cpuUsage")
     response = milliseconds(more.get("averageResponseTime"))
     if (p95 := more.get("responseTime", {}).get("p95Ms")) is not None:
         response += f", p95 {milliseconds(p95)}"
     memory = f"{size(system.get('usedMemory'))} of {size(system.get('totalMemory'))}"
-    table.add_row(
-        "cpu", "-" if cpu is None else f"{100 * cpu:.1f} %", past.curve("cpu", 1.0),
-        "  response", response, past.curve("response"),
-    )  # fmt: skip
-    table.add_row(
-        "memory", memory, past.curve("memory", 1.0),
-        "  reconnects/min", _count(more.get("reconnectsPerMinute")), past.curve("reconnects"),
-    )  # fmt: skip
-    table.add_row(
-        "process", size(more.get("process", {}).get("rss")), "",
-        "  error rate", "-" if rate is None else f"{100 * rate:.1f} %", past.curve("errors"),
-    )  # fmt: skip
+    left = [
+        ("cpu", "-" if cpu is None else f"{100 * cpu:.1f} %", past.curve("cpu", 1.0)),
+        ("memory", memory, past.curve("memory", 1.0)),
+        ("process", size(more.get("process", {}).get("rss")), ""),
+    ]
+    right = [
+        ("response", response, past.curve("response")),
+        ("reconnects/min", _count(more.get("reconnectsPerMinute")), past.curve("reconnects")),
+        ("error rate", "-" if rate is None else f"{100 * rate:.1f} %", past.curve("errors")),
+    ]
+    is_wide = width >= _TWO_A_LINE
+    lines = [(*one, *other) for one, other in zip(left, right, strict=True)] if is_wide else [*left, *right]
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for place in range(6 if is_wide else 3):
+        is_curve = place % 3 == 2
+        table.add_column(
+            style=("bold", None, "green")[place % 3],
+            no_wrap=True,
+            width=max(1, min(_CURVE, width // (2 if is_wide else 1) - _WORDS)) if is_curve else None,
+            overflow="crop",
+        )
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
@@ -145,46 +173,47 @@ def _count(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def _troubles(troubles: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
+def _troubles(troubles: Sequence[Mapping[str, Any]], now: float, width: int) -> RenderableType:
     if not troubles:
         return Text("\nnothing is wrong\n", "dim")
-    table = Table(box=None, pad_edge=False, header_style="bold", title="\n", title_justify="left")
-    for name in ("SEVERITY", "FOR", "ALERT", "WHAT"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    rows = []
     for it in troubles[:_MOST_ALERTS]:
-        is_critical = it.get("severity") == "critical"
         since = it.get("since")
-        table.add_row(
-            Text(str(it.get("severity")), "bold red" if is_critical else "yellow"),
-            duration(None if since is None else now - since / 1000),
-            escape(str(it.get("alert"))),
-            escape(str(it.get("text", ""))),
+        colour = "bold red" if it.get("severity") == "critical" else "yellow"
+        rows.append(
+            (
+                f"[{colour}]{it.get('severity')}[/]",
+                duration(None if since is None else now - since / 1000),
+                escape(str(it.get("alert"))),
+                escape(str(it.get("about") or "-")),
+                escape(str(it.get("text", ""))),
+            )
         )
+    table, _ = fitted(_TROUBLES, rows, width)
+    table.title, table.title_justify = "\n", "left"
     if len(troubles) > _MOST_ALERTS:
         table.caption = f"… {len(troubles) - _MOST_ALERTS} more"
     return table
 
 
-def _sessions(rows: Sequence[Mapping[str, Any]], room: int, now: float) -> RenderableType:
+def _sessions(rows: Sequence[Mapping[str, Any]], room: int, now: float, width: int) -> RenderableType:
     if not rows:
         return Text("")
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    for name in ("ID", "STATE", "REASON", "FOR", "ATTEMPT", "RETRY IN", "BREAKER"):
-        table.add_column(
-            name, justify="right" if name == "ATTEMPT" else "left", no_wrap=True, overflow="ellipsis"
-        )
     ordered = sorted(rows, key=lambda row: (_RANK.get(row["state"], 99), row["id"]))
-    for row in ordered[:room]:
-        retry = row["nextRetryAt"]
-        table.add_row(
+    cells = [
+        (
             escape(row["id"]),
-            Text(row["state"], COLOURS.get(row["state"], "white")),
+            f"[{COLOURS.get(row['state'], 'white')}]{row['state']}[/]",
             row["reason"] or "-",
-            duration(now - row["since"] / 1000),
+            ago(row["since"], now),
             str(row["attempt"]),
-            "-" if retry is None else duration(retry / 1000 - now),
+            until(row["nextRetryAt"], now),
             row["breaker"]["state"],
         )
+        for row in ordered[:room]
+    ]
+    table, _ = fitted(_SESSIONS, cells, width)
+    table.caption_justify = "left"
     if len(rows) > room:
         table.caption = f"… {len(rows) - room} more"
     return table

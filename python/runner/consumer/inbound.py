@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from runner.engine import view_of
@@ -11,6 +10,7 @@ from runner.message import Media, Message, Reaction
 if TYPE_CHECKING:
     from runner import _core
     from runner.lanes import Key
+    from runner.message import Call
 
 
 class Named(Protocol):
@@ -37,55 +37,79 @@ class InboxRow(Named, Protocol):
     def content(self) -> bytes | None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class Inbound:
-    """One message on its way to a handler."""
+    """One message on its way: a row, which becomes a `Message` when somebody is to see it.
 
-    seq: int
-    session_id: str
-    message: Message
+    Of a long burst most rows are read more than once before their turn comes (`runner.lanes`), so that little
+    may be made of each.
+    """
 
-    @property
-    def lane(self) -> Key:
+    __slots__ = ("content", "lane", "row", "seq", "size")
+
+    def __init__(self, row: InboxRow, content: bytes) -> None:
+        self.row = row
+        self.content = content
+        self.seq = row.seq
+        self.lane: Key = row.session_id, row.chat
         """What keeps its order."""
-        return self.session_id, self.message.chat
+        self.size = 500 + len(content)
+        """Bytes, roughly."""
 
     @property
-    def size(self) -> int:
-        """Bytes, roughly."""
-        return 500 + len(self.message.content)
+    def session_id(self) -> str:
+        """The session that received it."""
+        return self.lane[0]
+
+    # What its sender called it, as `runner.sending.About` wants it.
+
+    @property
+    def id(self) -> str:
+        """The sender's."""
+        return self.row.message_id
+
+    @property
+    def chat(self) -> str:
+        """Where it was written."""
+        return self.lane[1]
+
+    @property
+    def sender(self) -> str:
+        """Who wrote it."""
+        return self.row.sender
 
 
 def inbound(row: InboxRow) -> Inbound | None:
-    """The message in a row; None when it has no content: it is passed over. What is read later is a new row.
+    """The message in a row; None without content: it is passed over. What is read later is a new row."""
+    content = row.content
+    return None if content is None else Inbound(row, content)
 
-    Content that cannot be read is handed on as it is, of kind `unknown`.
-    """
-    if row.content is None:
-        return None
-    view = view_of(row.content)
-    message = Message(
+
+def message_of(item: Inbound, attempt: int = 1, call: Call | None = None) -> Message:
+    """What the user's code is given. Content that cannot be read is handed on as it is, of kind `unknown`."""
+    row, view = item.row, view_of(item.content)
+    if view is None:
+        kind, text, media, reaction, target_id = "unknown", None, None, None, None
+    else:
+        kind, text, target = view.kind, view.text, view.target
+        media, target_id = _media(view.media), target and target.id
+        reaction = Reaction(text or "", target.id or "") if kind == "reaction" and target else None
+    return Message(
         id=row.message_id,
-        chat=row.chat,
+        chat=item.chat,
         sender=row.sender,
         received_unix_ms=row.received_unix_ms,
-        kind=view.kind if view else "unknown",
-        text=view.text if view else None,
-        media=_media(view.media) if view else None,
-        reaction=_reaction(view) if view else None,
-        target_id=view.target.id if view and view.target else None,
-        content=row.content,
+        kind=kind,
+        text=text,
+        media=media,
+        reaction=reaction,
+        target_id=target_id,
+        content=item.content,
+        attempt=attempt,
+        call=call,
     )
-    return Inbound(row.seq, row.session_id, message)
 
 
 def _media(media: _core.MessageMedia | None) -> Media | None:
     if media is None:
         return None
     return Media(media.mime_type or "application/octet-stream", media.file_bytes, media.file_name)
-
-
-def _reaction(view: _core.MessageView) -> Reaction | None:
-    if view.kind != "reaction" or view.target is None:
-        return None
-    return Reaction(view.text or "", view.target.id or "")

@@ -7,14 +7,14 @@ wants stays in the store. Which message is next is `runner.lanes`, the reading `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 import trio
 
 from runner.consumer.call import call
-from runner.consumer.inbound import Inbound, inbound
+from runner.consumer.inbound import Inbound, inbound, message_of
 from runner.envelope import derived_id
 from runner.lane_loop import PAGE, Found, LaneLoop, Refill
 from runner.lanes import Lanes
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from random import Random
 
-    from runner.application import App
+    from runner.application import App, Handler
     from runner.consumer.inbound import InboxRow
     from runner.delivery.retry import Retry
     from runner.lane_loop import Aside
     from runner.lanes import Key
-    from runner.message import Message
     from runner.sending import Sending
     from runner.session import State
     from runner.tally import Tally
@@ -103,15 +102,15 @@ class Consumer:
         limits: Limits,
         *,
         state: Callable[[str], State | None],
-        tell: Callable[[str, Message, str], None],
+        tell: Callable[[Inbound], None],
         tally: Tally,
         rng: Random,
         sending: Sending | None = None,
         lanes: Lanes[Inbound] | None = None,
         aside: Aside = trio.to_thread.run_sync,
     ) -> None:
-        """`state` is what a `Session` says of itself; `tell` shows a message (session, message, event id) to
-        whoever watches, once, and never waits. Handlers send through `sending`."""
+        """`state` is what a `Session` says of itself; `tell` shows a message to whoever watches, once, and
+        never waits. Handlers send through `sending`."""
         self._tally = tally
         self._sending = sending
         self.limits = limits
@@ -147,7 +146,8 @@ class Consumer:
         for key, seq in wanting:
             rows = self._inbox.take_of_chat(*key, seq, most)
             upto = rows[-1].seq if rows else seq
-            refills.append(Refill(key, _readable(rows), upto, len(rows) < most))
+            readable = _readable(rows) if self._handler is not None else ()
+            refills.append(Refill(key, readable, upto, len(rows) < most))
         if after is None:
             return Found(refills)
         rows = self._inbox.take(after, PAGE)
@@ -164,37 +164,51 @@ class Consumer:
 
     def _show(self, item: Inbound) -> None:
         """To the webhooks, and to whoever watches."""
-        message = item.message
-        event_id = event_id_of(item)
-        webhooks = self._outbox.wanting(MESSAGE, item.session_id)
+        session_id, chat = item.lane
+        webhooks = self._outbox.wanting(MESSAGE, session_id)
         if webhooks:
-            at_ms = message.received_unix_ms
-            body = self._outbox.body(MESSAGE, item.session_id, message.to_json(), at_ms, event_id)
-            self._writes.events.append(
-                (event_id, MESSAGE, item.session_id, message.chat, body, at_ms, webhooks)
-            )
+            event_id, at_ms = event_id_of(item), item.row.received_unix_ms
+            body = self._outbox.body(MESSAGE, session_id, message_of(item).to_json(), at_ms, event_id)
+            self._writes.events.append((event_id, MESSAGE, session_id, chat, body, at_ms, webhooks))
             if self._handler is None:
                 self._writes.done.append(item.seq)
         if item.seq > self._told_upto:
             self._told_upto = item.seq
-            self._tell(item.session_id, message, event_id)
+            self._tell(item)
 
-    async def attempt(self, item: Inbound) -> None:
+    async def attempts(self, item: Inbound | None, following: Callable[[], Inbound | None]) -> None:
         if self._handler is None:
             return
-        attempts = self._lanes.attempts(item) + 1
+        timeout_s = self.limits.timeout_s
+        ended = began = trio.current_time()
+        # One scope for all of them, each with all of its time: it costs more than a call that does not wait.
+        with trio.CancelScope() as scope:
+            while item is not None:
+                began = trio.current_time()
+                scope.deadline = began + timeout_s
+                problem = await self._call(self._handler, item)
+                ended = trio.current_time()
+                self._note(item, ended - began, problem)
+                item = following() if ended < scope.deadline else None
+        if scope.cancelled_caught and item is not None:
+            self._note(item, trio.current_time() - began, f"no end within {timeout_s:g} s")
+
+    async def _call(self, handler: Handler, item: Inbound) -> str | None:
         sending, session_id = self._sending, item.session_id
-        calling = None if sending is None else HandlerCall(sending, session_id, item.message)
+        calling = None if sending is None else HandlerCall(sending, session_id, item)
         session = Session(session_id, self._state, calling)
-        message = replace(item.message, attempt=attempts, call=calling)
-        started = trio.current_time()
-        problem = await call(self._handler, session, message, self.limits.timeout_s)
-        seconds = trio.current_time() - started
+        message = message_of(item, self._lanes.attempts(item) + 1, calling)
+        return await call(handler, session, message)
+
+    def _note(self, item: Inbound, seconds: float, problem: str | None) -> None:
+        """A call ended."""
         if problem is None:
             self._tally.handled(seconds, DONE)
             self._writes.done.append(item.seq)
             self._lanes.done(item)
-        elif self.limits.retry.is_over(attempts):
+            return
+        attempts = self._lanes.attempts(item) + 1
+        if self.limits.retry.is_over(attempts):
             self._tally.handled(seconds, DEAD)
             self._writes.dead.append((item.seq, attempts, problem))
             self._lanes.done(item)
@@ -218,6 +232,4 @@ def _readable(rows: Sequence[InboxRow]) -> list[Inbound]:
 
 def event_id_of(item: Inbound) -> str:
     """The same whenever the message is read: what is posted again after a crash is recognised by it."""
-    message = item.message
-    names = (item.session_id, message.chat, message.sender, message.id)
-    return derived_id("evt", message.received_unix_ms, *names)
+    return derived_id("evt", item.row.received_unix_ms, *item.lane, item.sender, item.id)

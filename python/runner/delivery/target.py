@@ -57,7 +57,17 @@ def chosen(host: str, addresses: Sequence[str], allowed: Allowed) -> str:
         if allowed.has(host, address) or is_public(address):
             return text.partition("%")[0]
     shown = ", ".join(addresses[:3]) or "no address"
-    raise TargetRefusedError(f"{host} is {shown}, which is not public; see {allowed.setting}")
+    what = host if shown == host.strip("[]") else f"{host} is {shown}, which"
+    raise TargetRefusedError(f"{what} is not public; see {allowed.setting}")
+
+
+def check_literal(host: str, allowed: Allowed) -> None:
+    """What can be judged without resolving a name: an address. Errors: TargetRefusedError."""
+    try:
+        ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return
+    chosen(host, [host.strip("[]")], allowed)
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

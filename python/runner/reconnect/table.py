@@ -99,11 +99,13 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         "failure_generic": _session(_V.BACKOFF, "a refusal without a cause: slow down, never pair again"),
         "failure_logged_out": _session(
             _V.CONFIRM,
-            "device removed or enforcement; flaps have caused endless re-pairing",
+            "the phone or the service removed the device; one more login confirms it",
             refuses_force=True,
         ),
         "failure_temporary_ban": _session(
-            _V.BANNED_UNTIL, "wait until the expiry, no probe before it", refuses_force=True
+            _V.BANNED_UNTIL,
+            "banned for a time: wait until the expiry, no probe before it",
+            refuses_force=True,
         ),
         "failure_locked": _session(
             _V.PARK, "locked account; the stanza may hold an appeal", refuses_force=True
@@ -117,7 +119,9 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         "failure_cat_invalid": _session(_V.BACKOFF, "belongs to Messenger; not expected here"),
         "failure_not_found": _session(_V.BACKOFF, "not known to be final"),
         "failure_client_unknown": _session(_V.BACKOFF, "not known to be final"),
-        "failure_rate_limited": _session(_V.RATE_LIMITED, "a penalty that survives a stable connection"),
+        "failure_rate_limited": _session(
+            _V.RATE_LIMITED, "slowed down by the server; the penalty survives a stable connection"
+        ),
         "failure_internal_error": _session(
             _V.BACKOFF, "real, or caused by our payload: the breaker tells them apart"
         ),
@@ -136,12 +140,18 @@ TABLE: Final[Mapping[str, Rule]] = MappingProxyType(
         "stream_conflict_other": _session(_V.PARK, "somebody else uses these keys", refuses_force=True),
         "stream_cat_expired": _session(_V.BACKOFF, "belongs to Messenger; not expected here"),
         "stream_cat_invalid": _session(_V.BACKOFF, "belongs to Messenger; not expected here"),
-        "stream_rate_limited": _session(_V.RATE_LIMITED, "a penalty that survives a stable connection"),
+        "stream_rate_limited": _session(
+            _V.RATE_LIMITED, "slowed down by the server; the penalty survives a stable connection"
+        ),
         "stream_replaced": _session(
-            _V.PARK, "dialling again would start a fight of two sockets", refuses_force=True
+            _V.PARK,
+            "another client took over; dialling again would start a fight of two sockets",
+            refuses_force=True,
         ),
         "stream_replaced_code": _session(
-            _V.PARK, "dialling again would start a fight of two sockets", refuses_force=True
+            _V.PARK,
+            "another client took over; dialling again would start a fight of two sockets",
+            refuses_force=True,
         ),
         "stream_internal_error": _session(_V.BACKOFF, "never a reason to pair again"),
         "stream_service_unavailable": _world("the server restarts"),

@@ -84,6 +84,13 @@ class Endings(Dialling):
             float(event.expire_s) if event is not None and event.expire_s is not None else None,
             None if online_at is None else now - online_at,
         )
+        if reason == "session_panicked":
+            log.error(
+                "session panicked: it is connected anew",
+                session=session_id,
+                connection=row.connection,
+                detail=event.detail if event is not None else None,
+            )
         if reason == LOGOUT_UNCONFIRMED:
             closing = self._unconfirmed(row, closing, code)
         if closing is not None and not rule_for(reason).refuses_force:

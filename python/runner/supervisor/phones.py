@@ -6,7 +6,6 @@ for the store to make room.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -30,9 +29,6 @@ SHOWN_WITHIN_S: Final = 30.0
 """For the server to hand out a code: a dial, a handshake, an answer. Whoever asks waits no longer."""
 CODE_EVERY_S: Final = 30.0
 """Between two pairing codes of a session: the server counts them against the phone number."""
-_BETWEEN: Final = r"[\s()./+-]*"
-PHONE_NUMBER: Final = f"{_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{6,14}}{_BETWEEN}"
-"""As people write one."""
 _ASK: Final = "ask for codes with: python -m runner pair ID, or POST /api/sessions/ID/pair"
 _NO_CODE: Final = {
     "too_many": "three codes were made on this connection; scan the QR code, or ask again in some minutes",
@@ -49,20 +45,6 @@ class Shown:
     expires_at_unix_ms: int
     left: int = 0
     """How many follow."""
-
-
-def checked_phone(text: str) -> int:
-    """The number that somebody typed, with the country code: `+55 11 91234-5678` is 5511912345678.
-
-    Errors: RefusedError; it does not repeat the number, which stays out of logs.
-    """
-    if not re.fullmatch(PHONE_NUMBER, text):
-        raise RefusedError(
-            "phone_wrong",
-            "this is no phone number: 7 to 15 digits, the country code first",
-            "for example +55 11 91234-5678",
-        )
-    return int(re.sub(_BETWEEN, "", text))
 
 
 class Phones:

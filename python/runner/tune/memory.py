@@ -121,7 +121,7 @@ CHECKS: Final = (
         "MALLOC_ARENA_MAX, LD_PRELOAD",
         "glibc gives threads arenas of their own, up to eight a core, and memory freed in one stays "
         "there. The "
-        "runner has a handful of threads.",
+        "runner has a handful of threads, and lets glibc give back what a burst has left free (malloc_trim).",
         "measured: bench/results/tuning.json, malloc; mallopt(3)",
         _arenas,
     ),

@@ -160,9 +160,11 @@ def checked(webhook_id: str, wish: NewWebhook, source: str = "api") -> Webhook:
     try:
         (url,) = [parse_webhook_urls(wish.url)]
         if len(wish.url.split()) != 1 or "," in wish.url:
-            raise WrongValue("must be one address")
-    except WrongValue as wrong:
-        raise WebhookWrongError(f"url {wrong}", "write it like https://example.com/hook") from None
+            raise WrongValue
+    except WrongValue:
+        raise WebhookWrongError(
+            "url must be one http(s) address", "write it like https://example.com/hook"
+        ) from None
     if wish.retries.attempts != int(wish.retries.attempts):
         raise WebhookWrongError("retries.attempts must be a whole number")
     return Webhook(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
+from urllib.parse import urlsplit
 
 import structlog
 import trio
 
 from runner.config_kinds import split_list
 from runner.delivery.attempt import addresses, client
-from runner.delivery.target import TargetRefusedError, allowed_of, chosen
+from runner.delivery.target import Allowed, TargetRefusedError, allowed_of, check_literal, chosen
 from runner.engine import told_as_store_failures
 from runner.envelope import envelope, new_id
 from runner.errors import AdminError, ConfigError, RefusedError, WebhookWrongError
@@ -89,9 +90,14 @@ def webhooks_of(settings: Settings) -> list[Webhook]:
         name = f"cfg_{hashlib.sha256(url.encode()).hexdigest()[:16]}"  # addresses may hold secrets
         try:
             found.append(checked(name, wish, FROM_SETTINGS))
-        except WebhookWrongError as error:
+            check_literal(urlsplit(url).hostname or "", _allowed(settings))
+        except (WebhookWrongError, TargetRefusedError) as error:
             raise ConfigError([f"WHATSAPP_WEBHOOK_*: {error}"]) from error
     return found
+
+
+def _allowed(settings: Settings) -> Allowed:
+    return allowed_of(split_list(settings.webhook_allow), "WHATSAPP_WEBHOOK_ALLOW")
 
 
 def _header(line: str) -> tuple[str, str]:
@@ -127,7 +133,7 @@ class Webhooks:
         self._store, self._subscribe, self._wanted, self._me = store, subscribe, wanted, me
         self._version, self._unix_ms, self._rng, self._aside = version, unix_ms, rng, aside
         self._rules = Rules(
-            allowed=allowed_of(split_list(settings.webhook_allow), "WHATSAPP_WEBHOOK_ALLOW"),
+            allowed=_allowed(settings),
             concurrency=settings.webhook_concurrency,
             attempt_s=settings.webhook_timeout_s,
             oldest_s=settings.webhook_max_age_s,
@@ -396,7 +402,10 @@ class Webhooks:
         sender = self._senders.get(webhook_id)
         if sender is None:
             raise AdminError(
-                404, "unknown_webhook", f"there is no webhook {webhook_id!r}", "see GET /api/webhooks"
+                404,
+                "unknown_webhook",
+                f"there is no webhook {webhook_id!r}",
+                "list them with: python -m runner webhooks list",
             )
         return sender
 

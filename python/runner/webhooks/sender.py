@@ -188,7 +188,12 @@ class Sender:
     def scanned(self, found: Found[Outgoing]) -> Sequence[Outgoing]:
         return found.page
 
-    async def attempt(self, item: Outgoing) -> None:
+    async def attempts(self, item: Outgoing | None, following: Callable[[], Outgoing | None]) -> None:
+        while item is not None:
+            await self._attempt(item)
+            item = following()
+
+    async def _attempt(self, item: Outgoing) -> None:
         now_ms = self._unix_ms()
         early_s = (item.row.not_before_unix_ms - now_ms) / 1000
         here = self._lanes.attempts(item)

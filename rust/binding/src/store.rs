@@ -193,6 +193,11 @@ impl StoreHealth {
     }
 
     #[getter]
+    fn lock_wait_s(&self) -> f64 {
+        self.0.lock_wait_s
+    }
+
+    #[getter]
     fn commits_total(&self) -> u64 {
         self.0.commits_total
     }

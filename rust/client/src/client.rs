@@ -23,7 +23,7 @@ use runner_proto::{
 use runner_signal::{Identity as SignalIdentity, KeyPair as SignalKeyPair, SignedPreKey};
 
 use crate::{
-    Command, CommitFailed, Committed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe,
+    Command, CommitFailed, Committed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, StoreState,
     TransportEnd, Write,
     backlog::Backlog,
     health::Health,
@@ -68,12 +68,15 @@ pub struct Client {
     pub(crate) sends: Sends,
     /// Messages of ours on their way; `None` while there are none.
     pub(crate) sender: Option<Box<Sender>>,
+    /// What the server says of groups and their devices bears this number; what bears another is not believed.
+    pub(crate) epoch: u32,
     /// When the passive probe asks next.
     probe_at: Option<Instant>,
     /// Which of the requests of [`Ask`] that must be answered have failed once in a row.
     unanswered_asks: u16,
-    /// Since when the store stalls.
-    stalled_since: Option<Instant>,
+    /// How the store is, and since when.
+    store: StoreState,
+    store_since: Instant,
     closed_told: bool,
 }
 
@@ -178,9 +181,11 @@ impl Client {
             is_counted: false,
             sends: Sends::default(),
             sender: None,
+            epoch: 0,
             probe_at: None,
             unanswered_asks: 0,
-            stalled_since: None,
+            store: StoreState::Commits,
+            store_since: now,
             closed_told: false,
         }
     }
@@ -261,7 +266,7 @@ impl Client {
     pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
         self.session.handle_timeout(&mut io(cx));
         // Pings go on while nothing is read, and then say nothing.
-        if self.session.is_silent() && self.stalled_since.is_none() {
+        if self.session.is_silent() && self.store.is_reading() {
             self.health.set(Probe::Pong, false, "a ping drew no byte", cx.effects);
         }
         while let Some(pending) = self.session.poll_expired(cx.now) {
@@ -289,7 +294,7 @@ impl Client {
         let config = &self.config;
         let always = [
             self.session.poll_timeout(),
-            self.stalled_since.map(|since| since + config.store_stall),
+            self.hangs_until(),
             self.pairing.as_ref().and_then(|pairing| pairing.poll_timeout()),
             self.sender.as_ref().and_then(|sender| sender.poll_timeout()),
             self.receiver.poll_timeout(),
@@ -373,6 +378,10 @@ impl Client {
             self.on_device_committed(outcome.map(|_| ()), cx);
             return self.tell(cx);
         }
+        if outcome.is_err() {
+            // What was to be forgotten may be there still.
+            self.epoch = self.epoch.wrapping_add(1);
+        }
         if self.on_pre_keys_committed(token, outcome.is_ok(), cx)
             || self.on_upkeep_committed(token, outcome.is_ok(), &mut io(cx))
         {
@@ -443,18 +452,24 @@ impl Client {
         }
     }
 
-    /// The store stalls, and the driver stops reading; or it goes on.
-    pub fn handle_store_stalled(&mut self, stalled: bool, cx: &mut Cx<'_>) {
-        if stalled {
-            self.stalled_since.get_or_insert(cx.now);
+    /// The store is in this state from now on. What it held up until now says nothing about the server, or about us.
+    pub fn handle_store(&mut self, state: StoreState, cx: &mut Cx<'_>) {
+        let before = std::mem::replace(&mut self.store, state);
+        if before == state {
+            return;
+        }
+        let lasted = cx.now - std::mem::replace(&mut self.store_since, cx.now);
+        if !before.is_reading() {
+            self.session.resume(cx.now, lasted);
+            self.backlog.postpone(lasted);
+            self.sends.postpone(lasted);
+        }
+        if before != StoreState::Commits {
+            self.inbox.postpone(lasted, cx.now);
+            self.receiver.postpone(lasted, cx.now);
+        }
+        if !state.is_reading() {
             self.session.pause();
-        } else if let Some(since) = self.stalled_since.take() {
-            let paused = cx.now - since;
-            self.session.resume(cx.now, paused);
-            self.backlog.postpone(paused);
-            self.sends.postpone(paused);
-            self.inbox.postpone(paused, cx.now);
-            self.receiver.postpone(paused, cx.now);
         }
     }
 
@@ -462,6 +477,12 @@ impl Client {
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.session.held_bytes()
+    }
+
+    /// Bytes of messages that wait for records to be opened with: for as long as the store takes.
+    #[must_use]
+    pub const fn unopened_bytes(&self) -> usize {
+        self.receiver.waiting_bytes()
     }
 
     /// What the session has counted, earlier connections included.
@@ -556,10 +577,10 @@ pub(crate) fn lid_user(lid: &str) -> Option<u64> {
 fn own_keys(keys: DeviceKeys) -> OwnKeys {
     let pair = SignalKeyPair::from_secret;
     OwnKeys {
-        identity: SignalIdentity::new(pair(keys.identity_secret), keys.registration_id),
+        identity: SignalIdentity::new(pair(*keys.identity_secret.expose()), keys.registration_id),
         signed_pre_key: SignedPreKey {
             id: keys.signed_pre_key_id,
-            pair: pair(keys.signed_pre_key_secret),
+            pair: pair(*keys.signed_pre_key_secret.expose()),
             signature: keys.signed_pre_key_signature,
         },
         rotated: None,

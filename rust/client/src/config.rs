@@ -19,7 +19,7 @@ pub struct Config {
     pub send_timeout: Duration,
     /// How long an inbound stanza may wait for its answer while the store commits.
     pub stanza_answer_timeout: Duration,
-    /// How long the store may stall before the connection is closed.
+    /// How long the store may hang before the connection is closed; a lock of another process is no such thing.
     pub store_stall: Duration,
 }
 

@@ -384,11 +384,11 @@ pub struct DeviceKeys {
     /// By which peers notice that a device was linked anew.
     pub registration_id: u32,
     /// The identity key.
-    pub identity_secret: [u8; 32],
+    pub identity_secret: Secret,
     /// Id of the signed pre-key.
     pub signed_pre_key_id: u32,
     /// The signed pre-key.
-    pub signed_pre_key_secret: [u8; 32],
+    pub signed_pre_key_secret: Secret,
     /// The identity's signature of it.
     pub signed_pre_key_signature: [u8; 64],
     /// The encoded `ADVSignedDeviceIdentity`.

@@ -3,6 +3,8 @@
 //! Whoever exports a device must not go on with it: two programs on one device push each other off, and their ratchets
 //! drift apart. Pure.
 
+use std::collections::HashSet;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use runner_proto::entropy::Entropy;
 use runner_signal::{SignedPreKey, baileys};
@@ -12,6 +14,7 @@ use crate::{
     pre_keys::Ids,
     protobuf::{self, Fields, Value},
     record::{RecordBytes, RecordKind, StoredRecord},
+    restored::SENDER_KEY_MEMORY,
 };
 
 /// A record by the slug of its kind and its id.
@@ -50,7 +53,16 @@ pub fn export(records: Vec<Named>, now_unix_ms: u64, entropy: &mut dyn Entropy) 
         pre_key_ids: ids.map(Ids::numbers),
         ..Export::default()
     };
+    let has_own_key: HashSet<String> = records
+        .iter()
+        .filter(|(kind, ..)| kind == RecordKind::Holders.slug())
+        .map(|(_, group, _)| group.clone())
+        .collect();
     for (kind, id, record) in records {
+        // Of whom it says that they have our sender key, they have an older one: Baileys is to tell all of them anew.
+        if kind == SENDER_KEY_MEMORY && has_own_key.contains(&id) {
+            continue;
+        }
         match file(&kind, record, now_unix_ms, entropy) {
             File::Content(content) => export.files.push((kind, id, content)),
             File::Ours => {}
@@ -157,6 +169,22 @@ mod tests {
             )
         );
         assert_eq!(app_state_key_json(&[0x0a, 9]), None);
+    }
+
+    #[test]
+    fn who_has_a_sender_key_of_baileys_is_forgotten_where_there_is_one_of_ours() {
+        let record = |kind: &str, id: &str, is_imported| {
+            let record = StoredRecord { value: b"{}".to_vec().into(), is_imported };
+            (kind.to_owned(), id.to_owned(), record)
+        };
+        let records = vec![
+            record(SENDER_KEY_MEMORY, "1@g.us", true),
+            record(SENDER_KEY_MEMORY, "2@g.us", true),
+            record("sender-key-holders", "1@g.us", false),
+        ];
+        let exported = export(records, 0, &mut Zeros);
+        let names: Vec<_> = exported.files.iter().map(|(_, id, _)| id.as_str()).collect();
+        assert_eq!(names, ["2@g.us"]);
     }
 
     #[test]

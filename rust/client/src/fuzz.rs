@@ -24,7 +24,7 @@ use runner_proto::{
 };
 
 use crate::{
-    Client, Command, Config, Cx, DeviceKeys, DeviceState, Effect, Event, TransportEnd,
+    Client, Command, Config, Cx, DeviceKeys, DeviceState, Effect, Event, StoreState, TransportEnd,
     memory_store::{MemoryStore, Question},
 };
 
@@ -50,7 +50,9 @@ enum Op<'a> {
     Due,
     /// The store answers the oldest question, or fails it and all behind it.
     Settle(bool),
-    StoreStalled(bool),
+    /// It answers a load that nothing in front of it concerns.
+    AnswerAhead,
+    Store(StoreState),
     StoreRecovered,
     Send(&'a [u8]),
     Command(Command),
@@ -75,9 +77,15 @@ fn next_op<'a>(data: &mut &'a [u8]) -> Option<Op<'a>> {
         7 => Op::Due,
         9 => Op::Settle(true),
         10 => Op::Settle(argument.is_multiple_of(2)),
-        11 => Op::StoreStalled(argument.is_multiple_of(2)),
+        11 => Op::Store(match argument % 4 {
+            0 => StoreState::Hangs,
+            1 => StoreState::Commits,
+            2 => StoreState::Locked,
+            _ => StoreState::LockedAndFull,
+        }),
         12 | 13 => Op::Send(bytes()),
         8 if argument > 230 => Op::StoreRecovered,
+        8 if argument > 128 => Op::AnswerAhead,
         14 if argument > 250 => Op::TransportEnd,
         14 if argument > 245 => Op::Command(Command::Logout),
         14 if argument > 240 => Op::Command(Command::Close(CloseReason::Stopped)),
@@ -186,7 +194,12 @@ impl Run {
                     self.call(|client, cx| answer.tell(client, cx));
                 }
             }
-            Op::StoreStalled(stalled) => self.call(|client, cx| client.handle_store_stalled(stalled, cx)),
+            Op::AnswerAhead => {
+                if let Some(answer) = self.store.answer_ahead() {
+                    self.call(|client, cx| answer.tell(client, cx));
+                }
+            }
+            Op::Store(state) => self.call(|client, cx| client.handle_store(state, cx)),
             Op::StoreRecovered => self.call(|client, cx| client.handle_store_recovered(cx)),
             Op::Send(plain) => {
                 // The binding refuses what does not decode.
@@ -275,9 +288,9 @@ fn device() -> DeviceState {
         server_key: None,
         keys: DeviceKeys {
             registration_id: 7,
-            identity_secret: *identity.pair().expose(),
+            identity_secret: (*identity.pair().expose()).into(),
             signed_pre_key_id: signed.id,
-            signed_pre_key_secret: *signed.pair.expose(),
+            signed_pre_key_secret: (*signed.pair.expose()).into(),
             signed_pre_key_signature: signed.signature,
             account: None,
         },

@@ -40,7 +40,7 @@ impl Arrival {
         self.unpaused_since
     }
 
-    /// The store stalled for `by`, until now: that much of the waiting says nothing about us.
+    /// The store did not commit for `by`, until now: that much of the waiting says nothing about us.
     pub(crate) fn postpone(&mut self, by: Duration, now: Instant) {
         self.unpaused_since = (self.unpaused_since + by).min(now);
     }
@@ -156,7 +156,7 @@ impl Inbox {
         [self.oldest_lost, waiting].into_iter().flatten()
     }
 
-    /// The store stalled for `by`, until now.
+    /// The store did not commit for `by`, until now.
     pub(crate) fn postpone(&mut self, by: Duration, now: Instant) {
         let waiting = self.waiting.iter_mut().filter_map(|waiting| waiting.owed.arrival.as_mut());
         for arrival in waiting.chain(self.oldest_lost.as_mut()) {

@@ -36,6 +36,7 @@ mod secret;
 mod send;
 mod sends;
 mod stanza;
+mod store_state;
 mod upkeep;
 
 pub use client::{Client, LOGOUT_TIMEOUT};
@@ -49,4 +50,5 @@ pub use protobuf::Malformed;
 pub use receive::Failure;
 pub use record::{RecordBytes, RecordKey, RecordKind, StoredRecord};
 pub use secret::{ForEyes, Secret};
-pub use send::{MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Quoted, Receipt, SendFailure};
+pub use send::{MAX_IN_FLIGHT, MAX_MEMBERS, MAX_TEXT, Outgoing, Quoted, Receipt, SendFailure};
+pub use store_state::StoreState;

@@ -59,6 +59,28 @@ impl MemoryStore {
         })
     }
 
+    /// Answers the oldest load of which no commit in front of it changes anything, as a store does that waits for a lock.
+    pub fn answer_ahead(&mut self) -> Option<Answer> {
+        let changes = |question: &Question, key| {
+            match question {
+            Question::Commit(_, writes) => writes.iter().any(|write| {
+                matches!(write, Write::PutRecord { key: it, .. } | Write::RemoveRecord(it) if it == key)
+            }),
+            Question::Load(..) => false,
+        }
+        };
+        let is_free = |place: usize| match self.open.get(place) {
+            Some(Question::Load(_, keys)) => {
+                let mut before = self.open.iter().take(place);
+                !before.any(|question| keys.iter().any(|key| changes(question, key)))
+            }
+            _ => false,
+        };
+        let place = (0..self.open.len()).find(|place| is_free(*place))?;
+        let Question::Load(token, keys) = self.open.remove(place)? else { return None };
+        Some(Answer::Loaded(token, Ok(self.load(&keys))))
+    }
+
     /// Fails everything that was asked.
     pub fn fail(&mut self) -> Vec<Answer> {
         let failed = self.open.drain(..).map(|question| match question {

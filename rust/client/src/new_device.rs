@@ -61,9 +61,9 @@ impl NewDevice {
     pub(crate) fn keys(&self) -> DeviceKeys {
         DeviceKeys {
             registration_id: self.registration_id,
-            identity_secret: *self.identity.secret(),
+            identity_secret: (*self.identity.secret()).into(),
             signed_pre_key_id: SIGNED_PRE_KEY_ID,
-            signed_pre_key_secret: *self.signed_pre_key.secret(),
+            signed_pre_key_secret: (*self.signed_pre_key.secret()).into(),
             signed_pre_key_signature: self.signed_pre_key_signature,
             account: None,
         }

@@ -17,8 +17,16 @@ use runner_proto::{
     node::NodeRef,
     time::Instant,
 };
+use runner_signal::{PublicKey, identity};
 
-use crate::{effect::LinkedDevice, new_device::NewDevice, secret::ForEyes};
+use crate::{
+    Write,
+    effect::LinkedDevice,
+    new_device::NewDevice,
+    receive::address,
+    record::{RecordKey, RecordKind},
+    secret::ForEyes,
+};
 
 /// What a phone's camera opens; the web client writes it in front of the rest.
 const PREFIX: &str = "https://wa.me/settings/linked_devices#";
@@ -51,6 +59,8 @@ pub(crate) struct Pairing {
     pub(crate) wanted: Option<Jid>,
     /// The encoded answer to `<pair-success>`, until the device is durable.
     pub(crate) answer: Option<Vec<u8>>,
+    /// The phone's identity key, until then as well.
+    pub(crate) phone: Option<Write>,
     /// Until when the person has time; None until the server knows this device.
     until: Option<Instant>,
     began_at: Instant,
@@ -66,6 +76,8 @@ pub(crate) struct Linked {
     pub(crate) key_index: u32,
     /// The encoded device identity for the answer.
     pub(crate) signed: Vec<u8>,
+    /// The identity key of the phone: the one that its messages must be of.
+    pub(crate) phone: Write,
 }
 
 impl Pairing {
@@ -75,6 +87,7 @@ impl Pairing {
             codes: Codes::default(),
             wanted: None,
             answer: None,
+            phone: None,
             until: None,
             began_at: now,
             refs: VecDeque::new(),
@@ -139,7 +152,7 @@ impl Pairing {
         success: NodeRef<'_>,
         entropy: &mut dyn Entropy,
     ) -> Result<Linked, AdvError> {
-        let identity = success.child("device-identity").and_then(|child| child.bytes());
+        let signed_identity = success.child("device-identity").and_then(|child| child.bytes());
         let names = success.child("device").ok_or(AdvError::Unreadable)?;
         let jid = names.attr("jid").and_then(|jid| jid.to_jid()).ok_or(AdvError::Unreadable)?;
         if jid.server != Server::Pn || jid.device == 0 || jid.user.parse::<u64>().is_err() {
@@ -151,7 +164,7 @@ impl Pairing {
         let business = success.child("biz").and_then(|business| business.attr("name"));
         let business = business.map(|name| name.to_string()).filter(|name| name.len() <= MAX_NAME);
 
-        let bytes = identity.ok_or(AdvError::Unreadable)?;
+        let bytes = signed_identity.ok_or(AdvError::Unreadable)?;
         let own = self.device.identity();
         // A code that was agreed replaces no QR code that is still on a screen.
         let secrets = [self.codes.agreed(), Some(self.device.adv_secret())];
@@ -165,13 +178,14 @@ impl Pairing {
                     let signature = consent.sign(own.secret(), &random);
                     let device = self.device.linked(&jid, secret.clone(), &consent, &signature);
                     let device = LinkedDevice {
-                        lid: lid.map(|lid| lid.to_string()),
+                        lid: lid.as_ref().map(ToString::to_string),
                         push_name: business,
                         platform,
                         ..device
                     };
                     let signed = consent.encode(&signature, false);
-                    return Ok(Linked { device, key_index: consent.key_index, signed });
+                    let phone = identity_of(lid.as_ref().unwrap_or(&jid), &consent.account_key);
+                    return Ok(Linked { device, key_index: consent.key_index, signed, phone });
                 }
             }
             if refusal != AdvError::HmacMismatch {
@@ -179,5 +193,14 @@ impl Pairing {
             }
         }
         Err(refusal)
+    }
+}
+
+/// The record that says whose messages are the phone's: the primary device of the account, which has its key.
+fn identity_of(account: &Jid, key: &[u8; 32]) -> Write {
+    let record = identity::to_record(&PublicKey::new(*key));
+    Write::PutRecord {
+        key: RecordKey::new(RecordKind::Identity, address(&account.to_non_ad())),
+        value: record.into_bytes().into(),
     }
 }

@@ -23,7 +23,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use runner_proto::{node::NodeRef, time::Instant};
 
-pub(crate) use address::{address, is_lid, mapping_of, mappings, names, other_of};
+pub(crate) use address::{address, is_lid, mapping_of, mappings, names, other_of, sender_key};
 pub(crate) use answer::{write_identity, write_key, write_registration, write_signed_pre_key};
 pub use failure::Failure;
 pub(crate) use imported::own_form;
@@ -104,6 +104,8 @@ pub(crate) struct Receiver {
     past: Past,
     stored: VecDeque<Waiting>,
     waiting: VecDeque<Waiting>,
+    /// Bytes of them.
+    waiting_bytes: usize,
     last_number: u64,
     /// Up to this message, records were asked for.
     asked_through: u64,
@@ -172,6 +174,7 @@ impl Receiver {
         stanza.extend_from_slice(encoded);
         let number = self.next_number();
         let arrival = Some(Arrival::new(now));
+        self.waiting_bytes += stanza.len();
         self.waiting.push_back(Waiting { number, stanza, received_unix_ms, arrival });
     }
 
@@ -190,13 +193,18 @@ impl Receiver {
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
+        self.waiting_bytes -= waiting.as_ref().map_or(0, |waiting| waiting.stanza.len());
         waiting
     }
 
     /// It is not ready: the next [`pop`](Self::pop) gives it again.
     pub(crate) fn put_back(&mut self, waiting: Waiting) {
-        let queue = if waiting.arrival.is_none() { &mut self.stored } else { &mut self.waiting };
-        queue.push_front(waiting);
+        if waiting.arrival.is_none() {
+            self.stored.push_front(waiting);
+        } else {
+            self.waiting_bytes += waiting.stanza.len();
+            self.waiting.push_front(waiting);
+        }
     }
 
     /// A message whose records were not asked for yet, in order; each is given once.
@@ -241,6 +249,7 @@ impl Receiver {
         self.forget_records();
         self.past = Past::Over;
         self.stored = VecDeque::new();
+        self.waiting_bytes = 0;
         std::mem::take(&mut self.waiting).into_iter().filter_map(|waiting| waiting.arrival).collect()
     }
 
@@ -290,6 +299,11 @@ impl Receiver {
         self.waiting.is_empty() && self.stored.is_empty()
     }
 
+    /// Bytes of the server's messages that wait here.
+    pub(crate) const fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Messages of the server that wait here.
     pub(crate) fn unanswered(&self) -> u32 {
         u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)
@@ -300,7 +314,7 @@ impl Receiver {
         self.waiting.front().and_then(|waiting| waiting.arrival)
     }
 
-    /// The store stalled for `by`, until now.
+    /// The store did not commit for `by`, until now.
     pub(crate) fn postpone(&mut self, by: Duration, now: Instant) {
         for waiting in &mut self.waiting {
             if let Some(arrival) = &mut waiting.arrival {

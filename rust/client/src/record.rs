@@ -32,6 +32,10 @@ pub enum RecordKind {
     Devices,
     /// A message of ours that somebody may ask for again, by the place that its id is given.
     Sent,
+    /// Who is in a group, by its JID.
+    Group,
+    /// Who has our own sender key of a group, by its JID.
+    Holders,
 }
 
 impl RecordKind {
@@ -51,6 +55,8 @@ impl RecordKind {
             Self::HistoryNotice => "history-notice",
             Self::Devices => "devices",
             Self::Sent => "sent",
+            Self::Group => "group",
+            Self::Holders => "sender-key-holders",
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - Sessions are retired: they still decrypt, and never send. The next message to a contact begins a session anew.
 //! - Our own sender keys are dropped, with the memory of who has them: the next message to a group makes a new one.
+//! - Who is in a group, and who has which devices, is asked for anew: that somebody left may have been told meanwhile.
 //! - Ids of pre-keys leap: those that were given after the backup are given to no other key. What the server has of ours is
 //!   compared at the next login, and uploaded anew, since it may list keys that the backup does not hold.
 //! - One-time pre-keys stay. One that was used since the backup was made opens that first message once more, if the
@@ -19,8 +20,11 @@ use crate::{
     record::{RecordBytes, RecordKey, RecordKind, StoredRecord},
 };
 
-/// Kinds of Baileys that say who has our sender key of a group.
-const SENDER_KEY_MEMORY: &str = "sender-key-memory";
+/// The kind of Baileys that says who has our sender key of a group.
+pub(crate) const SENDER_KEY_MEMORY: &str = "sender-key-memory";
+
+/// What is true only for as long as the server says so, and who has a key that goes.
+const ASKED_ANEW: [RecordKind; 3] = [RecordKind::Holders, RecordKind::Group, RecordKind::Devices];
 
 /// A change to a record, by the slug of its kind and its id. `None`: it goes.
 pub type Change = (String, String, Option<RecordBytes>);
@@ -53,7 +57,7 @@ pub fn restored(owner: &Owner, records: Vec<Named>, now_unix_ms: u64) -> Vec<Cha
             if own.iter().any(|own| id.ends_with(own)) {
                 changes.push((kind, id, None));
             }
-        } else if kind == SENDER_KEY_MEMORY {
+        } else if kind == SENDER_KEY_MEMORY || ASKED_ANEW.iter().any(|known| known.slug() == kind) {
             changes.push((kind, id, None));
         } else if kind == RecordKind::PreKeyIds.slug() {
             ids = Some(record);
@@ -267,6 +271,9 @@ mod tests {
         let memory = own(RecordKind::SenderKey, group, vec![]);
         let memory = (SENDER_KEY_MEMORY.to_owned(), memory.1, memory.2);
         assert!(!apply(vec![memory]).contains_key(&(SENDER_KEY_MEMORY.into(), group.into())));
+        let asked_anew = [RecordKind::Holders, RecordKind::Group, RecordKind::Devices];
+        let after = apply(asked_anew.iter().map(|kind| own(*kind, group, vec![1])).collect());
+        assert!(!after.keys().any(|(_, id)| id == group));
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Sending: a text goes, encrypted for each of them, to all devices of a chat and to our own other ones.
+//! Sending: a text goes, encrypted for each of them, to all devices of a chat and to our own other ones; to a group
+//! encrypted once, with a key that each device is told first.
 //!
-//! - `plan`: what a message needs next, told from the records alone; pure.
-//! - `devices`: who has which devices, and the bundles by which they are written to first.
-//! - `seal`: the ciphertexts, the records that they change, the stanza.
-//! - `body`: what is encrypted. `sent`: what is kept of it, for those who ask again.
-//! - `client`: what the client does with all that.
+//! - `plan`: what a message needs next, told from the records alone; pure. `plan/group`: the same for a group.
+//! - `devices`: who has which devices, and the bundles by which they are written to first. `groups`: who is in one.
+//! - `holders`: who has our sender key of a group.
+//! - `seal`: the ciphertexts, the records that they change, the stanza. `seal/group`: the same for a group.
+//! - `body`: what is encrypted. `sent`: what is kept of it, for those who ask again. `fields`: what records are made of.
+//! - `client`: what the client does with all that. `client/group`: what it does besides for groups.
 //!
 //! A message leaves only when the session records that it was encrypted with are durable, each of which then begins
 //! behind it: a crash at any point wastes keys and repeats none. What is in flight is lost with the connection, and whoever
@@ -13,6 +15,9 @@
 mod body;
 mod client;
 mod devices;
+mod fields;
+mod groups;
+mod holders;
 mod plan;
 mod seal;
 mod sent;
@@ -22,6 +27,9 @@ use std::collections::VecDeque;
 use runner_proto::{jid::Jid, time::Instant};
 use runner_signal::Bundle;
 
+pub use groups::MAX_MEMBERS;
+use seal::Copy;
+
 /// Messages of one connection that are on their way at once; beyond it, whoever asks must wait. A server that takes 100 ms
 /// for each still takes 1,280 a second.
 pub const MAX_IN_FLIGHT: usize = 128;
@@ -30,7 +38,10 @@ pub const MAX_IN_FLIGHT: usize = 128;
 const MAX_AGAIN: usize = 64;
 
 /// Requests that one message may cost: its devices, their keys, and once more after the store has failed.
-const MAX_ASKS: u8 = 4;
+const MAX_ASKS: u16 = 4;
+
+/// The same for a message to a group: who is in it, their devices, and the keys of those.
+const MAX_GROUP_ASKS: u16 = 128;
 
 /// How often a message is sent again to one device. docs/protocol.md, "Messages".
 pub(crate) const MAX_RESENDS: u8 = 5;
@@ -43,7 +54,7 @@ pub const MAX_TEXT: usize = 4 * 65_536;
 pub struct Outgoing {
     /// By which its outcome is known; the caller's.
     pub token: u64,
-    /// A user, by phone number or LID.
+    /// A user, by phone number or LID, or a group.
     pub chat: Jid,
     /// The message's id: sent again under the same, it stays one message to whoever gets it.
     pub id: String,
@@ -78,8 +89,16 @@ pub enum SendFailure {
     NotOnline,
     /// [`MAX_IN_FLIGHT`] others of this session are on their way, or one with this id is. It was not sent.
     Busy,
-    /// The chat is no user. It was not sent.
+    /// The chat is neither a user nor a group. It was not sent.
     NotAUser,
+    /// There is no such group. It was not sent.
+    UnknownGroup,
+    /// We are not in the group. It was not sent.
+    NotAMember,
+    /// Only its admins write to the group, and we are none. It was not sent.
+    AdminsOnly,
+    /// The group has more than [`MAX_MEMBERS`]. It was not sent.
+    GroupTooLarge,
     /// The text is longer than [`MAX_TEXT`]. It was not sent.
     TooLong,
     /// Nobody has that number, or none of its devices has keys. It was not sent.
@@ -102,6 +121,10 @@ impl SendFailure {
             Self::NotOnline => "not_online",
             Self::Busy => "busy",
             Self::NotAUser => "not_a_user",
+            Self::UnknownGroup => "unknown_group",
+            Self::NotAMember => "not_a_member",
+            Self::AdminsOnly => "admins_only",
+            Self::GroupTooLarge => "group_too_large",
             Self::TooLong => "too_long",
             Self::UnknownUser => "unknown_user",
             Self::NoAnswer => "no_answer",
@@ -154,14 +177,24 @@ struct Job {
     id: Box<str>,
     /// The serialized `Message`; empty until it is found, when it is sent again.
     content: Vec<u8>,
+    /// When it was asked for, Unix seconds.
+    begun_unix_s: u64,
     deadline: Instant,
     stage: Stage,
     /// Requests that it may still cost.
-    asks_left: u8,
+    asks_left: u16,
     /// Keys of devices that we have no session with.
     bundles: Vec<(Jid, Bundle)>,
-    /// Devices of which the server has no keys.
+    /// Devices of which the server has no keys, or none that are any good.
     without_keys: Vec<Jid>,
+    /// Our sender key for devices of a group, so far.
+    copies: Vec<Copy>,
+    /// Who was sent it, by the name of their records: they have it once the server has the message.
+    told: Vec<String>,
+    /// Who was in the group when it was encrypted.
+    members: Vec<Jid>,
+    /// It was refused once for calling the members of its group wrongly.
+    was_refused: bool,
 }
 
 #[derive(Debug)]
@@ -190,6 +223,8 @@ enum Stage {
     Preparing,
     /// The request with this number, about these users or devices, is to be answered.
     Asking { number: u32, about: Vec<Jid> },
+    /// Some devices of a group have their copies; the next are made when this is durable.
+    Telling { token: u64 },
     /// Encrypted; leaves when this is durable.
     Committing { token: u64, stanza: Vec<u8>, phash: String },
     /// Left; the server is to say that it has it.
@@ -201,13 +236,18 @@ impl Job {
         matches!(self.purpose, Purpose::Again(_))
     }
 
+    /// Whoever was told a sender key is noted when it is known that they were.
     const fn needs_records(&self) -> bool {
-        !matches!(self.stage, Stage::Left { .. })
+        !matches!(self.stage, Stage::Left { .. }) || !self.told.is_empty()
     }
 
-    /// Whether later ones of its chat must wait.
+    /// Whether later ones of its chat must wait: in a group also until it is known who has been told the key, or each
+    /// of a burst would tell it anew.
     const fn holds_chat(&self) -> bool {
-        matches!(self.stage, Stage::Preparing | Stage::Asking { .. }) && !self.is_again()
+        match self.stage {
+            Stage::Preparing | Stage::Asking { .. } | Stage::Telling { .. } => !self.is_again(),
+            Stage::Committing { .. } | Stage::Left { .. } => !self.is_again() && !self.told.is_empty(),
+        }
     }
 
     fn bundle(&self, device: &Jid) -> Option<&Bundle> {

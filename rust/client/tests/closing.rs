@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use runner_client::{Command, CommitFailed, Event, TransportEnd, Write};
+use runner_client::{Command, CommitFailed, Event, StoreState, TransportEnd, Write};
 use runner_proto::{
     close_reason::{CloseReason, Source},
     node::Node,
@@ -272,9 +272,9 @@ fn a_peer_that_falls_silent_is_dead_at_the_pong_deadline() {
 }
 
 #[test]
-fn a_store_that_stalls_closes_after_twenty_seconds_and_blames_itself() {
+fn a_store_that_hangs_closes_after_twenty_seconds_and_blames_itself() {
     let mut world = World::online();
-    world.call(|client, cx| client.handle_store_stalled(true, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Hangs, cx));
     world.advance(Duration::from_micros(19_999_999));
     assert!(!world.is_closed());
     world.advance(Duration::from_micros(1));

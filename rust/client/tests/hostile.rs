@@ -2,7 +2,9 @@
 
 mod support;
 
-use runner_client::{Effect, content::View};
+use std::{collections::HashSet, time::Duration};
+
+use runner_client::{Effect, RecordKind, Write, content::View};
 use runner_proto::node::{Node, NodeContent};
 use support::{
     World,
@@ -73,4 +75,25 @@ fn a_flood_of_retry_receipts_does_not_keep_us_from_asking() {
     }
     world.push(&support::ciphertext("A"));
     assert_eq!(told(&world, "receipt", "retry").len(), 1);
+}
+
+/// Nobody need ever use the key of a retry receipt, and whoever sends what cannot be read gets one each time.
+#[test]
+fn the_keys_of_retry_receipts_have_a_bounded_number_of_places() {
+    let mut world = World::online();
+    for n in 0..300 {
+        for _ in 0..2 {
+            world.push(&support::ciphertext(&format!("M{n}")));
+            world.advance(Duration::from_secs(1));
+        }
+    }
+    let ids: HashSet<u32> = world
+        .writes()
+        .filter_map(|write| match write {
+            Write::PutRecord { key, .. } if key.kind == RecordKind::PreKey => key.id.parse().ok(),
+            _ => None,
+        })
+        .collect();
+    assert!((290..=300).contains(&ids.len()), "{}: hardly one takes the place of another", ids.len());
+    assert!(ids.iter().all(|id| (0x0080_0000..0x0081_0000).contains(id)));
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use runner_client::{Command, CommitFailed, Probe};
+use runner_client::{Command, CommitFailed, Probe, StoreState};
 use runner_proto::{
     node::{self, Node},
     phase::Phase,
@@ -235,10 +235,10 @@ fn the_stalls_of_the_store_make_no_stanza_deaf_but_they_do_not_hide_one_that_is(
 fn a_stanza_that_came_late_in_the_stall_of_another_has_its_own_time() {
     let mut world = World::online();
     world.commits = None;
-    world.call(|client, cx| client.handle_store_stalled(true, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Hangs, cx));
     world.advance(10 * SECOND);
     world.push(&message("A")); // read before the pause was noticed
-    world.call(|client, cx| client.handle_store_stalled(false, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Commits, cx));
     world.advance(30 * SECOND - TICK);
     assert_eq!(world.probes(), []);
     world.advance(TICK);
@@ -263,16 +263,9 @@ fn stalling_disk(world: &mut World, duration: Duration) -> Duration {
         }
         world.now = begin + 9 * SECOND;
         unpaused += 9 * SECOND;
-        world.call(|client, cx| client.handle_store_stalled(true, cx));
-        let end = world.now + SECOND;
-        while let Some(due) = world.client.poll_timeout().filter(|due| *due <= end) {
-            world.now = world.now.max(due);
-            world.call(|client, cx| client.handle_timeout(cx));
-            let bytes = std::mem::take(&mut world.out);
-            world.peer.receive(&bytes, 0);
-        }
-        world.now = end;
-        world.call(|client, cx| client.handle_store_stalled(false, cx));
+        world.call(|client, cx| client.handle_store(StoreState::Hangs, cx));
+        without_reading(world, SECOND);
+        world.call(|client, cx| client.handle_store(StoreState::Commits, cx));
         world.exchange();
     }
     unpaused
@@ -304,19 +297,74 @@ fn an_acknowledgement_that_nobody_could_read_is_not_missing() {
     world.peer.script.acknowledges_messages = false;
     send(&mut world, "A");
     world.advance(50 * SECOND);
-    world.call(|client, cx| client.handle_store_stalled(true, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Hangs, cx));
     world.advance(15 * SECOND);
-    world.call(|client, cx| client.handle_store_stalled(false, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Commits, cx));
     world.push(&Node::new("ack").attr("class", "message").attr("id", "A"));
     world.advance(60 * SECOND);
     assert_eq!(world.probes(), []);
 }
 
+#[test]
+fn a_lock_on_the_store_makes_no_stanza_deaf_and_hides_no_dead_peer() {
+    let mut world = World::online();
+    world.commits = None;
+    world.push(&message("A"));
+    world.advance(10 * SECOND);
+    world.call(|client, cx| client.handle_store(StoreState::Locked, cx));
+    let pings = world.peer.pings;
+    world.advance(3600 * SECOND);
+    assert_eq!((world.is_closed(), world.probes()), (false, vec![]));
+    assert!(world.peer.pings - pings >= 180, "and its answers are read");
+    world.call(|client, cx| client.handle_store(StoreState::Commits, cx));
+    world.advance(20 * SECOND - TICK);
+    assert_eq!(world.probes(), [], "the lock's doing");
+    world.advance(TICK);
+    assert_eq!(world.probes(), [(Probe::StanzaUnanswered, false)], "this is not");
+    world.call(|client, cx| client.handle_store(StoreState::Locked, cx));
+    world.peer.is_dead = true;
+    world.advance(32 * SECOND);
+    assert_eq!(world.closed().reason.slug(), "pong_deadline");
+}
+
+#[test]
+fn a_lock_under_which_nothing_more_is_read_ends_no_connection() {
+    let mut world = World::online();
+    world.commits = None;
+    world.push(&message("A"));
+    for _ in 0..2 {
+        world.call(|client, cx| client.handle_store(StoreState::Locked, cx));
+        world.exchange();
+        world.advance(60 * SECOND);
+        world.call(|client, cx| client.handle_store(StoreState::LockedAndFull, cx));
+        without_reading(&mut world, 3600 * SECOND);
+        assert_eq!((world.is_closed(), world.probes()), (false, vec![]));
+    }
+    // The lock has gone, and still nothing commits: the hang has its own time from here on.
+    world.call(|client, cx| client.handle_store(StoreState::Hangs, cx));
+    without_reading(&mut world, 20 * SECOND - TICK);
+    assert!(!world.is_closed());
+    without_reading(&mut world, TICK);
+    assert_eq!(world.closed().reason.slug(), "store_stalled");
+}
+
+/// Time passes in which the peer's answers stay unread in the socket.
+fn without_reading(world: &mut World, duration: Duration) {
+    let until = world.now + duration;
+    while let Some(due) = world.client.poll_timeout().filter(|due| *due <= until) {
+        world.now = world.now.max(due);
+        world.call(|client, cx| client.handle_timeout(cx));
+        let bytes = std::mem::take(&mut world.out);
+        world.peer.receive(&bytes, 0);
+    }
+    world.now = until;
+}
+
 /// Nothing is read for a while, by our own doing.
 fn stall(world: &mut World, duration: Duration) {
-    world.call(|client, cx| client.handle_store_stalled(true, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Hangs, cx));
     world.advance(duration);
-    world.call(|client, cx| client.handle_store_stalled(false, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Commits, cx));
 }
 
 #[test]
@@ -365,18 +413,12 @@ fn pings_go_out_while_the_store_stalls_and_nobody_dies_of_it() {
     config.store_stall = 3600 * SECOND;
     let mut world = World::with(device(), config);
     world.open();
-    world.call(|client, cx| client.handle_store_stalled(true, cx));
-    let (pings, until) = (world.peer.pings, world.now + 600 * SECOND);
-    while world.now < until {
-        world.now = world.client.poll_timeout().expect("a timer");
-        world.call(|client, cx| client.handle_timeout(cx));
-        let bytes = std::mem::take(&mut world.out);
-        // The answers stay unread in the socket.
-        world.peer.receive(&bytes, 0);
-    }
+    world.call(|client, cx| client.handle_store(StoreState::Hangs, cx));
+    let pings = world.peer.pings;
+    without_reading(&mut world, 600 * SECOND);
     assert!((30..=40).contains(&(world.peer.pings - pings)), "{}", world.peer.pings - pings);
     assert!(!world.is_closed());
-    world.call(|client, cx| client.handle_store_stalled(false, cx));
+    world.call(|client, cx| client.handle_store(StoreState::Commits, cx));
     world.exchange();
     world.advance(600 * SECOND);
     assert!(!world.is_closed());

@@ -611,7 +611,7 @@ fn a_conversation_goes_on_over_both_sides_ratchets() {
         // What the client would send: its own record, used as the sending side will.
         let key = RecordKey { kind: RecordKind::Session, id: "15550002222.3".into() };
         let own = runner_signal::Identity::new(
-            runner_signal::KeyPair::from_secret(device_keys().identity_secret),
+            runner_signal::KeyPair::from_secret(*device_keys().identity_secret.expose()),
             device_keys().registration_id,
         );
         let (record, _) = world.store.records.get(&key).expect("a session");

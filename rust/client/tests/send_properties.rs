@@ -41,6 +41,8 @@ enum Op {
     Keys { device: usize, has: bool },
     /// The store answers its oldest question.
     Answer,
+    /// It waits for a lock, and answers a load that nothing in front of it concerns.
+    AnswerAhead,
     /// The store fails all that is open, or the commits and no load.
     Fail { only_commits: bool },
     /// The connection is lost; the next one begins.
@@ -60,6 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(Op::Devices),
         1 => (device(), any::<bool>()).prop_map(|(device, has)| Op::Keys { device, has }),
         12 => Just(Op::Answer),
+        4 => Just(Op::AnswerAhead),
         1 => any::<bool>().prop_map(|only_commits| Op::Fail { only_commits }),
         1 => Just(Op::Reconnect),
         1 => any::<usize>().prop_map(Op::Kill),
@@ -224,6 +227,9 @@ fn apply(op: &Op, world: &mut World, outside: &mut Outside) {
         }
         Op::Answer => {
             world.answer();
+        }
+        Op::AnswerAhead => {
+            world.answer_ahead();
         }
         Op::Fail { only_commits } => world.fail(only_commits),
         Op::Reconnect => {

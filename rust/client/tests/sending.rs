@@ -260,7 +260,7 @@ fn a_bundle_that_its_identity_has_not_signed_is_not_used() {
 #[test]
 fn what_can_not_be_sent_is_told_at_once() {
     let mut chat = Chat::new();
-    send(&mut chat.world, 1, "120363000000000001@g.us", "A", "hello");
+    send(&mut chat.world, 1, "120363000000000001@newsletter", "A", "hello");
     chat.send(2, "B", &"x".repeat(MAX_TEXT + 1));
     let mut offline = World::new(support::device());
     send(&mut offline, 3, CHAT, "C", "hello");

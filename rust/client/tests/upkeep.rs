@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use runner_client::{DeviceKeys, Event, RecordKey, RecordKind, Write};
+use runner_client::{DeviceKeys, Event, RecordKey, RecordKind, Secret, Write};
 use runner_proto::node::{Node, NodeContent};
 use runner_signal::{PreKey, PublicKey, SignedPreKey, session};
 use sha1::{Digest as _, Sha1};
@@ -52,7 +52,7 @@ fn signed(parent: &Node) -> (u32, PublicKey, [u8; 64]) {
 fn given(key: &SignedPreKey) -> DeviceKeys {
     DeviceKeys {
         signed_pre_key_id: key.id,
-        signed_pre_key_secret: *key.pair.expose(),
+        signed_pre_key_secret: (*key.pair.expose()).into(),
         signed_pre_key_signature: key.signature,
         ..device_keys()
     }
@@ -97,7 +97,7 @@ fn a_new_signed_pre_key_is_durable_before_the_server_hears_of_it() {
     let (id, value, signature) = signed(rotate);
     let ours = stored(&world, 2);
     assert_eq!((id, value, signature), (2, *ours.pair.public(), ours.signature));
-    let identity = runner_signal::KeyPair::from_secret(device_keys().identity_secret);
+    let identity = runner_signal::KeyPair::from_secret(*device_keys().identity_secret.expose());
     assert!(identity.public().verifies(&value.to_wire(), &signature), "signed by our identity");
 }
 
@@ -218,8 +218,8 @@ fn a_signed_pre_key_is_replaced_after_27_days_and_three_older_ones_are_kept() {
 
 /// The server's digest of these keys.
 fn digest(keys: &DeviceKeys, one_time: &[PreKey]) -> Node {
-    let public = |secret| *runner_signal::KeyPair::from_secret(secret).public();
-    let (identity, signed) = (public(keys.identity_secret), public(keys.signed_pre_key_secret));
+    let public = |secret: &Secret| *runner_signal::KeyPair::from_secret(*secret.expose()).public();
+    let (identity, signed) = (public(&keys.identity_secret), public(&keys.signed_pre_key_secret));
     let mut hash = Sha1::new();
     hash.update(identity.as_bytes());
     hash.update(signed.as_bytes());
@@ -287,9 +287,12 @@ fn a_server_that_has_other_keys_is_given_ours_once() {
     }
     let cases = [
         (other(DeviceKeys { registration_id: 1, ..keys.clone() }), "another registration id"),
-        (other(DeviceKeys { identity_secret: [8; 32], ..keys.clone() }), "another identity key"),
+        (other(DeviceKeys { identity_secret: [8; 32].into(), ..keys.clone() }), "another identity key"),
         (other(DeviceKeys { signed_pre_key_id: 9, ..keys.clone() }), "another signed pre-key"),
-        (other(DeviceKeys { signed_pre_key_secret: [8; 32], ..keys.clone() }), "another signed pre-key"),
+        (
+            other(DeviceKeys { signed_pre_key_secret: [8; 32].into(), ..keys.clone() }),
+            "another signed pre-key",
+        ),
         (other(DeviceKeys { signed_pre_key_signature: [8; 64], ..keys.clone() }), "another signed pre-key"),
         (Ok(digest(&keys, &one_time(5..11, 1))), "one-time pre-keys that are not here"),
         (Ok(digest(&keys, &one_time(1..10, 2))), "other one-time pre-keys under the same ids"),

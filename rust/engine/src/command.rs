@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Panic {
         session_id: Arc<str>,
         connection: u64,
+        /// Not now, but over the next bytes from the server.
+        over_input: bool,
     },
 }
 

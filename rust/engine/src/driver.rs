@@ -8,9 +8,10 @@ use crate::dial::Dial;
 use crate::entropy::{self, Pooled};
 use crate::event::{Event, EventKind};
 use crate::link::{Buffers, Link, ReadError, WriteError, end_of_tls};
+use crate::panic_place;
 use runner_client::{
-    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, NewDevice, RecordKey, StoredRecord,
-    TransportEnd, Write,
+    Client, Command, CommitFailed, Committed, Cx, Effect, LoadFailed, NewDevice, RecordKey, StoreState,
+    StoredRecord, TransportEnd, Write,
 };
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::counters::Counters;
@@ -36,6 +37,8 @@ pub(crate) struct Bench {
     pub(crate) panics_total: u64,
     /// Unfinished input of all connections, bytes: the sum of their `held_bytes`.
     pub(crate) held_bytes: usize,
+    /// Messages of all connections that wait for the store to be opened, bytes.
+    pub(crate) unopened_bytes: usize,
 }
 
 impl Bench {
@@ -51,6 +54,7 @@ impl Bench {
             asks: Vec::new(),
             panics_total: 0,
             held_bytes: 0,
+            unopened_bytes: 0,
         }
     }
 
@@ -62,7 +66,8 @@ impl Bench {
     /// Runs one connection's code. When it panics, what it may have left half-done in the shared buffers is thrown
     /// away, and the connection's end is returned.
     pub(crate) fn guard<T>(&mut self, phase: Phase, step: impl FnOnce(&mut Self) -> T) -> Result<T, Closed> {
-        catch_unwind(AssertUnwindSafe(|| step(&mut *self))).map_err(|payload| {
+        let step = AssertUnwindSafe(|| panic_place::guarded(|| step(&mut *self)));
+        catch_unwind(step).map_err(|payload| {
             self.buffers = Buffers::default();
             self.scratch = session::Buffers::default();
             self.effects.clear();
@@ -97,9 +102,14 @@ pub(crate) struct Connection {
     pub(crate) is_working: bool,
     /// Unfinished input after the last read.
     pub(crate) held_bytes: usize,
+    /// Messages that wait for the store to be opened, bytes, after the last call.
+    pub(crate) unopened_bytes: usize,
     phase: Phase,
     /// Set when it is over; the reactor then takes it out.
     pub(crate) closed: Option<Closed>,
+    /// It panics over its next input, for tests.
+    #[cfg(test)]
+    pub(crate) has_bug: bool,
 }
 
 pub(crate) enum Stage {
@@ -123,8 +133,11 @@ impl Connection {
             is_queued: false,
             is_working: false,
             held_bytes: 0,
+            unopened_bytes: 0,
             phase: Phase::Dialling,
             closed: None,
+            #[cfg(test)]
+            has_bug: false,
         }
     }
 
@@ -180,7 +193,13 @@ impl Connection {
         match read {
             Ok(taken) => {
                 if !bench.buffers.plain.is_empty() {
-                    self.call(bench, |client, input, cx| client.handle_input(input, cx));
+                    #[cfg(test)]
+                    let has_bug = self.has_bug;
+                    self.call(bench, |client, input, cx| {
+                        client.handle_input(input, cx);
+                        #[cfg(test)]
+                        assert!(!has_bug, "injected");
+                    });
                 }
                 if let Some(end) = taken.end {
                     self.end(end, bench);
@@ -208,8 +227,8 @@ impl Connection {
         self.call(bench, |client, _, cx| client.handle_command(command, cx));
     }
 
-    pub(crate) fn handle_store_stalled(&mut self, stalled: bool, bench: &mut Bench) {
-        self.call(bench, |client, _, cx| client.handle_store_stalled(stalled, cx));
+    pub(crate) fn handle_store(&mut self, state: StoreState, bench: &mut Bench) {
+        self.call(bench, |client, _, cx| client.handle_store(state, cx));
     }
 
     pub(crate) fn handle_store_recovered(&mut self, bench: &mut Bench) {
@@ -286,9 +305,14 @@ impl Connection {
             let mut cx = Cx { now: *now, unix_ms: *unix_ms, entropy, out, scratch, effects };
             step(&mut live.client, plain, &mut cx);
             plain.clear();
+            live.client.unopened_bytes()
         });
         match called {
-            Ok(()) => self.take_in_effects(bench),
+            Ok(unopened_bytes) => {
+                bench.unopened_bytes = bench.unopened_bytes - self.unopened_bytes + unopened_bytes;
+                self.unopened_bytes = unopened_bytes;
+                self.take_in_effects(bench);
+            }
             Err(panicked) => self.closed = Some(panicked),
         }
     }
@@ -362,9 +386,11 @@ pub(crate) fn event_of(session_id: &Arc<str>, connection: u64, at_unix_ms: u64, 
     Event { session_id: Arc::clone(session_id), connection, at_unix_ms, kind }
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    match payload.downcast_ref::<String>() {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = match payload.downcast_ref::<String>() {
         Some(text) => text,
         None => payload.downcast_ref::<&str>().copied().unwrap_or("a panic without words"),
-    }
+    };
+    let place = panic_place::take().unwrap_or_else(|| "an unknown place".into());
+    format!("a bug of ours at {place}, please report it: {text}")
 }

@@ -5,6 +5,7 @@ use crate::command::{Command, Commands, Open};
 use crate::config::Config;
 use crate::event::Event;
 use crate::outbox::Outbox;
+use crate::panic_place;
 use crate::proxy::Proxy;
 use crate::reactor::Reactor;
 use crate::rows::Fleet;
@@ -109,6 +110,7 @@ impl Engine {
 
     /// The same with a clock of the caller's; see [`poke`](Self::poke).
     pub fn start_with_clock(store: Store, config: Config, clock: impl Clock) -> Result<Self, StartError> {
+        panic_place::silence_guarded();
         let poll = mio::Poll::new()?;
         let clock: Arc<dyn Clock> = Arc::new(clock);
         let shared = Arc::new(Shared {

@@ -1,15 +1,17 @@
-//! What the store was asked for and has not answered. It answers in the order of asking, which makes this a queue.
+//! What the store was asked for and has not answered. It answers in the order of asking, but for
+//! reads that pass a lock: a queue, of which nearly always the first is taken.
 
 use crate::slab::Key;
 use runner_proto::time::Instant;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) struct InFlight {
     queue: VecDeque<Asked>,
     last_token: u64,
+    /// Commits that the store did not take and whose clients have yet to learn it, oldest first: token and client.
+    refused: VecDeque<(u64, Key)>,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,8 @@ impl InFlight {
     /// for an answer to the next one, least of all a device.
     pub(crate) fn new() -> Self {
         static ENGINES: AtomicU64 = AtomicU64::new(0);
-        Self { queue: VecDeque::new(), last_token: ENGINES.fetch_add(1, Ordering::Relaxed) << 40 }
+        let last_token = ENGINES.fetch_add(1, Ordering::Relaxed) << 40;
+        Self { queue: VecDeque::new(), last_token, refused: VecDeque::new() }
     }
 
     /// A client's question goes to the store; the token for it.
@@ -65,7 +68,18 @@ impl InFlight {
             && let What::Client(question) = asked.what
         {
             asked.what = What::Refused(question);
+            let key = asked.key;
+            // Nobody waits for a commit without a number, nor stands on it.
+            if matches!(question, Question::Commit { client_token: 1.. }) && !self.stands_on_refused(key) {
+                self.refused.push_back((token, key));
+            }
         }
+    }
+
+    /// Whether a commit of this client was refused and it has yet to learn that: what it commits now was made on top of
+    /// changes that do not exist, as what is queued behind a commit that fails.
+    pub(crate) fn stands_on_refused(&self, key: Key) -> bool {
+        self.refused.iter().any(|(_, client)| *client == key)
     }
 
     /// The store answered this question: whose it is.
@@ -88,17 +102,20 @@ impl InFlight {
     /// The oldest question, when it is one that the store refused.
     pub(crate) fn pop_refused(&mut self) -> Option<(Key, Question)> {
         match self.queue.front()? {
-            &Asked { key, what: What::Refused(question), .. } => {
+            &Asked { token, key, what: What::Refused(question), .. } => {
                 self.queue.pop_front();
+                if self.refused.front().is_some_and(|(first, _)| *first == token) {
+                    self.refused.pop_front();
+                }
                 Some((key, question))
             }
             _ => None,
         }
     }
 
-    /// How long the store has owed its oldest answer.
-    pub(crate) fn oldest_age(&self, now: Instant) -> Duration {
-        self.queue.front().map_or(Duration::ZERO, |asked| now - asked.since)
+    /// Since when the store has owed its oldest answer.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.queue.front().map(|asked| asked.since)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -139,6 +156,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_commits_before_it_learns_of_a_refusal_stands_on_it() {
+        let mut slab = Slab::default();
+        let (key, other) = (slab.insert(()), slab.insert(()));
+        let now = Instant::default();
+        let mut in_flight = InFlight::new();
+        let unnumbered = in_flight.push_question(key, commit(0), now);
+        in_flight.refuse(unnumbered);
+        assert!(!in_flight.stands_on_refused(key), "nobody stands on that");
+        for client_token in 1..=2 {
+            let refused = in_flight.push_question(key, commit(client_token), now);
+            in_flight.refuse(refused);
+            assert!(in_flight.stands_on_refused(key) && !in_flight.stands_on_refused(other));
+        }
+        assert_eq!(in_flight.pop_refused(), Some((key, commit(0))));
+        assert!(in_flight.stands_on_refused(key));
+        assert_eq!(in_flight.pop_refused(), Some((key, commit(1))));
+        assert!(!in_flight.stands_on_refused(key), "it has learned, and began anew");
+        assert_eq!(in_flight.pop_refused(), Some((key, commit(2))));
+        assert!(in_flight.is_empty());
+    }
+
+    #[test]
     fn an_answer_for_an_engine_that_is_gone_finds_nobody() {
         let mut slab = Slab::default();
         let key = slab.insert(());
@@ -150,18 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn the_age_is_that_of_the_oldest_open_question() {
+    fn the_oldest_is_the_oldest_that_is_open() {
         let mut slab = Slab::default();
         let key = slab.insert(());
         let mut in_flight = InFlight::new();
         let device = in_flight.push_device(key, Instant::from_micros(1_000_000));
         let committed = in_flight.push_question(key, commit(7), Instant::from_micros(2_000_000));
-        let now = Instant::from_micros(4_000_000);
-        assert_eq!(in_flight.oldest_age(now), Duration::from_secs(3));
+        assert_eq!(in_flight.oldest(), Some(Instant::from_micros(1_000_000)));
         assert_eq!(in_flight.forget(device), Some(key));
-        assert_eq!(in_flight.oldest_age(now), Duration::from_secs(2));
+        assert_eq!(in_flight.oldest(), Some(Instant::from_micros(2_000_000)));
         assert_eq!(in_flight.take_question(committed), Some((key, commit(7))));
-        assert_eq!(in_flight.oldest_age(now), Duration::ZERO);
+        assert_eq!(in_flight.oldest(), None);
         assert_eq!(in_flight.take_question(committed), None);
     }
 }

@@ -15,6 +15,7 @@ mod in_flight;
 mod link;
 mod moving;
 mod outbox;
+mod panic_place;
 mod proxy;
 mod race;
 mod reactor;
@@ -23,6 +24,7 @@ mod rows;
 mod slab;
 mod stats;
 mod store_link;
+mod store_watch;
 mod timers;
 mod tls;
 

@@ -21,6 +21,7 @@ use crate::rows::{Place, Rows};
 use crate::slab::{Key, Slab};
 use crate::stats::LagWindow;
 use crate::store_link::client_device;
+use crate::store_watch::StoreWatch;
 use crate::timers::Timers;
 use crate::tls::{Connector, TlsConfigError};
 use mio::{Events, Poll, Token};
@@ -73,7 +74,9 @@ pub(crate) struct Reactor {
     working: VecDeque<Key>,
     /// Sockets to read when the store has caught up.
     held: Vec<Key>,
-    store_stalled: bool,
+    store_watch: StoreWatch,
+    /// The store has answered something in this turn.
+    store_answered: bool,
     /// A commit failed, and the store has not recovered since.
     store_failed: bool,
     /// A connection lost messages to the store, and is to close once that is well.
@@ -129,7 +132,8 @@ impl Reactor {
             ready: VecDeque::new(),
             working: VecDeque::new(),
             held: Vec::new(),
-            store_stalled: false,
+            store_watch: StoreWatch::default(),
+            store_answered: false,
             store_failed: false,
             has_losses: false,
             lag: LagWindow::default(),
@@ -265,7 +269,7 @@ impl Reactor {
     }
 
     fn read_ready(&mut self) {
-        if self.store_stalled {
+        if !self.store_watch.state().is_reading() {
             self.held.extend(self.ready.drain(..));
             return;
         }
@@ -291,7 +295,7 @@ impl Reactor {
                 Stage::Dial(_) => self.with_dial(key, Dial::handle_timeout),
                 Stage::Live(_) => {
                     // What the peer said in time counts, although its turn to be read has not come.
-                    if connection.is_queued && !self.store_stalled {
+                    if connection.is_queued && self.store_watch.state().is_reading() {
                         connection.handle_readable(&mut self.bench);
                     }
                     connection.handle_timeout(&mut self.bench);
@@ -355,6 +359,7 @@ impl Reactor {
         self.timers.set(key.slot, None);
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.bench.held_bytes -= connection.held_bytes;
+        self.bench.unopened_bytes -= connection.unopened_bytes;
         connection.farewell(&mut self.bench);
         if let Some(session) = self.sessions.get_mut(&connection.session_id) {
             session.key = None;
@@ -434,9 +439,7 @@ impl Reactor {
         match client {
             Ok(client) => {
                 connection.go_live(link, client, &mut self.bench);
-                if self.store_stalled {
-                    connection.handle_store_stalled(true, &mut self.bench);
-                }
+                connection.handle_store(self.store_watch.state(), &mut self.bench);
                 self.settle(key);
                 self.queue(key);
             }

@@ -34,7 +34,7 @@ pub struct Stats {
     pub dials_total: u64,
     /// Panics that ended a session.
     pub panics_total: u64,
-    /// The store lags and reading is paused.
+    /// The store has owed an answer for a second or longer.
     pub store_stalled: bool,
     /// TLS handshakes that used a ticket.
     pub tls_resumed_total: u64,

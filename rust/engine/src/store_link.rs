@@ -97,9 +97,9 @@ pub(crate) fn client_device(
         server_key,
         keys: DeviceKeys {
             registration_id: credentials.registration_id,
-            identity_secret: *credentials.identity_secret.expose(),
+            identity_secret: (*credentials.identity_secret.expose()).into(),
             signed_pre_key_id: credentials.signed_pre_key_id,
-            signed_pre_key_secret: *credentials.signed_pre_key_secret.expose(),
+            signed_pre_key_secret: (*credentials.signed_pre_key_secret.expose()).into(),
             signed_pre_key_signature: credentials.signed_pre_key_signature,
             account: credentials.account.clone(),
         },

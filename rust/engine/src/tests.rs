@@ -11,7 +11,12 @@ use runner_proto::phase::Phase;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-/// Pain #20.
+/// A bug in a session's code.
+fn panic_in(world: &World, session_id: &str, over_input: bool) {
+    let command = Command::Panic { session_id: Arc::from(session_id), connection: 1, over_input };
+    world.bench.engine.push(command).expect("running");
+}
+
 /// Pain 20.
 #[test]
 fn a_panic_ends_its_session_and_no_other() {
@@ -20,10 +25,11 @@ fn a_panic_ends_its_session_and_no_other() {
         world.bench.open(session_id, 1);
         world.bench.wait_online(session_id, 1);
     }
-    world.bench.engine.push(Command::Panic { session_id: Arc::from("s1"), connection: 1 }).expect("running");
+    panic_in(&world, "s1", false);
     let closed = world.bench.wait_closed("s1", 1);
     assert_eq!((closed.reason, closed.phase), (CloseReason::SessionPanicked, Phase::Online));
-    assert_eq!(closed.detail, "injected");
+    let place = closed.detail.strip_prefix("a bug of ours at rust/engine/src/driver.rs:").expect("the place");
+    assert!(place.ends_with(", please report it: injected"), "{place}");
     let stats = world.bench.engine.stats();
     assert_eq!((stats.panics_total, stats.online), (1, 2));
     let totals = world.bench.totals("s1");
@@ -36,6 +42,41 @@ fn a_panic_ends_its_session_and_no_other() {
     while world.bench.totals("s0").stanzas_received < before + 10 {
         assert!(!world.bench.engine.is_stopped());
     }
+}
+
+/// Pain 20.
+#[test]
+fn a_panic_over_a_message_loses_nothing_and_doubles_nothing() {
+    let world = World::plain(3);
+    for session_id in ["s0", "s1", "s2"] {
+        world.bench.open(session_id, 1);
+        world.bench.wait_online(session_id, 1);
+    }
+    let push = |index| {
+        let mut push = World::target(index);
+        push["template"] = serde_json::json!("message");
+        world.post("/push", &push);
+    };
+    let kept = || {
+        let rows = world.bench.store.take(0, 100).expect("readable").into_iter();
+        rows.map(|row| row.session_id).collect::<Vec<_>>()
+    };
+    panic_in(&world, "s1", true);
+    world.bench.totals("s1"); // a turn later
+    push(1);
+    assert_eq!(world.bench.wait_closed("s1", 1).reason, CloseReason::SessionPanicked);
+    push(0);
+    push(2);
+    world.bench.open("s1", 2);
+    world.bench.wait_online("s1", 2);
+    let start = std::time::Instant::now();
+    while world.bench.totals("s1").answers_sent == 0 || kept().len() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(20), "it comes again: {:?}", kept());
+    }
+    let mut kept = kept();
+    kept.sort();
+    assert_eq!(kept, ["s0", "s1", "s2"], "each once");
+    assert_eq!((world.bench.engine.stats().panics_total, world.bench.engine.stats().online), (1, 3));
 }
 
 /// The I/O thread stands still until the result is dropped.

@@ -4,10 +4,13 @@ mod support;
 
 use std::time::Duration;
 
-use runner_client::{Command, CommitFailed, Event, LinkedDevice, NoCode, Write};
+use prost::Message as _;
+use runner_client::{Command, CommitFailed, Event, LinkedDevice, NoCode, RecordKind, Write};
+use runner_proto::adv::SignedDeviceIdentity;
 use runner_proto::close_reason::CloseReason;
 use runner_proto::jid::{Jid, Server};
 use runner_proto::phase::Phase;
+use runner_signal::{PublicKey, identity};
 use runner_sim::core::Settings;
 use serde_json::{Value, json};
 use support::Pair;
@@ -87,6 +90,30 @@ fn a_scanned_code_links_the_device_and_it_logs_in() {
     let qr = newest_code(&pair, link);
     let told = pair.order("/pair", &json!({ "qr": qr, "phone": PHONE }));
     assert_eq!(told["jid"], format!("{PHONE}:3@s.whatsapp.net"));
+}
+
+/// Whoever writes as the phone afterwards, and is not, is told of like any contact that was linked anew.
+#[test]
+fn the_key_by_which_the_phone_consented_is_the_phones_identity() {
+    let mut pair = Pair::new(1);
+    let link = pair.dial_new();
+    let qr = newest_code(&pair, link);
+    pair.order("/pair", &json!({ "qr": qr, "phone": PHONE }));
+    let device = linked(&pair, link).expect("durable");
+    let account = SignedDeviceIdentity::decode(device.account.as_slice()).expect("an identity");
+    let lid: Jid = device.lid.expect("the server said it").parse().expect("a JID");
+    let identities: Vec<_> = pair.links[link]
+        .writes()
+        .filter_map(|write| match write {
+            Write::PutRecord { key, value } if key.kind == RecordKind::Identity => {
+                Some((key.id.clone(), identity::from_record(value.expose()).expect("a record")))
+            }
+            _ => None,
+        })
+        .collect();
+    let key = account.account_signature_key.expect("the account's");
+    let expected = PublicKey::new(key.try_into().expect("32 bytes"));
+    assert_eq!(identities, [(format!("{}_1.0", lid.user), expected)]);
 }
 
 #[test]

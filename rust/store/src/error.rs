@@ -1,5 +1,7 @@
 //! What can go wrong, by what the operator does about it.
 
+use std::time::Duration;
+
 use rusqlite::ErrorCode;
 
 /// The kind of a [`StoreError`]; each has a stable slug.
@@ -7,6 +9,8 @@ use rusqlite::ErrorCode;
 pub enum ErrorKind {
     /// Another process holds the store.
     Locked,
+    /// Another process holds the database's write lock, as a tool in the middle of a change does: wait, or end it.
+    Busy,
     /// The file was written by a newer version of this program.
     NewerSchema,
     /// The file cannot be read as a store, and nothing could be salvaged.
@@ -36,6 +40,7 @@ impl ErrorKind {
     pub fn slug(self) -> &'static str {
         match self {
             Self::Locked => "locked",
+            Self::Busy => "busy",
             Self::NewerSchema => "newer_schema",
             Self::Damaged => "damaged",
             Self::DiskFull => "disk_full",
@@ -52,7 +57,7 @@ impl ErrorKind {
 
     /// Whether the transaction around the failed statement is lost with it.
     pub(crate) fn ends_the_group(self) -> bool {
-        matches!(self, Self::Damaged | Self::DiskFull | Self::Io)
+        matches!(self, Self::Busy | Self::Damaged | Self::DiskFull | Self::Io)
     }
 }
 
@@ -75,6 +80,15 @@ impl StoreError {
         Self::new(ErrorKind::UnknownSession, format!("no session {session_id}"))
     }
 
+    /// Another process has held the write lock for `held`, longer than the asker waits.
+    pub(crate) fn busy(held: Duration) -> Self {
+        let held_s = held.as_secs();
+        let message = format!(
+            "another process has had the database locked for {held_s} s, so nothing was written: end it (`fuser` on the database file names it), or ask again later"
+        );
+        Self::new(ErrorKind::Busy, message)
+    }
+
     pub(crate) fn closed() -> Self {
         Self::new(ErrorKind::Closed, "the store is closed")
     }
@@ -91,6 +105,7 @@ impl StoreError {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ErrorKind::Busy,
             Some(ErrorCode::DiskFull) => ErrorKind::DiskFull,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Damaged,
             _ => ErrorKind::Io,

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::lock::Lock;
@@ -45,11 +47,16 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Opened> {
         report.lines.push(format!("schema brought from version {from} to {}", STEPS.len()));
     }
     check_devices(&mut writer, &mut report)?;
+    // From here on the writer waits for a lock in its own way (`Writer::begin`).
+    writer.busy_timeout(LOCK_TRY)?;
     let reader = connect(path)?;
     reader.pragma_update(None, "query_only", true)?;
     reader.pragma_update(None, "cache_size", READER_CACHE_KIB)?;
     Ok(Opened { writer, reader, lock, wal: with_suffix(path, "-wal"), report })
 }
+
+/// How long SQLite waits for the write lock before the writer looks around: what is asked meanwhile waits that long.
+const LOCK_TRY: Duration = Duration::from_millis(20);
 
 /// Page caches; negative means KiB to SQLite.
 const WRITER_CACHE_KIB: i64 = -8 * 1024;
@@ -108,7 +115,10 @@ fn prepare_file(path: &Path, report: &mut OpenReport) -> Result<()> {
 
 pub(crate) fn connect(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Ok(Connection::open_with_flags(path, flags)?)
+    let connection = Connection::open_with_flags(path, flags)?;
+    // A plan does not depend on what is bound. Else SQLite (with STAT4) makes that of `seq > ?` anew for each number.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(connection)
 }
 
 /// The settings that durability rests on.

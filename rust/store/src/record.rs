@@ -315,7 +315,7 @@ pub struct Linked {
 impl Write {
     /// Bytes this write holds in the queue, roughly.
     pub(crate) fn weight(&self) -> usize {
-        const FIXED: usize = 96;
+        const FIXED: usize = 256; // itself, and what an allocator keeps of its parts
         FIXED
             + match self {
                 Self::Inbox { chat, sender, message_id, stanza, content, .. } => {
@@ -413,6 +413,8 @@ pub struct Health {
     pub queued: usize,
     /// Age of the oldest of them, seconds; 0 when there is none.
     pub oldest_age_s: f64,
+    /// How long the writer has waited for a lock that another process holds on the database, seconds; 0 when it does not.
+    pub lock_wait_s: f64,
     /// Transactions committed. Each costs one fsync.
     pub commits_total: u64,
     /// Batches committed.

@@ -114,14 +114,15 @@ impl Shared {
     }
 
     pub(crate) fn health(&self) -> Health {
-        let (queued, oldest_age) = {
-            let queue = lock(&self.queue);
-            (queue.depth(), queue.oldest_age(Instant::now()))
+        let (queued, oldest_age, lock_wait) = {
+            let (queue, now) = (lock(&self.queue), Instant::now());
+            (queue.depth(), queue.oldest_age(now), queue.lock_wait(now))
         };
         let m = &self.meters;
         Health {
             queued,
             oldest_age_s: oldest_age.as_secs_f64(),
+            lock_wait_s: lock_wait.unwrap_or_default().as_secs_f64(),
             commits_total: m.commits.load(Ordering::Relaxed),
             batches_total: m.batches.load(Ordering::Relaxed),
             inbox_rows_total: m.inbox_rows.load(Ordering::Relaxed),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::lock::Lock;
-use crate::queue::{Call, Job};
+use crate::queue::{Call, Job, Pressure, Read};
 use crate::record::{
     Batch, Completion, DeadLetter, Device, Exported, Health, Import, InboxMessage, OpenReport, Quarantined,
     RecordKey, SessionRow, SignalKey, Unread,
@@ -26,7 +26,9 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// The one SQLite file of all sessions, held under a lock by this process.
 ///
 /// Clones are handles to the same store. `submit`, `request_device`, `put_policy`, `put_meta`, `health` and
-/// `drain_completions` never block on the disk; everything else may, and belongs on a thread that can wait.
+/// `drain_completions` never block on the disk; everything else may, and belongs on a thread that can wait. What has
+/// to write waits no longer than [`lock_patience`](Options::lock_patience) for another process that holds the
+/// database's write lock, and is refused then (`busy`).
 /// The file is closed by [`close`](Self::close), or when the last handle is dropped.
 #[derive(Clone)]
 pub struct Store {
@@ -84,20 +86,21 @@ impl Store {
         self.inner.shared.push(Job::Batch(batch)).map_err(|(_, error)| error)
     }
 
-    /// Asks for a session's credentials; the answer is a [`Completion::Device`] in submit order. Never blocks.
+    /// Asks for a session's credentials; the answer is a [`Completion::Device`] in submit order, or earlier while a
+    /// lock is waited for that nothing of it depends on. Never blocks.
     ///
     /// Errors: as [`submit`](Self::submit).
     pub fn request_device(&self, session_id: &str, token: u64) -> Result<()> {
-        let job = Job::Device { session_id: session_id.into(), token };
+        let job = Job::Read(Read::Device { session_id: session_id.into(), token });
         self.inner.shared.push(job).map_err(|(_, error)| error)
     }
 
-    /// Asks for Signal records of a session; the answer is a [`Completion::Records`] in submit order, and sees what was
-    /// submitted before. Never blocks.
+    /// Asks for Signal records of a session; the answer is a [`Completion::Records`] in order as that of
+    /// [`request_device`](Self::request_device), and sees what was submitted before. Never blocks.
     ///
     /// Errors: as [`submit`](Self::submit).
     pub fn request_records(&self, session_id: &str, token: u64, keys: Vec<RecordKey>) -> Result<()> {
-        let job = Job::Records { session_id: session_id.into(), token, keys };
+        let job = Job::Read(Read::Records { session_id: session_id.into(), token, keys });
         self.inner.shared.push(job).map_err(|(_, error)| error)
     }
 
@@ -106,7 +109,7 @@ impl Store {
     ///
     /// Errors: as [`submit`](Self::submit).
     pub fn request_ciphertexts(&self, session_id: &str, token: u64, after_seq: u64, n: usize) -> Result<()> {
-        let job = Job::Ciphertexts { session_id: session_id.into(), token, after_seq, n };
+        let job = Job::Read(Read::Ciphertexts { session_id: session_id.into(), token, after_seq, n });
         self.inner.shared.push(job).map_err(|(_, error)| error)
     }
 
@@ -138,6 +141,11 @@ impl Store {
         let shared = &self.inner.shared;
         lock(&shared.queue).put_meta(key.into(), value.into(), Instant::now());
         shared.wake.notify_one();
+    }
+
+    /// How the queue stands. Never blocks.
+    pub fn pressure(&self) -> Pressure {
+        lock(&self.inner.shared.queue).pressure()
     }
 
     /// A snapshot of how the store does.

@@ -3,6 +3,9 @@
 //! A commit that fails takes everything down with it that was queued behind it, in order: those batches were
 //! made on top of changes that do not exist. Then the store takes work again. Policies and meta values are
 //! different: only their newest value matters, so they are kept and tried again until they are on disk.
+//!
+//! A lock that another process holds on the database fails nothing (docs/decisions/0016): the writer takes nothing out of
+//! the queue before it has the lock, and meanwhile answers the reads that nothing in the queue changes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::queue::{Group, Job, Latest};
+use crate::queue::{Group, Job, Latest, Read};
 use crate::record::{Applied, Batch, Completion, Device, RecordKey, SignalRecord, Write};
 use crate::shared::{Shared, lock, now_unix_ms};
 use crate::{
@@ -29,6 +32,8 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     connection: Connection,
     options: Options,
+    /// When the last transaction ended.
+    committed_at: Instant,
     /// Set by a failed commit: no unasked work before.
     retry_at: Option<Instant>,
     prune_at: Instant,
@@ -47,42 +52,43 @@ impl Drop for AbortOnPanic {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection, options: Options) -> Self {
-        Self { shared, connection, options, retry_at: None, prune_at: Instant::now() }
+        let now = Instant::now();
+        Self { shared, connection, options, committed_at: now, retry_at: None, prune_at: now }
     }
 
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
         let _guard = AbortOnPanic;
-        while let Some(group) = self.wait_for_group() {
-            self.write(group);
+        while self.wait_for_work() {
+            self.write();
             self.limit_wal(self.options.wal_limit_bytes);
             self.prune();
         }
         self.limit_wal(1);
     }
 
-    /// The next group; an empty one asks for a probe. `None`: closed and empty.
-    fn wait_for_group(&self) -> Option<Group> {
+    /// Waits until there is a group to write, or it is time to probe or to prune. False: closed and empty.
+    fn wait_for_work(&self) -> bool {
         let mut queue = lock(&self.shared.queue);
         loop {
             let now = Instant::now();
             let may_retry = self.retry_at.is_none_or(|at| at <= now);
             let wait_until = if queue.has_jobs() || (!queue.latest.is_empty() && (may_retry || queue.closing))
             {
-                let gathered_at = queue.waiting_since().unwrap_or(now) + self.options.group_commit;
-                if queue.closing || queue.group_is_full() || gathered_at <= now {
-                    return Some(queue.take_group());
+                let due_at = queue.due_at(self.options.group_commit, self.committed_at).unwrap_or(now);
+                if queue.closing || queue.group_is_full() || due_at <= now {
+                    return true;
                 }
-                gathered_at
+                due_at
             } else if queue.closing {
-                return None;
+                return false;
             } else if let Some(at) = self.retry_at {
                 if at <= now {
-                    return Some(Group::default());
+                    return true;
                 }
                 at
             } else if self.prune_at <= now {
-                return Some(Group::default());
+                return true;
             } else {
                 self.prune_at
             };
@@ -91,25 +97,24 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, mut group: Group) {
-        if group.jobs.is_empty() && group.latest.is_empty() && self.retry_at.is_none() {
+    fn write(&mut self) {
+        if !lock(&self.shared.queue).has_work() && self.retry_at.is_none() {
             return;
         }
-        let started = Instant::now();
         let shared = Arc::clone(&self.shared);
         let meters = &shared.meters;
-        let closing = lock(&self.shared.queue).closing;
-        let is_probe = group.jobs.is_empty();
+        let mut group = Group::default();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&mut group))).unwrap_or_else(|_| {
             Err(StoreError::new(ErrorKind::Io, "the writer panicked; its transaction is undone"))
         });
         match outcome {
-            Ok(rows) => {
-                let took = started.elapsed();
-                meters
-                    .last_commit_us
-                    .store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                meters.commits.fetch_add(1, Ordering::Relaxed);
+            Ok(None) => {}
+            Ok(Some(rows)) => {
+                let (is_probe, writes) = (group.jobs.is_empty(), !group.only_asks());
+                meters.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
+                if writes {
+                    self.committed_at = Instant::now();
+                }
                 lock(&self.shared.queue).committed();
                 let recovered = self.retry_at.is_some() && (is_probe || self.has_room());
                 if recovered {
@@ -124,20 +129,106 @@ impl Writer {
                 if error.kind == ErrorKind::DiskFull {
                     self.prune_at = Instant::now(); // confirmed messages make room first
                 }
-                let latest = if closing { Latest::default() } else { group.latest };
-                let behind = lock(&self.shared.queue).failed(latest, Instant::now());
-                group.jobs.extend(behind);
+                let mut queue = lock(&self.shared.queue);
+                let latest = if queue.closing { Latest::default() } else { group.latest };
+                group.jobs.extend(queue.failed(latest, Instant::now()));
+                drop(queue);
                 self.answer(group.jobs, &Err(error), false);
             }
         }
     }
 
-    /// Commits a group; returns for each job what it changed in the inbox, or why it alone was refused.
-    fn commit(&self, group: &mut Group) -> Result<Vec<Result<Applied, StoreError>>, StoreError> {
+    /// Begins a transaction. While another process has the lock for it, everything stays queued, and what need not wait
+    /// does not; `None` when that was all.
+    ///
+    /// Errors: `busy` when the store is being closed meanwhile.
+    fn begin(&self) -> Result<Option<Transaction<'_>>, StoreError> {
         if self.shared.meters.damaged.load(Ordering::Relaxed) {
             return Err(damaged_in_use());
         }
-        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut closing_since = None;
+        loop {
+            // SQLite waits a little by itself (`busy_timeout`).
+            let begun = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
+            let error = match begun.map_err(StoreError::from) {
+                Err(error) if error.kind == ErrorKind::Busy => error,
+                begun => return begun.map(Some),
+            };
+            let now = Instant::now();
+            let mut queue = lock(&self.shared.queue);
+            let (reads, calls) = queue.wait_for_lock(now);
+            let held = queue.lock_wait(now).unwrap_or_default();
+            if queue.closing {
+                let patience = self.options.lock_patience_at_close;
+                if now.saturating_duration_since(*closing_since.get_or_insert(now)) >= patience {
+                    queue.put_back(reads, now);
+                    return Err(error);
+                }
+            }
+            drop(queue);
+            self.answer_ahead(reads);
+            for call in calls {
+                call.reply(Err(StoreError::busy(held)));
+            }
+            let mut queue = lock(&self.shared.queue);
+            if !queue.has_work() && self.retry_at.is_none() {
+                queue.end_lock_wait();
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Answers reads while the lock is waited for; those that have something to write wait with the others.
+    fn answer_ahead(&self, reads: Vec<Read>) {
+        let (mut completions, mut held) = (Vec::new(), Vec::new());
+        for read in reads {
+            match self.read_only(&read) {
+                Some(completion) => completions.push(completion),
+                None => held.push(read),
+            }
+        }
+        if !held.is_empty() {
+            lock(&self.shared.queue).put_back(held, Instant::now());
+        }
+        if !completions.is_empty() {
+            self.shared.complete(completions);
+        }
+    }
+
+    /// What a read finds. `None`: damage, which is to be quarantined, or a failure.
+    fn read_only(&self, read: &Read) -> Option<Completion> {
+        match read {
+            Read::Device { session_id, token } => {
+                let result = match sessions::device(&self.connection, session_id) {
+                    Ok(Ok(device)) => Ok(device),
+                    Ok(Err(_)) | Err(DeviceError::Store(_)) => return None,
+                    Err(error) => Err(error),
+                };
+                Some(Completion::Device { token: *token, result: Box::new(result) })
+            }
+            Read::Records { session_id, token, keys } => {
+                let records =
+                    keys.iter().map(|key| match signal_record::find(&self.connection, session_id, key) {
+                        Ok(signal_record::Found::Nothing) => Some(None),
+                        Ok(signal_record::Found::Record(record)) => Some(Some(record)),
+                        Ok(signal_record::Found::Damaged) | Err(_) => None,
+                    });
+                let records = records.collect::<Option<Vec<_>>>()?;
+                Some(Completion::Records { token: *token, result: Ok(records) })
+            }
+            Read::Ciphertexts { session_id, token, after_seq, n } => {
+                let rows = ciphertext::take(&self.connection, session_id, *after_seq, *n).ok()?;
+                Some(Completion::Ciphertexts { token: *token, result: Ok(rows) })
+            }
+        }
+    }
+
+    /// Commits the next group, which is taken from the queue once nothing but the disk can refuse it; returns for each job
+    /// what it changed in the inbox, or why it alone was refused. `None`: there was nothing to commit after all.
+    fn commit(&self, group: &mut Group) -> Result<Option<Vec<Result<Applied, StoreError>>>, StoreError> {
+        let Some(begun) = self.begin().transpose() else { return Ok(None) };
+        *group = lock(&self.shared.queue).take_group();
+        let (transaction, started) = (begun?, Instant::now());
         let mut rows = Vec::with_capacity(group.jobs.len());
         for job in &mut group.jobs {
             let result = match job {
@@ -145,7 +236,7 @@ impl Writer {
                 Job::Call(call) => {
                     in_savepoint(&transaction, |connection| call.run(connection)).map(|()| Applied::default())
                 }
-                Job::Device { .. } | Job::Records { .. } | Job::Ciphertexts { .. } => Ok(Applied::default()),
+                Job::Read(_) => Ok(Applied::default()),
             };
             match result {
                 Err(error) if error.kind.ends_the_group() => return Err(error),
@@ -162,7 +253,9 @@ impl Writer {
             probe(&transaction)?;
         }
         transaction.commit()?;
-        Ok(rows)
+        let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shared.meters.last_commit_us.store(took_us, Ordering::Relaxed);
+        Ok(Some(rows))
     }
 
     /// Whether a message would fit. A group that was committed says little of that: what is read or confirmed fits on
@@ -187,17 +280,17 @@ impl Writer {
         let mut completions = Vec::with_capacity(jobs.len() + usize::from(recovered));
         for (index, job) in jobs.into_iter().enumerate() {
             match job {
-                Job::Device { session_id, token } => {
+                Job::Read(Read::Device { session_id, token }) => {
                     let result = Box::new(self.device(&session_id));
                     completions.push(Completion::Device { token, result });
                 }
                 // What is read behind a transaction that failed would be older than what it was made on.
-                Job::Records { session_id, token, keys } => {
+                Job::Read(Read::Records { session_id, token, keys }) => {
                     let result =
                         outcome.as_ref().map_err(Clone::clone).and_then(|_| self.records(&session_id, &keys));
                     completions.push(Completion::Records { token, result });
                 }
-                Job::Ciphertexts { session_id, token, after_seq, n } => {
+                Job::Read(Read::Ciphertexts { session_id, token, after_seq, n }) => {
                     let result = outcome
                         .as_ref()
                         .map_err(Clone::clone)
@@ -298,8 +391,11 @@ impl Writer {
         }
     }
 
-    /// Work that nobody asked for failed: a probe will say when the store is well again.
+    /// Work that nobody asked for failed: a probe will say when the store is well again. A lock has only put it off.
     fn upkeep_failed(&mut self, error: &StoreError) {
+        if error.kind == ErrorKind::Busy {
+            return;
+        }
         self.shared.meters.on_error(error);
         self.retry_at.get_or_insert_with(|| Instant::now() + self.options.retry_every);
     }

@@ -4,9 +4,10 @@
  * Usage: node sim_listener.mjs INFO_JSON --index N|--directory DIR [--debug]
  *
  * Logs in as device N of the simulator's fleet (from a copy of its credentials), or as the device whose files are in DIR (which it
- * goes on with), and prints { "jid" }. Then a JSON line for each message that it has read: { id, from, text, quoted, quotedText, enc },
- * the last one being how it was encrypted. Lines on stdin: `say JID TEXT` writes ({ said: id }), `lose` throws its sessions away, so
- * that it must ask for what comes next ({ lost: n }). Ends with its stdin, once its files are written.
+ * goes on with), and prints { "jid" }. Then a JSON line for each message that it has read: { id, from, by, text, quoted, quotedText,
+ * enc }, `by` being who wrote it in a group, `enc` how it was encrypted. Lines on stdin: `say JID TEXT` writes ({ said: id }), `lose`
+ * throws its sessions and the sender keys of others away, so that it must ask for what comes next ({ lost: n }). Ends with its
+ * stdin, once its files are written.
  */
 import fs from 'node:fs'
 import os from 'node:os'
@@ -49,6 +50,7 @@ sock.ev.on('messages.upsert', ({ messages }) => {
 		tell({
 			id: key.id,
 			from: key.remoteJid,
+			by: key.participant ?? null,
 			text,
 			quoted: context?.stanzaId ?? null,
 			quotedText: context?.quotedMessage?.conversation ?? null,
@@ -70,10 +72,14 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
 		const { key } = await sock.sendMessage(jid, { text: words.join(' ') })
 		tell({ said: key.id })
 	} else if (verb === 'lose') {
-		const files = fs.readdirSync(directory).filter(file => file.startsWith('session-'))
-		const ids = files.map(file => file.slice('session-'.length, -'.json'.length))
-		await state.keys.set({ session: Object.fromEntries(ids.map(id => [id, null])) })
-		tell({ lost: ids.length })
+		let lost = 0
+		for (const kind of ['session', 'sender-key']) {
+			const files = fs.readdirSync(directory).filter(file => file.startsWith(`${kind}-`) && !file.startsWith('sender-key-memory'))
+			const ids = files.map(file => file.slice(kind.length + 1, -'.json'.length).replaceAll('--', '::'))
+			await state.keys.set({ [kind]: Object.fromEntries(ids.map(id => [id, null])) })
+			lost += ids.length
+		}
+		tell({ lost })
 	}
 }
 sock.end(undefined)

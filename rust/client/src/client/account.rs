@@ -54,6 +54,8 @@ pub(crate) enum Ask {
     Devices,
     /// The keys by which devices are written to first.
     Bundles,
+    /// Who is in a group.
+    Group,
 }
 
 impl Ask {
@@ -62,7 +64,7 @@ impl Ask {
 
     /// Whether a message of ours waits for the answer.
     const fn is_of_sends(purpose: u8) -> bool {
-        purpose == Self::Devices as u8 || purpose == Self::Bundles as u8
+        purpose == Self::Devices as u8 || purpose == Self::Bundles as u8 || purpose == Self::Group as u8
     }
 
     pub(super) const fn bit(self) -> u16 {
@@ -101,6 +103,7 @@ impl Client {
         self.device.lid = None;
         commit(writes, effects);
 
+        self.epoch = io.entropy.u32();
         self.load_upkeep(effects);
         self.backlog.on_online(io.now, self.config.offline_timeout);
         self.schedule_probe(io);
@@ -158,7 +161,8 @@ impl Client {
             | Ask::LinkHello
             | Ask::LinkFinish
             | Ask::Devices
-            | Ask::Bundles => return,
+            | Ask::Bundles
+            | Ask::Group => return,
         };
         let request = Request { xmlns, is_set, purpose: ask as u8 };
         self.session.request(io, request, usize::from(child.is_some()), |writer| {
@@ -295,6 +299,9 @@ impl Client {
                 self.on_retry_receipt(stanza, io, effects);
             } else if tag == "notification" {
                 self.on_device_notification(stanza, effects);
+                if stanza.attr("type").is_some_and(|kind| kind == *"w:gp2") {
+                    self.on_group_notification(stanza, io, effects);
+                }
             }
             let is_about_keys =
                 tag == "notification" && stanza.attr("type").is_some_and(|kind| kind == *"encrypt");
@@ -343,7 +350,7 @@ impl Client {
         });
     }
 
-    pub(super) fn on_ack(&mut self, ack: NodeRef<'_>, io: &Io<'_>, effects: &mut Vec<Effect>) {
+    pub(super) fn on_ack(&mut self, ack: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
         if self.sends.is_empty() || ack.attr("class").is_none_or(|class| class != *"message") {
             return;
         }
@@ -351,7 +358,7 @@ impl Client {
         let Some(took) = self.sends.acknowledge(|sent| id == *sent, io.now) else { return };
         self.session.counters_mut().responses.record(took);
         self.health.set(Probe::SendUnacked, true, "the server acknowledges sends", effects);
-        self.on_send_ack(ack, effects);
+        self.on_send_ack(ack, io, effects);
     }
 
     /// Somebody has other devices than before, or we have.

@@ -12,7 +12,7 @@ use runner_proto::{
     session::{Io, Request},
 };
 
-use super::{Client, account::Ask, io};
+use super::{Client, account::Ask, commit, io};
 use crate::{
     CommitFailed, Cx, Effect, Event, NoCode, Write,
     pairing::{
@@ -191,7 +191,7 @@ impl Client {
             .child(Node::new("pair-device-sign").child(sign));
         let mut encoded = Vec::new();
         encode(&answer, &mut encoded);
-        pairing.answer = Some(encoded);
+        (pairing.answer, pairing.phone) = (Some(encoded), Some(linked.phone));
         let until = pairing.extend(COMMIT_TIMEOUT, io.now);
         self.session.await_phone(until);
         effects.push(Effect::Commit { token: TOKEN, writes: vec![Write::Device(Box::new(linked.device))] });
@@ -199,7 +199,8 @@ impl Client {
 
     /// The new device is durable, or is not: only now does the server hear about it.
     pub(super) fn on_device_committed(&mut self, outcome: Result<(), CommitFailed>, cx: &mut Cx<'_>) {
-        let Some(answer) = self.pairing.as_mut().and_then(|pairing| pairing.answer.take()) else { return };
+        let Some(pairing) = &mut self.pairing else { return };
+        let (Some(answer), phone) = (pairing.answer.take(), pairing.phone.take()) else { return };
         let io = &mut io(cx);
         let (reason, detail) = match outcome {
             Ok(()) => {
@@ -207,6 +208,8 @@ impl Client {
                 let id = stanza::unified_session_id(io.unix_ms, 0);
                 self.say_unified_session(id, io);
                 self.session.begin_closing(CloseReason::StreamRestartRequired, RESTART_TIMEOUT, io.now);
+                // Behind the device, which is alone in its batch. Lost in a crash, it is taken on first use.
+                commit(phone.into_iter().collect(), cx.effects);
                 return cx.effects.push(Effect::Event(Event::Linked));
             }
             Err(CommitFailed::Store) => (CloseReason::StoreStalled, "the new device could not be kept"),

@@ -5,14 +5,18 @@ use std::time::Duration;
 use runner_proto::{close_reason::CloseReason, phase::Phase, session::Io, time::Instant};
 
 use super::{Client, account::Ask, io};
-use crate::{Cx, Probe, inbox::Arrival, sends::Overdue};
+use crate::{Cx, Probe, StoreState, inbox::Arrival, sends::Overdue};
 
 impl Client {
     pub(super) fn check_store(&mut self, cx: &mut Cx<'_>) {
-        if self.stalled_since.is_some_and(|since| since + self.config.store_stall <= cx.now) {
-            self.stalled_since = None;
+        if self.hangs_until().is_some_and(|until| until <= cx.now) {
             self.session.close(CloseReason::StoreStalled, &mut io(cx));
         }
+    }
+
+    /// When a store that hangs ends the connection.
+    pub(super) fn hangs_until(&self) -> Option<Instant> {
+        (self.store == StoreState::Hangs).then(|| self.store_since + self.config.store_stall)
     }
 
     pub(super) fn check_probe(&mut self, cx: &mut Cx<'_>) {
@@ -66,12 +70,12 @@ impl Client {
     /// Whether what is overdue says something about the server: not while nothing is read, and not before or after
     /// being online.
     pub(super) fn is_judging(&self) -> bool {
-        self.session.phase() == Phase::Online && self.stalled_since.is_none()
+        self.session.phase() == Phase::Online && self.store.is_reading()
     }
 
-    /// When a waiting stanza becomes a verdict; the store's stalls do not count.
+    /// When a waiting stanza becomes a verdict; time in which the store does not commit is not counted.
     pub(super) fn stanza_deadline(&self) -> Option<Instant> {
-        if self.health.is_failing(Probe::StanzaUnanswered) {
+        if self.health.is_failing(Probe::StanzaUnanswered) || self.store != StoreState::Commits {
             return None;
         }
         let oldest = self.oldest_unanswered().map(Arrival::unpaused_since).min()?;

@@ -73,8 +73,8 @@ impl Run {
     fn new() -> Self {
         let mut entropy = Steps(0);
         let keys = device().keys;
-        let own = KeyPair::from_secret(keys.identity_secret);
-        let signed = KeyPair::from_secret(keys.signed_pre_key_secret);
+        let own = KeyPair::from_secret(*keys.identity_secret.expose());
+        let signed = KeyPair::from_secret(*keys.signed_pre_key_secret.expose());
         let bundle = Bundle {
             registration_id: keys.registration_id,
             identity: *own.public(),

@@ -93,7 +93,7 @@ pub(crate) fn address(jid: &Jid) -> String {
 }
 
 /// The name of a sender key: the group and the device, written as Baileys names its files.
-pub(super) fn sender_key(group: &Jid, address: &str) -> RecordKey {
+pub(crate) fn sender_key(group: &Jid, address: &str) -> RecordKey {
     let (user, device) = address.rsplit_once('.').unwrap_or((address, "0"));
     RecordKey::new(RecordKind::SenderKey, format!("{group}--{user}--{device}").replace(':', "-"))
 }

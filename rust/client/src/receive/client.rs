@@ -24,8 +24,9 @@ use crate::{
 };
 
 /// Where the ids of the pre-keys in retry receipts are drawn from: apart from those that are uploaded, whose ids count up
-/// from the middle of their three bytes.
-const RETRY_IDS: std::ops::Range<u32> = 0x0080_0000..0x0100_0000;
+/// from the middle of their three bytes. So few that those that nobody uses do not pile up in the store: one of them gives
+/// way now and then, which of those that somebody is about to use happens to hardly any.
+const RETRY_IDS: std::ops::Range<u32> = 0x0080_0000..0x0081_0000;
 
 /// Messages between two sweeps of the records that no message in flight uses any more.
 const SWEEP_EVERY: u64 = 64;

@@ -31,9 +31,12 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
             return Some(Ids::from(std::str::from_utf8(json).ok()?.parse().ok()?).record().1);
         }
         // Only we have these.
-        RecordKind::SignedPreKey | RecordKind::SignedPreKeyState | RecordKind::Devices | RecordKind::Sent => {
-            return None;
-        }
+        RecordKind::SignedPreKey
+        | RecordKind::SignedPreKeyState
+        | RecordKind::Devices
+        | RecordKind::Sent
+        | RecordKind::Group
+        | RecordKind::Holders => return None,
     };
     Some(record.into_bytes().into())
 }

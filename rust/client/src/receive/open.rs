@@ -308,14 +308,13 @@ impl Opening<'_> {
             (None, Some(older)) => (decrypt(own, Some(older)), true),
             (record, None) => (decrypt(own, record.as_deref()), false),
             (Some(record), Some(older)) => match decrypt(own, Some(record)) {
-                // The peer goes on under its older address, with the session that it has there.
-                Err(session::DecryptError::BadMac | session::DecryptError::NoSession) => {
-                    match decrypt(own, Some(older)) {
-                        Ok(decrypted) => (Ok(decrypted), true),
-                        Err(_) => (Err(session::DecryptError::BadMac), false),
-                    }
-                }
-                decrypted => (decrypted, false),
+                // The peer goes on under its older address, with the session that it has there. Of that the other
+                // record knows nothing, whatever it says of the message: too far ahead, an unknown pre-key.
+                Err(error) => match decrypt(own, Some(older)) {
+                    Ok(decrypted) => (Ok(decrypted), true),
+                    Err(_) => (Err(error), false),
+                },
+                Ok(decrypted) => (Ok(decrypted), false),
             },
         };
         let Decrypted { record: changed, plaintext, used_pre_key, new_identity } = decrypted?;

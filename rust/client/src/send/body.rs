@@ -14,6 +14,7 @@ const MAX_QUOTED: usize = 64 * 1024;
 /// Field numbers of `Message` and what is in it.
 mod field {
     pub(super) const CONVERSATION: u32 = 1;
+    pub(super) const KEY_DISTRIBUTION: u32 = 2;
     pub(super) const EXTENDED_TEXT: u32 = 6;
     pub(super) const DEVICE_SENT: u32 = 31;
     /// Of `ExtendedTextMessage`.
@@ -23,6 +24,9 @@ mod field {
     pub(super) const STANZA_ID: u32 = 1;
     pub(super) const PARTICIPANT: u32 = 2;
     pub(super) const QUOTED: u32 = 3;
+    /// Of `SenderKeyDistributionMessage`.
+    pub(super) const GROUP: u32 = 1;
+    pub(super) const KEY: u32 = 2;
     /// Of `DeviceSentMessage`.
     pub(super) const DESTINATION: u32 = 1;
     pub(super) const MESSAGE: u32 = 2;
@@ -74,6 +78,16 @@ pub(super) fn device_sent(chat: &Jid, message: &[u8]) -> Vec<u8> {
     wrapped
 }
 
+/// A `Message` that brings our sender key of a group. A message behind it makes one of both.
+pub(super) fn key_distribution(group: &Jid, key: &[u8]) -> Vec<u8> {
+    let mut distribution = Vec::with_capacity(key.len() + 64);
+    protobuf::write_bytes(&mut distribution, field::GROUP, group.to_string().as_bytes());
+    protobuf::write_bytes(&mut distribution, field::KEY, key);
+    let mut message = Vec::with_capacity(distribution.len() + 8);
+    protobuf::write_bytes(&mut message, field::KEY_DISTRIBUTION, &distribution);
+    message
+}
+
 /// N bytes of value N behind it, N of 1 to 16.
 pub(super) fn padded(message: &[u8], entropy: &mut dyn Entropy) -> Vec<u8> {
     let count = (entropy.u32() & 15) as u8 + 1;
@@ -86,6 +100,7 @@ pub(super) fn padded(message: &[u8], entropy: &mut dyn Entropy) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::content;
 
     fn quoted(content: Vec<u8>) -> Quoted {
         let sender = "15550002222:3@s.whatsapp.net".parse().expect("a jid");
@@ -104,6 +119,17 @@ mod tests {
         let wrapped = device_sent(&"15550002222@s.whatsapp.net".parse().expect("a jid"), &reply);
         let view = View::read(&wrapped).expect("a message");
         assert_eq!((view.text, view.destination), (Some("yes"), Some("15550002222@s.whatsapp.net")));
+    }
+
+    #[test]
+    fn a_sender_key_comes_alone_or_with_a_text() {
+        let group = "123@g.us".parse().expect("a jid");
+        let alone = key_distribution(&group, b"key");
+        assert_eq!(content::key_distribution(&alone), Ok(Some(("123@g.us", &b"key"[..]))));
+        assert_eq!(content::has_more(&alone), Ok(false));
+        let both = [alone, text("hello", None)].concat();
+        assert_eq!(content::key_distribution(&both), Ok(Some(("123@g.us", &b"key"[..]))));
+        assert_eq!(View::read(&both).expect("a message").text, Some("hello"));
     }
 
     #[test]

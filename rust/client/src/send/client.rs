@@ -1,5 +1,7 @@
 //! What the client does with messages of ours: asks for what they need, commits, sends, and tells what became of them.
 
+mod group;
+
 use runner_proto::{
     iq::Pending,
     jid::{Jid, Server},
@@ -10,11 +12,12 @@ use runner_proto::{
 };
 
 use super::{
-    Again, Job, MAX_AGAIN, MAX_ASKS, MAX_IN_FLIGHT, MAX_RESENDS, MAX_TEXT, Outgoing, Purpose, Receipt,
-    SendFailure, Stage, body,
-    devices::{self, DeviceList},
+    Again, Job, MAX_AGAIN, MAX_ASKS, MAX_GROUP_ASKS, MAX_IN_FLIGHT, MAX_RESENDS, MAX_TEXT, Outgoing, Purpose,
+    Receipt, SendFailure, Stage, body,
+    devices::{self, DeviceList, Told},
+    groups::{self, is_group},
     plan::{self, Own, Step},
-    seal,
+    seal::{self, Sealed},
 };
 use crate::{
     Client, Cx, Effect, Event, Write,
@@ -41,7 +44,7 @@ impl Client {
         });
         let failure = if self.session.phase() != Phase::Online {
             Some(SendFailure::NotOnline)
-        } else if !matches!(chat.server, Server::Pn | Server::Lid) || chat.user.is_empty() {
+        } else if !(is_user(&chat) || is_group(&chat)) {
             Some(SendFailure::NotAUser)
         } else if text.len() > MAX_TEXT {
             Some(SendFailure::TooLong)
@@ -55,7 +58,7 @@ impl Client {
             return fail(token, failure, cx.effects);
         }
         let content = body::text(&text, quoted.as_ref());
-        let mut job = self.job(Purpose::New { token }, chat.to_non_ad(), id.into(), cx.now);
+        let mut job = self.job(Purpose::New { token }, chat.to_non_ad(), id.into(), (cx.now, cx.unix_ms));
         job.content = content;
         self.sender.get_or_insert_default().jobs.push_back(job);
         self.advance_sends(cx);
@@ -69,8 +72,12 @@ impl Client {
         effects: &mut Vec<Effect>,
     ) {
         let jid = |key| receipt.attr(key).and_then(|jid| jid.to_jid());
-        // In a group the participant asks; we have sent nothing to one.
-        let (Some(device), None) = (jid("from"), jid("participant")) else { return };
+        // In a group the participant asks.
+        let (device, group) = match (jid("from"), jid("participant")) {
+            (Some(from), None) => (from, None),
+            (Some(from), Some(participant)) if is_group(&from) => (participant, Some(from)),
+            _ => return,
+        };
         let Some(retry) = receipt.child("retry") else { return };
         let Some(id) = receipt.attr("id").map(|id| id.to_string()) else { return };
         let number = |key| retry.attr(key).and_then(|value| value.parse_u64());
@@ -91,24 +98,30 @@ impl Client {
             registration_id: devices::registration_id(receipt),
             is_session_lost: number("error").is_some_and(|error| SESSION_IS_LOST.contains(&error)),
         };
-        let mut job = self.job(Purpose::Again(again), device.to_non_ad(), id.into(), io.now);
+        let chat = group.unwrap_or_else(|| device.to_non_ad());
+        let mut job = self.job(Purpose::Again(again), chat, id.into(), (io.now, io.unix_ms));
         job.bundles.extend(devices::bundle_of_receipt(receipt).map(|bundle| (device, bundle)));
         self.sender.get_or_insert_default().jobs.push_back(job);
         self.advance(io, effects);
     }
 
-    fn job(&mut self, purpose: Purpose, chat: Jid, id: Box<str>, now: Instant) -> Job {
+    fn job(&mut self, purpose: Purpose, chat: Jid, id: Box<str>, (now, unix_ms): (Instant, u64)) -> Job {
         Job {
             number: self.receiver.next_number(),
             purpose,
-            chat,
             id,
             content: Vec::new(),
+            begun_unix_s: unix_ms / 1000,
             deadline: now + self.config.send_timeout,
             stage: Stage::Preparing,
-            asks_left: MAX_ASKS,
+            asks_left: if is_group(&chat) { MAX_GROUP_ASKS } else { MAX_ASKS },
+            chat,
             bundles: Vec::new(),
             without_keys: Vec::new(),
+            copies: Vec::new(),
+            told: Vec::new(),
+            members: Vec::new(),
+            was_refused: false,
         }
     }
 
@@ -137,8 +150,8 @@ impl Client {
 
     /// The next steps of a message, as far as nothing must be waited for; false when it is over.
     fn prepare(&mut self, job: &mut Job, io: &mut Io<'_>, effects: &mut Vec<Effect>) -> bool {
-        let own = self.own_addresses();
-        match plan::next(job, &mut self.receiver.records, &own, io.unix_ms / 1000) {
+        let (own, now) = (self.own_addresses(), self.told(io.unix_ms));
+        match plan::next(job, &mut self.receiver.records, &own, now) {
             Step::Load(keys) => {
                 let records = &mut self.receiver.records;
                 let keys = keys.into_iter().filter(|key| records.want(key, job.number)).collect();
@@ -156,27 +169,67 @@ impl Client {
             Step::AskBundles(devices) => {
                 self.request_for(job, Ask::Bundles, devices, io, effects, devices::write_bundle_request)
             }
+            Step::AskGroup(group) => {
+                self.request_for(job, Ask::Group, vec![group], io, effects, |writer, _| {
+                    groups::write_query(writer);
+                })
+            }
+            Step::Refuse(failure) => {
+                self.give_up(job, failure, effects);
+                false
+            }
             Step::Nobody => {
                 self.give_up(job, SendFailure::UnknownUser, effects);
                 false
             }
+            Step::Tell(telling) => self.tell_some(job, &telling, io, effects),
+            Step::InGroup(plan) => self.seal_in_group(job, plan, io, effects),
+            Step::AgainInGroup { target, kept, key, is_another } => {
+                let what = (&target, &kept, key.as_ref());
+                let (keys, records) = (&self.keys, &mut self.receiver.records);
+                let sealed = seal::again_in_group(job, what, is_another, keys, records, io.entropy);
+                self.commit_sealed(job, sealed, String::new(), effects)
+            }
             Step::Ready { targets, kept, phash } => {
                 let (keys, records) = (&self.keys, &mut self.receiver.records);
                 let sealed = seal::seal(job, &targets, kept.as_ref(), keys, records, io.entropy);
-                let Some(sealed) = sealed else {
-                    self.give_up(job, SendFailure::UnknownUser, effects);
-                    return false;
-                };
-                for jid in &sealed.new_identities {
-                    effects.push(Effect::Event(Event::IdentityChanged { jid: jid.to_string() }));
-                }
-                let token = self.inbox.next_token();
-                effects.push(Effect::Commit { token, writes: sealed.writes });
-                (job.bundles, job.without_keys, job.content) = (Vec::new(), Vec::new(), Vec::new());
-                job.stage = Stage::Committing { token, stanza: sealed.stanza, phash };
-                true
+                job.content = Vec::new();
+                self.commit_sealed(job, sealed, phash, effects)
             }
         }
+    }
+
+    /// What a message changes becomes durable; false when there is nobody who could read it.
+    fn commit_sealed(
+        &mut self,
+        job: &mut Job,
+        sealed: Option<Sealed>,
+        phash: String,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(Sealed { stanza, writes, new_identities }) = sealed else {
+            self.give_up(job, SendFailure::UnknownUser, effects);
+            return false;
+        };
+        let token = self.commit_of_sends(writes, &new_identities, effects);
+        (job.bundles, job.without_keys, job.copies) = (Vec::new(), Vec::new(), Vec::new());
+        job.stage = Stage::Committing { token, stanza, phash };
+        true
+    }
+
+    /// Commits what was encrypted, and tells of whom the identity has changed.
+    fn commit_of_sends(
+        &mut self,
+        writes: Vec<Write>,
+        new_identities: &[Jid],
+        effects: &mut Vec<Effect>,
+    ) -> u64 {
+        for jid in new_identities {
+            effects.push(Effect::Event(Event::IdentityChanged { jid: jid.to_string() }));
+        }
+        let token = self.inbox.next_token();
+        effects.push(Effect::Commit { token, writes });
+        token
     }
 
     fn request_for(
@@ -193,9 +246,17 @@ impl Client {
             return false;
         };
         job.asks_left = left;
-        let xmlns = if ask == Ask::Devices { "usync" } else { "encrypt" };
+        let xmlns = match ask {
+            Ask::Devices => "usync",
+            Ask::Group => "w:g2",
+            _ => "encrypt",
+        };
         let request = Request { xmlns, is_set: false, purpose: ask as u8 };
-        let number = self.session.request(io, request, 1, |writer| write(writer, &about));
+        let write = |writer: &mut Writer<'_>| write(writer, &about);
+        let number = match about.first().filter(|_| ask == Ask::Group) {
+            Some(group) => self.session.request_to(io, request, group, 1, write),
+            None => self.session.request(io, request, 1, write),
+        };
         job.stage = Stage::Asking { number, about };
         true
     }
@@ -219,9 +280,12 @@ impl Client {
             let about = if let Stage::Asking { about, .. } = stage { about } else { Vec::new() };
             let failure = match answer {
                 None => Some(SendFailure::NoAnswer),
+                Some(iq) if pending.purpose == Ask::Group as u8 => {
+                    self.take_group(job, iq, is_error, self.told(io.unix_ms), effects)
+                }
                 Some(iq) if is_error => Some(SendFailure::Refused(error_code(iq))),
                 Some(iq) if pending.purpose == Ask::Devices as u8 => {
-                    self.take_devices(job, iq, &about, io.unix_ms / 1000, effects)
+                    self.take_devices(job, iq, &about, self.told(io.unix_ms), effects)
                 }
                 Some(iq) => {
                     job.bundles.extend(devices::read_bundles(iq));
@@ -247,19 +311,17 @@ impl Client {
         job: &Job,
         iq: NodeRef<'_>,
         about: &[Jid],
-        unix_s: u64,
+        told: Told,
         effects: &mut Vec<Effect>,
     ) -> Option<SendFailure> {
-        let found = devices::read_answer(iq, unix_s);
+        let found = devices::read_answer(iq, told);
         let is_found = |user: &Jid| found.iter().any(|found| found.user.is_same_user(user));
         let missing: Vec<_> = about.iter().filter(|user| !is_found(user)).collect();
         if missing.iter().any(|user| user.is_same_user(&job.chat)) {
             return Some(SendFailure::UnknownUser);
         }
-        let mut changes: Vec<_> = missing
-            .into_iter()
-            .map(|own| (devices::key(own), DeviceList::empty(unix_s).to_record()))
-            .collect();
+        let mut changes: Vec<_> =
+            missing.into_iter().map(|own| (devices::key(own), DeviceList::empty(told).to_record())).collect();
         for found in found.iter().filter(|found| about.iter().any(|user| user.is_same_user(&found.user))) {
             changes.push((devices::key(&found.user), found.list.to_record()));
             let mappings = found.lid.iter().flat_map(|lid| mappings(&found.user, lid));
@@ -278,14 +340,18 @@ impl Client {
     /// True when the commit was one of a message of ours.
     pub(crate) fn on_send_committed(&mut self, token: u64, is_durable: bool, cx: &mut Cx<'_>) -> bool {
         let Some(sender) = self.sender.as_mut() else { return false };
-        let is_waiting =
-            |job: &Job| matches!(&job.stage, Stage::Committing { token: of, .. } if *of == token);
+        let is_waiting = |job: &Job| match &job.stage {
+            Stage::Committing { token: of, .. } | Stage::Telling { token: of } => *of == token,
+            _ => false,
+        };
         let Some(index) = sender.jobs.iter().position(is_waiting) else { return false };
         let Some(job) = sender.jobs.get_mut(index) else { return false };
         let is_again = job.is_again();
         let id = job.id.clone();
         let stage = std::mem::replace(&mut job.stage, Stage::Preparing);
-        if let (true, Stage::Committing { stanza, phash, .. }) = (is_durable, stage) {
+        if let (true, Stage::Telling { .. }) = (is_durable, &stage) {
+            // It is being prepared again.
+        } else if let (true, Stage::Committing { stanza, phash, .. }) = (is_durable, stage) {
             job.stage = Stage::Left { phash };
             if is_again {
                 sender.jobs.remove(index);
@@ -303,7 +369,7 @@ impl Client {
     }
 
     /// The server has a message of ours, or refuses it.
-    pub(crate) fn on_send_ack(&mut self, ack: NodeRef<'_>, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_send_ack(&mut self, ack: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
         let Some(id) = ack.attr("id") else { return };
         let Some(sender) = self.sender.as_mut() else { return };
         let has_left = |job: &Job| matches!(job.stage, Stage::Left { .. }) && id == *job.id;
@@ -312,19 +378,22 @@ impl Client {
         let number = |key| ack.attr(key).and_then(|value| value.parse_u64());
         if let Some(code) = ack.attr("error") {
             let code = code.parse_u64().and_then(|code| u32::try_from(code).ok()).unwrap_or_default();
-            self.give_up(&job, SendFailure::Refused(code), effects);
+            if let Some(job) = self.refused_in_group(job, code, effects) {
+                self.give_up(&job, SendFailure::Refused(code), effects);
+            }
         } else if let Purpose::New { token } = job.purpose {
             self.session.counters_mut().messages_sent += 1;
             let receipt = Receipt { server_unix_s: number("t") };
             effects.push(Effect::Event(Event::Sent { token, outcome: Ok(receipt) }));
+            self.confirm_told(&job, effects);
+            if let (Stage::Left { phash }, Some(servers)) = (&job.stage, ack.attr("phash"))
+                && servers != *phash.as_str()
+            {
+                self.forget_chat(&job, effects);
+            }
         }
-        if let (Stage::Left { phash }, Some(servers)) = (&job.stage, ack.attr("phash"))
-            && servers != *phash.as_str()
-        {
-            self.forget_devices([job.chat], effects);
-            self.forget_own_devices(effects);
-        }
-        self.drop_empty_sender();
+        // Others of its chat may have waited for it.
+        self.advance(io, effects);
     }
 
     /// The devices of these users have changed: the server is asked before they are written to again.
@@ -403,6 +472,11 @@ impl Client {
         }
     }
 
+    /// What the server says at this time.
+    const fn told(&self, unix_ms: u64) -> Told {
+        Told { unix_s: unix_ms / 1000, epoch: self.epoch }
+    }
+
     fn own_addresses(&self) -> Own {
         Own { pn: self.own_jid(), lid: self.own_lid() }
     }
@@ -412,9 +486,13 @@ impl Client {
 const fn late(job: &Job) -> SendFailure {
     match job.stage {
         Stage::Preparing | Stage::Asking { .. } => SendFailure::NoAnswer,
-        Stage::Committing { .. } => SendFailure::Store,
+        Stage::Telling { .. } | Stage::Committing { .. } => SendFailure::Store,
         Stage::Left { .. } => SendFailure::Unconfirmed,
     }
+}
+
+fn is_user(jid: &Jid) -> bool {
+    matches!(jid.server, Server::Pn | Server::Lid) && !jid.user.is_empty()
 }
 
 fn error_code(iq: NodeRef<'_>) -> u32 {

@@ -9,6 +9,7 @@ use runner_proto::{
 use runner_signal::{Bundle, PublicKey};
 use sha2::{Digest as _, Sha256};
 
+use super::fields;
 use crate::{
     receive::{address, is_lid},
     record::{RecordBytes, RecordKey, RecordKind},
@@ -16,6 +17,9 @@ use crate::{
 
 /// How long a list is good for when nothing is heard of a change; whatsapp-rust's figure.
 const FRESH_S: u64 = 60 * 60;
+
+/// Users whose devices are asked for at once.
+pub(super) const MAX_USERS: usize = 256;
 
 /// Devices of an account that are written to; an account has five, a hosted one a few more.
 const MAX_DEVICES: usize = 32;
@@ -26,13 +30,48 @@ const HOSTED: u16 = 1 << 15;
 /// The number of a device that is always hosted.
 const ALWAYS_HOSTED: u16 = 99;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// When the server said something, and to whom.
+///
+/// A change is told once, to the connection that there is. So for a group, from which somebody may have been taken who
+/// is not to read on, only what this connection was told counts: a change that the last one heard of may have been lost
+/// with it. For a person what any connection was told counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) unix_s: u64,
+    /// A number that each connection draws, and anew when the store has failed.
+    pub(super) epoch: u32,
+}
+
+impl Told {
+    /// Whether it still holds at `now`. A clock that was set back makes it old, too.
+    pub(super) fn is_fresh(self, now: Self) -> bool {
+        now.unix_s.checked_sub(self.unix_s).is_some_and(|age| age < FRESH_S)
+    }
+
+    /// The same for a group.
+    pub(super) fn is_fresh_here(self, now: Self) -> bool {
+        self.epoch == now.epoch && self.is_fresh(now)
+    }
+
+    /// Time (8), epoch (4); big-endian.
+    pub(super) fn write(self, record: &mut Vec<u8>) {
+        record.extend(self.unix_s.to_be_bytes());
+        record.extend(self.epoch.to_be_bytes());
+    }
+
+    pub(super) fn read(rest: &mut &[u8]) -> Option<Self> {
+        let unix_s = u64::from_be_bytes(fields::bytes(rest)?);
+        Some(Self { unix_s, epoch: u32::from_be_bytes(fields::bytes(rest)?) })
+    }
+}
 
 /// The devices of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeviceList {
     /// When the server said so.
-    fetched_unix_s: u64,
+    pub(super) told: Told,
     /// Their numbers, ascending, with [`HOSTED`].
     numbers: Vec<u16>,
 }
@@ -45,32 +84,27 @@ pub(super) fn key(user: &Jid) -> RecordKey {
 impl DeviceList {
     /// Reads a record; one that is damaged is as good as none.
     pub(super) fn read(record: &[u8]) -> Option<Self> {
-        let (&version, rest) = record.split_first()?;
-        let (fetched, numbers) = rest.split_first_chunk()?;
-        let (numbers, rest) = numbers.as_chunks();
-        if version != VERSION || !rest.is_empty() {
+        let (&version, mut rest) = record.split_first()?;
+        if version != VERSION {
             return None;
         }
+        let told = Told::read(&mut rest)?;
+        let (numbers, rest) = rest.as_chunks();
         let numbers = numbers.iter().map(|number| u16::from_be_bytes(*number)).collect();
-        Some(Self { fetched_unix_s: u64::from_be_bytes(*fetched), numbers })
+        rest.is_empty().then_some(Self { told, numbers })
     }
 
-    /// Version (1), when it was fetched (8), the numbers (2 each); big-endian.
+    /// Version (1), when it was told (12), the numbers (2 each); big-endian.
     pub(super) fn to_record(&self) -> RecordBytes {
         let mut record = vec![VERSION];
-        record.extend(self.fetched_unix_s.to_be_bytes());
+        self.told.write(&mut record);
         record.extend(self.numbers.iter().flat_map(|number| number.to_be_bytes()));
         record.into()
     }
 
     /// That of an account that has none.
-    pub(super) const fn empty(unix_s: u64) -> Self {
-        Self { fetched_unix_s: unix_s, numbers: Vec::new() }
-    }
-
-    /// A clock that was set back makes a list old, too.
-    pub(super) fn is_fresh(&self, unix_s: u64) -> bool {
-        unix_s.checked_sub(self.fetched_unix_s).is_some_and(|age| age < FRESH_S)
+    pub(super) const fn empty(told: Told) -> Self {
+        Self { told, numbers: Vec::new() }
     }
 
     /// Their addresses.
@@ -114,7 +148,7 @@ pub(super) struct Found {
 }
 
 /// The answer to [`write_query`]: whoever is not in it has no device.
-pub(super) fn read_answer(iq: NodeRef<'_>, unix_s: u64) -> Vec<Found> {
+pub(super) fn read_answer(iq: NodeRef<'_>, told: Told) -> Vec<Found> {
     let list = iq.child("usync").and_then(|usync| usync.child("list"));
     let users = list.into_iter().flat_map(|list| list.children());
     let found = users.filter_map(|user| {
@@ -128,7 +162,7 @@ pub(super) fn read_answer(iq: NodeRef<'_>, unix_s: u64) -> Vec<Found> {
         }
         let lid = user.child("lid").and_then(|lid| lid.attr("val")).and_then(|lid| lid.to_jid());
         let lid = lid.filter(|lid| lid.server == Server::Lid && jid.server == Server::Pn);
-        Some(Found { user: jid.to_non_ad(), list: DeviceList { fetched_unix_s: unix_s, numbers }, lid })
+        Some(Found { user: jid.to_non_ad(), list: DeviceList { told, numbers }, lid })
     });
     found.collect()
 }
@@ -222,6 +256,10 @@ mod tests {
         text.parse().expect("a jid")
     }
 
+    const fn told(unix_s: u64, epoch: u32) -> Told {
+        Told { unix_s, epoch }
+    }
+
     fn device(id: &str, key_index: Option<&str>) -> Node {
         let device = Node::new("device").attr("id", id);
         key_index.into_iter().fold(device, |device, index| device.attr("key-index", index))
@@ -230,7 +268,7 @@ mod tests {
     fn answer(iq: &Node) -> Vec<Found> {
         let (mut bytes, mut scratch) = (Vec::new(), Scratch::new());
         node::encode(iq, &mut bytes);
-        read_answer(node::decode(&bytes, &mut scratch, &Limits::default()).expect("a node"), 100)
+        read_answer(node::decode(&bytes, &mut scratch, &Limits::default()).expect("a node"), told(100, 7))
     }
 
     fn user(text: &str, devices: impl IntoIterator<Item = Node>) -> Node {
@@ -273,19 +311,24 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_good_for_an_hour_of_a_clock_that_goes_forward() {
-        let list = DeviceList { fetched_unix_s: 10_000, numbers: vec![0] };
-        assert!(list.is_fresh(10_000));
-        assert!(list.is_fresh(13_599));
-        assert!(!list.is_fresh(13_600));
-        assert!(!list.is_fresh(9_999));
+    fn what_was_told_is_good_for_an_hour_of_a_clock_that_goes_forward() {
+        let then = told(10_000, 7);
+        for (unix_s, is_fresh) in [(10_000, true), (13_599, true), (13_600, false), (9_999, false)] {
+            assert_eq!(then.is_fresh(told(unix_s, 8)), is_fresh, "{unix_s}");
+            assert_eq!(then.is_fresh_here(told(unix_s, 7)), is_fresh, "{unix_s}");
+            assert!(!then.is_fresh_here(told(unix_s, 8)), "another connection was told");
+        }
     }
 
     #[test]
     fn a_damaged_list_is_none() {
-        for record in [&b""[..], b"\x02\0\0\0\0\0\0\0\0", b"\x01\0\0", b"\x01\0\0\0\0\0\0\0\0\0"] {
-            assert_eq!(DeviceList::read(record), None);
+        let list = DeviceList { told: told(1, 2), numbers: vec![0, 7] }.to_record();
+        let list = list.expose();
+        for end in (0..list.len()).filter(|end| ![13, 15].contains(end)) {
+            assert_eq!(DeviceList::read(&list[..end]), None, "cut at {end}");
         }
+        // An earlier version's is asked for anew.
+        assert_eq!(DeviceList::read(b"\x01\0\0\0\0\0\0\0\0\0\0"), None);
     }
 
     /// The sample of docs/protocol.md was made by whatsmeow of devices that are not known; its form is.

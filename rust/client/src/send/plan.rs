@@ -1,11 +1,16 @@
 //! What a message needs next, told from the records alone: pure, and asked again after each answer.
 
+mod group;
+
 use runner_proto::jid::Jid;
 use runner_signal::session;
 
+pub(super) use group::{InGroup, Telling};
+
 use super::{
-    Again, Job, Purpose,
-    devices::{self, DeviceList, phash},
+    Again, Job, Purpose, SendFailure,
+    devices::{self, DeviceList, Told, phash},
+    groups::is_group,
     sent::{self, Kept},
 };
 use crate::{
@@ -44,6 +49,8 @@ pub(super) struct Target {
     pub(super) name: String,
     /// Where they may lie still.
     pub(super) still: Option<String>,
+    /// Its other address, by which they are named.
+    pub(super) other: Option<Jid>,
     /// With its bundle, although there is a session.
     pub(super) is_to_begin: bool,
 }
@@ -57,6 +64,8 @@ pub(super) enum Step {
     AskDevices(Vec<Jid>),
     /// The server is to give the keys of these devices.
     AskBundles(Vec<Jid>),
+    /// The server is to say who is in this group.
+    AskGroup(Jid),
     /// Everything is here.
     Ready {
         targets: Vec<Target>,
@@ -64,21 +73,39 @@ pub(super) enum Step {
         /// All devices that should get a copy, whether they have keys or not, and ours.
         phash: String,
     },
+    /// Our sender key is to be encrypted for some devices of a group, and then for more.
+    Tell(Telling),
+    /// Everything is here for a group.
+    InGroup(InGroup),
+    /// Everything is here to send a group's message to one of its devices again.
+    AgainInGroup {
+        target: Target,
+        kept: Kept,
+        /// The record of our sender key, which it gets with it; `None`: there is none that it may have.
+        key: Option<RecordKey>,
+        /// Another device is behind that address than the one that has our sender key.
+        is_another: bool,
+    },
     /// There is nobody to write to.
     Nobody,
+    /// It may not be sent.
+    Refuse(SendFailure),
 }
 
 /// What comes next for a message.
-pub(super) fn next(job: &Job, records: &mut Records, own: &Own, unix_s: u64) -> Step {
+/// `now` is the time, and what this connection's lists bear.
+pub(super) fn next(job: &Job, records: &mut Records, own: &Own, now: Told) -> Step {
     let mut look = Look { records, user: job.number, missing: Vec::new() };
     let step = match &job.purpose {
-        Purpose::New { .. } => new(job, &mut look, own, unix_s),
+        Purpose::New { .. } if is_group(&job.chat) => group::new(job, &mut look, own, now),
+        Purpose::New { .. } => new(job, &mut look, own, now),
+        Purpose::Again(again) if is_group(&job.chat) => group::again_to(job, again, &mut look, own, now),
         Purpose::Again(again) => again_to(job, again, &mut look, own),
     };
     if look.missing.is_empty() { step } else { Step::Load(look.missing) }
 }
 
-fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
+fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let chat = &job.chat;
     let me = own.like(chat);
     let is_to_self = own.is(chat);
@@ -87,7 +114,7 @@ fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
     let lists: Vec<_> = users
         .iter()
         .map(|user| look.at(&devices::key(user)).as_deref().and_then(DeviceList::read))
-        .map(|list| list.filter(|list| list.is_fresh(unix_s)))
+        .map(|list| list.filter(|list| list.told.is_fresh(now)))
         .collect();
     let is_missing = !look.missing.is_empty();
     let unknown: Vec<_> =
@@ -131,8 +158,7 @@ fn new(job: &Job, look: &mut Look<'_>, own: &Own, unix_s: u64) -> Step {
 /// A message again, to the device that asks; nobody who asks for what is not theirs, or too often, is answered.
 fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own) -> Step {
     let device = &again.device;
-    let kept =
-        look.at(&sent::key(&job.id)).as_deref().and_then(Kept::read).filter(|kept| *kept.id == *job.id);
+    let kept = look.kept(job);
     let mapping = look.at(&mapping_of(device));
     let is_own = own.is(device);
     let other = other_of(device, mapping.as_deref());
@@ -143,8 +169,7 @@ fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own) -> Step {
         || other.as_ref().is_some_and(|other| kept.chat.is_same_user(other))
         || (is_own && *device != own.pn && own.lid.as_ref() != Some(device));
     let Some(kept) = kept.counted(&target.name).filter(|_| is_of_chat) else { return Step::Nobody };
-    let is_anew = again.registration_id.is_some_and(|id| session.is_some_and(|with| with != id));
-    let wants_new = session.is_none() || is_anew || again.is_session_lost || again.count >= NEW_SESSION_FROM;
+    let wants_new = again.wants_new_session(session);
     if wants_new && job.bundle(device).is_none() && !job.without_keys.contains(device) {
         return Step::AskBundles(vec![device.clone()]);
     }
@@ -155,10 +180,22 @@ fn again_to(job: &Job, again: &Again, look: &mut Look<'_>, own: &Own) -> Step {
     Step::Ready { targets: vec![target], kept: Some(kept), phash: String::new() }
 }
 
+impl Again {
+    /// Whether another device asks than the one that the session, by its registration id, is with.
+    fn is_another(&self, session: Option<u32>) -> bool {
+        self.registration_id.is_some_and(|id| session.is_some_and(|with| with != id))
+    }
+
+    fn wants_new_session(&self, session: Option<u32>) -> bool {
+        let is_of_no_use = self.is_session_lost || self.count >= NEW_SESSION_FROM;
+        session.is_none() || self.is_another(session) || is_of_no_use
+    }
+}
+
 impl Target {
     fn new(device: Jid, is_own: bool, other: Option<&Jid>) -> Self {
         let (name, still) = names(&device, other);
-        Self { device, is_own, name, still, is_to_begin: false }
+        Self { device, is_own, name, still, other: other.cloned(), is_to_begin: false }
     }
 
     /// Where its sessions may be, the likelier place first.
@@ -195,6 +232,11 @@ impl Look<'_> {
                 None
             }
         }
+    }
+
+    /// The message that is asked for, if it is kept still.
+    fn kept(&mut self, job: &Job) -> Option<Kept> {
+        self.at(&sent::key(&job.id)).as_deref().and_then(Kept::read).filter(|kept| *kept.id == *job.id)
     }
 
     /// The peer's registration id, when there is a session with which a message can be sent.

@@ -1,10 +1,14 @@
 //! The ciphertexts of a message, the records that they change, and the stanza.
 
+mod group;
+
 use runner_proto::{entropy::Entropy, jid::Jid, node::Writer};
 use runner_signal::{
     identity::{self, Seen},
     session::{self, Ciphertext, MessageKind},
 };
+
+pub(super) use group::{again_in_group, in_group, tell};
 
 use super::{Again, Job, Purpose, body, plan::Target, sent, sent::Kept};
 use crate::{
@@ -24,8 +28,12 @@ pub(super) struct Sealed {
     pub(super) new_identities: Vec<Jid>,
 }
 
-struct Copy {
-    device: Jid,
+/// What one device gets.
+#[derive(Debug)]
+pub(super) struct Copy {
+    pub(super) device: Jid,
+    /// The name of its records.
+    name: String,
     message: Ciphertext,
 }
 
@@ -39,7 +47,7 @@ pub(super) fn seal(
     records: &mut Records,
     entropy: &mut dyn Entropy,
 ) -> Option<Sealed> {
-    let mut sealing = Sealing { job, keys, records, entropy, writes: Vec::new(), new_identities: Vec::new() };
+    let mut sealing = Sealing::new(job, keys, records, entropy);
     let chat = kept.map_or(&job.chat, |kept| &kept.chat);
     let content = kept.map_or(&job.content[..], |kept| &kept.content);
     let for_own = body::device_sent(chat, content);
@@ -47,7 +55,8 @@ pub(super) fn seal(
         .iter()
         .filter_map(|target| {
             let plain = if target.is_own { &for_own } else { content };
-            sealing.copy(target, plain).map(|message| Copy { device: target.device.clone(), message })
+            let message = sealing.copy(target, plain)?;
+            Some(Copy { device: target.device.clone(), name: target.name.clone(), message })
         })
         .collect();
     let is_for_peer = |copy: &Copy| {
@@ -60,31 +69,42 @@ pub(super) fn seal(
     if let Some(kept) = kept {
         sealing.put(sent::key(&job.id), kept.to_record());
     }
-    let Sealing { writes, new_identities, .. } = sealing;
+    let (writes, new_identities) = sealing.finish();
     let stanza = match &job.purpose {
         Purpose::New { .. } => fan_out(job, &copies, keys),
         Purpose::Again(again) => again_stanza(job, again, chat, copies.first()?, targets.first()?, keys),
     };
-    for write in &writes {
-        match write {
-            Write::PutRecord { key, value } => records.set(key.clone(), Some(value.clone()), job.number),
-            Write::RemoveRecord(key) => records.set(key.clone(), None, job.number),
-            _ => {}
-        }
-    }
     Some(Sealed { stanza, writes, new_identities })
 }
 
 struct Sealing<'a> {
     job: &'a Job,
     keys: &'a OwnKeys,
-    records: &'a Records,
+    records: &'a mut Records,
     entropy: &'a mut dyn Entropy,
     writes: Vec<Write>,
     new_identities: Vec<Jid>,
 }
 
-impl Sealing<'_> {
+impl<'a> Sealing<'a> {
+    fn new(job: &'a Job, keys: &'a OwnKeys, records: &'a mut Records, entropy: &'a mut dyn Entropy) -> Self {
+        Self { job, keys, records, entropy, writes: Vec::new(), new_identities: Vec::new() }
+    }
+
+    /// What is to be committed, which is in the records from now on, and whose identity is a new one.
+    fn finish(self) -> (Vec<Write>, Vec<Jid>) {
+        for write in &self.writes {
+            match write {
+                Write::PutRecord { key, value } => {
+                    self.records.set(key.clone(), Some(value.clone()), self.job.number);
+                }
+                Write::RemoveRecord(key) => self.records.set(key.clone(), None, self.job.number),
+                _ => {}
+            }
+        }
+        (self.writes, self.new_identities)
+    }
+
     /// The copy for one device. `None`: it gets none, and nothing has changed.
     fn copy(&mut self, target: &Target, plain: &[u8]) -> Option<Ciphertext> {
         let padded = body::padded(plain, self.entropy);
@@ -191,7 +211,7 @@ fn again_stanza(
     target: &Target,
     keys: &OwnKeys,
 ) -> Vec<u8> {
-    let identity = identity_for(std::slice::from_ref(copy), keys);
+    let identity = identity_for([copy], keys);
     let mut out = Vec::with_capacity(copy.message.bytes.len() + 512);
     let writer = &mut Writer::new(&mut out);
     writer.node("message", 3 + usize::from(target.is_own), true);
@@ -224,8 +244,8 @@ fn write_enc(writer: &mut Writer<'_>, message: &Ciphertext, count: Option<u64>) 
 }
 
 /// Whoever gets our identity key for the first time is shown that our account has signed it.
-fn identity_for<'a>(copies: &[Copy], keys: &'a OwnKeys) -> Option<&'a [u8]> {
-    let is_first = copies.iter().any(|copy| copy.message.kind == MessageKind::PreKey);
+fn identity_for<'a, 'b>(copies: impl IntoIterator<Item = &'b Copy>, keys: &'a OwnKeys) -> Option<&'a [u8]> {
+    let is_first = copies.into_iter().any(|copy| copy.message.kind == MessageKind::PreKey);
     keys.account.as_deref().filter(|_| is_first)
 }
 

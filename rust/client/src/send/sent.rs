@@ -5,7 +5,7 @@
 
 use runner_proto::jid::Jid;
 
-use super::MAX_RESENDS;
+use super::{MAX_RESENDS, fields, groups::Member};
 use crate::record::{RecordBytes, RecordKey, RecordKind};
 
 /// Places of a session.
@@ -17,7 +17,10 @@ const MAX_CONTENT: usize = 64 * 1024;
 /// Devices whose asking is counted; beyond it they are given nothing.
 const MAX_ASKERS: usize = 64;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// As [`VERSION`], without those who may read it: none of these went to a group.
+const VERSION_WITHOUT_READERS: u8 = 1;
 
 /// A message as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,17 +30,27 @@ pub(super) struct Kept {
     pub(super) chat: Jid,
     /// Who has asked for it, by the name of its records, and how often it was sent.
     askers: Vec<(String, u8)>,
+    /// Who was in the group when it was written, by what [`mark`] makes of their address.
+    readers: Vec<u32>,
     /// The serialized `Message`.
     pub(super) content: Vec<u8>,
 }
 
 /// The name of a message's place.
 pub(super) fn key(id: &str) -> RecordKey {
-    // FNV-1a: places need an even spread and no secret.
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    RecordKey::new(RecordKind::Sent, (hash % PLACES).to_string())
+    RecordKey::new(RecordKind::Sent, (hash(id) % PLACES).to_string())
+}
+
+/// FNV-1a: places, and marks, need an even spread and no secret.
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Four bytes that stand for a reader: a group of a thousand costs four kilobytes a message. That one who was not in
+/// the group has the mark of one who was happens to one of 2³² ÷ members.
+fn mark(reader: &Jid) -> u32 {
+    (hash(&reader.to_non_ad().to_string()) >> 32) as u32
 }
 
 impl Kept {
@@ -48,41 +61,58 @@ impl Kept {
             id: id.to_owned(),
             chat: chat.clone(),
             askers: Vec::new(),
+            readers: Vec::new(),
             content: content.to_vec(),
         })
     }
 
-    /// Reads a record; one that is damaged is as good as none.
-    pub(super) fn read(record: &[u8]) -> Option<Self> {
-        let mut rest = record;
-        if byte(&mut rest)? != VERSION {
-            return None;
-        }
-        let id = text(&mut rest)?.to_owned();
-        let chat = text(&mut rest)?.parse().ok()?;
-        let count = byte(&mut rest)?;
-        let askers = (0..count)
-            .map(|_| Some((text(&mut rest)?.to_owned(), byte(&mut rest)?)))
-            .collect::<Option<_>>()?;
-        Some(Self { id, chat, askers, content: rest.to_vec() })
+    /// The same of a message to a group with these members.
+    pub(super) fn for_group(mut self, members: &[Member]) -> Self {
+        self.readers = members.iter().map(|member| mark(&member.jid)).collect();
+        self
     }
 
-    /// Version (1), id, chat, count of askers (1), each with how often (1), content; a text has its length (1) in front.
+    /// Whether somebody was in the group when it was written.
+    pub(super) fn was_for(&self, member: &Member) -> bool {
+        [Some(&member.jid), member.other.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|jid| self.readers.contains(&mark(jid)))
+    }
+
+    /// Reads a record; one that is damaged is as good as none.
+    pub(super) fn read(record: &[u8]) -> Option<Self> {
+        let rest = &mut &*record;
+        let version = fields::byte(rest)?;
+        if ![VERSION, VERSION_WITHOUT_READERS].contains(&version) {
+            return None;
+        }
+        let id = fields::text(rest)?.to_owned();
+        let chat = fields::text(rest)?.parse().ok()?;
+        let count = fields::byte(rest)?;
+        let askers = (0..count)
+            .map(|_| Some((fields::text(rest)?.to_owned(), fields::byte(rest)?)))
+            .collect::<Option<_>>()?;
+        let count = if version == VERSION { u16::from_be_bytes(fields::bytes(rest)?) } else { 0 };
+        let readers =
+            (0..count).map(|_| Some(u32::from_be_bytes(fields::bytes(rest)?))).collect::<Option<_>>()?;
+        Some(Self { id, chat, askers, readers, content: rest.to_vec() })
+    }
+
+    /// Version (1), id, chat, count of askers (1), each with how often (1), count of readers (2), their marks (4 each),
+    /// content; a text has its length (1) in front.
     pub(super) fn to_record(&self) -> RecordBytes {
         let mut record = Vec::with_capacity(self.content.len() + 64);
-        let put = |record: &mut Vec<u8>, text: &str| {
-            let text = text.as_bytes().get(..usize::from(u8::MAX)).unwrap_or(text.as_bytes());
-            record.push(text.len() as u8);
-            record.extend_from_slice(text);
-        };
         record.push(VERSION);
-        put(&mut record, &self.id);
-        put(&mut record, &self.chat.to_string());
+        fields::put_text(&mut record, &self.id);
+        fields::put_text(&mut record, &self.chat.to_string());
         record.push(self.askers.len() as u8);
         for (name, times) in &self.askers {
-            put(&mut record, name);
+            fields::put_text(&mut record, name);
             record.push(*times);
         }
+        record.extend((self.readers.len() as u16).to_be_bytes());
+        record.extend(self.readers.iter().flat_map(|mark| mark.to_be_bytes()));
         record.extend_from_slice(&self.content);
         record.into()
     }
@@ -98,19 +128,6 @@ impl Kept {
         }
         Some(self)
     }
-}
-
-fn byte(rest: &mut &[u8]) -> Option<u8> {
-    let (&byte, behind) = rest.split_first()?;
-    *rest = behind;
-    Some(byte)
-}
-
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    let len = usize::from(byte(rest)?);
-    let (text, behind) = rest.split_at_checked(len)?;
-    *rest = behind;
-    std::str::from_utf8(text).ok()
 }
 
 #[cfg(test)]
@@ -145,6 +162,28 @@ mod tests {
         }
         assert_eq!(kept.clone().counted("c.1"), None);
         assert!(kept.counted("b.0").is_some());
+    }
+
+    #[test]
+    fn whoever_was_in_the_group_may_ask_under_either_address() {
+        let member = |jid: &str, other: Option<&str>| Member {
+            jid: jid.parse().expect("a jid"),
+            other: other.map(|jid| jid.parse().expect("a jid")),
+            is_admin: false,
+        };
+        let written =
+            kept().for_group(&[member("777@lid", None), member("15550003333@s.whatsapp.net", None)]);
+        let written = Kept::read(written.to_record().expose()).expect("as it was");
+        assert!(written.was_for(&member("777@lid", None)));
+        assert!(written.was_for(&member("888@lid", Some("15550003333@s.whatsapp.net"))));
+        assert!(!written.was_for(&member("888@lid", Some("15550004444@s.whatsapp.net"))));
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_is_read() {
+        let old = [&b"\x01\x01A\x1a"[..], b"15550002222@s.whatsapp.net", b"\0\x0a\x02hi"].concat();
+        let read = Kept::read(&old).expect("a message");
+        assert_eq!((read.id.as_str(), &read.content[..]), ("A", &b"\x0a\x02hi"[..]));
     }
 
     #[test]

@@ -37,8 +37,8 @@ impl Contact {
 
     /// Begins a session from the client's bundle.
     pub fn begin(&mut self, keys: &DeviceKeys, pre_key: Option<&PreKey>) {
-        let identity = KeyPair::from_secret(keys.identity_secret);
-        let signed = KeyPair::from_secret(keys.signed_pre_key_secret);
+        let identity = KeyPair::from_secret(*keys.identity_secret.expose());
+        let signed = KeyPair::from_secret(*keys.signed_pre_key_secret.expose());
         let bundle = Bundle {
             registration_id: keys.registration_id,
             identity: *identity.public(),
@@ -117,7 +117,9 @@ impl Contact {
             Some(fan_out) => {
                 children(&fan_out).iter().find(|to| is_ours(to, "jid")).and_then(|to| named("enc", to))
             }
-            None => named("enc", message).filter(|_| is_ours(message, "to")),
+            None => {
+                named("enc", message).filter(|_| is_ours(message, "to") || is_ours(message, "participant"))
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod contact;
 pub mod peer;
+pub mod reader;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use peer::Peer;
 use runner_client::{
     Client, Command, CommitFailed, Config, Cx, DeviceKeys, DeviceState, Effect, Event, Probe, RecordKey,
     RecordKind, Write,
-    memory_store::{MemoryStore, Question},
+    memory_store::{Answer, MemoryStore, Question},
 };
 use runner_proto::{
     cert::CachedServerKey,
@@ -74,9 +75,9 @@ pub fn device_keys() -> DeviceKeys {
     let signed_pre_key = runner_signal::KeyPair::from_secret([5; 32]);
     DeviceKeys {
         registration_id: 4711,
-        identity_secret: *identity.expose(),
+        identity_secret: (*identity.expose()).into(),
         signed_pre_key_id: 1,
-        signed_pre_key_secret: *signed_pre_key.expose(),
+        signed_pre_key_secret: (*signed_pre_key.expose()).into(),
         signed_pre_key_signature: runner_xeddsa::sign(
             identity.expose(),
             &signed_pre_key.public().to_wire(),
@@ -266,6 +267,16 @@ impl World {
     /// The store answers its oldest question.
     pub fn answer(&mut self) -> bool {
         let answer = self.store.answer();
+        self.tell(answer)
+    }
+
+    /// It answers a load that nothing in front of it concerns.
+    pub fn answer_ahead(&mut self) -> bool {
+        let answer = self.store.answer_ahead();
+        self.tell(answer)
+    }
+
+    fn tell(&mut self, answer: Option<Answer>) -> bool {
         let is_some = answer.is_some();
         answer.into_iter().for_each(|answer| self.call(|client, cx| answer.tell(client, cx)));
         self.exchange();

@@ -31,7 +31,9 @@ pub struct Directory {
     pub devices: HashMap<String, Node>,
     /// `<user>` of a request for bundles, by device.
     pub bundles: HashMap<String, Node>,
-    /// Requests of either kind, in order.
+    /// `<group>`, or the number of an error, by group; there is no other group once there is one.
+    pub groups: HashMap<String, Result<Node, u32>>,
+    /// Requests of any of these kinds, in order.
     pub asked: Vec<Node>,
 }
 
@@ -48,9 +50,35 @@ impl Directory {
         self.devices.insert(user.to_owned(), entry);
     }
 
+    /// A group has these members, called as they are, of whom the first is its admin.
+    pub fn set_group(&mut self, group: &str, members: &[&str]) {
+        let mode = if members[0].ends_with("@lid") { "lid" } else { "pn" };
+        let node = Node::new("group").attr("id", group).attr("addressing_mode", mode);
+        let node = members.iter().enumerate().fold(node, |node, (at, member)| {
+            let member = Node::new("participant").attr_jid("jid", super::jid(member));
+            node.child(if at == 0 { member.attr("type", "admin") } else { member })
+        });
+        self.groups.insert(group.to_owned(), Ok(node));
+    }
+
+    fn answer_group(&mut self, request: &Node) -> Option<Node> {
+        if self.groups.is_empty() {
+            return None;
+        }
+        self.asked.push(request.clone());
+        let iq = Node::new("iq").attr("from", attr(request, "to")).attr("id", attr(request, "id"));
+        Some(match self.groups.get(&attr(request, "to")).cloned().unwrap_or(Err(404)) {
+            Ok(group) => iq.attr("type", "result").child(group),
+            Err(code) => iq.attr("type", "error").child(Node::new("error").attr("code", code.to_string())),
+        })
+    }
+
     fn answer(&mut self, request: &Node) -> Option<Node> {
         let NodeContent::Nodes(children) = &request.content else { return None };
         let child = children.first()?;
+        if child.tag == "query" && attr(request, "xmlns") == "w:g2" {
+            return self.answer_group(request);
+        }
         let (users, entries) = match child.tag.as_str() {
             "usync" => (named(child, "list")?, &self.devices),
             "key" => (child, &self.bundles),

@@ -59,12 +59,16 @@ impl Reactor {
             #[cfg(test)]
             Command::Stall(until) => until.iter().for_each(drop),
             #[cfg(test)]
-            Command::Panic { session_id, connection } => {
+            Command::Panic { session_id, connection, over_input } => {
                 if let Some(key) = self.find(&session_id, connection)
                     && let Some(connection) = self.connections.get_mut(key)
                 {
-                    connection.panic_now(&mut self.bench);
-                    self.settle(key);
+                    if over_input {
+                        connection.has_bug = true;
+                    } else {
+                        connection.panic_now(&mut self.bench);
+                        self.settle(key);
+                    }
                 }
             }
         }

@@ -6,16 +6,13 @@ use crate::event::EventKind;
 use crate::in_flight::Question;
 use crate::slab::Key;
 use crate::store_link::{client_record, store_key, store_write};
-use runner_client::{CommitFailed, Committed, LoadFailed, StoredRecord};
+use crate::store_watch::Look;
+use runner_client::{CommitFailed, Committed, LoadFailed, StoreState, StoredRecord};
 use runner_proto::close_reason::{CloseReason, Closed};
 use runner_proto::phase::Phase;
 use runner_store::{Batch, Completion, Device, DeviceError, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-/// The store lags when something waits for it longer than this; reading pauses then. Fifty times a slow disk's fsync.
-const STORE_LAGS_AFTER: Duration = Duration::from_secs(1);
 
 /// A question answered.
 enum Answered {
@@ -28,6 +25,7 @@ impl Reactor {
     pub(super) fn take_completions(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
         let failures = self.store.drain_completions(&mut completions);
+        self.store_answered = !completions.is_empty();
         for completion in completions.drain(..) {
             match completion {
                 Completion::Committed { token, applied } => {
@@ -95,8 +93,8 @@ impl Reactor {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.has_losses |= outcome.as_ref().is_err_and(|error| *error == CommitFailed::Store);
         let answer = match (question, outcome) {
-            // The client does not wait for it.
-            (Question::Commit { client_token: 0 }, _) => return,
+            // The client does not wait for it; that it did not happen it must know.
+            (Question::Commit { client_token: 0 }, Ok(_)) => return,
             (Question::Commit { client_token }, Ok(Answered::Committed(committed))) => {
                 FromStore::Committed(client_token, Ok(committed))
             }
@@ -124,6 +122,10 @@ impl Reactor {
                 Ask::Ciphertexts { .. } => Question::Ciphertexts,
             };
             let token = self.in_flight.push_question(key, question, self.bench.now);
+            if matches!(ask, Ask::Commit { token: 1.., .. }) && self.in_flight.stands_on_refused(key) {
+                self.in_flight.refuse(token);
+                continue;
+            }
             let asked = match ask {
                 Ask::Commit { writes, .. } => {
                     let writes = writes.into_iter().map(store_write).collect();
@@ -177,7 +179,7 @@ impl Reactor {
     fn on_store(&mut self, healthy: bool, detail: &str) {
         if self.store_failed == healthy {
             self.store_failed = !healthy;
-            if !healthy || !self.store_stalled {
+            if !healthy || self.store_watch.state() == StoreState::Commits {
                 self.store_event(healthy, detail);
             }
         }
@@ -191,7 +193,7 @@ impl Reactor {
     /// Closes, once the store is well, what lost messages while it was not: the server gives them again on the next
     /// connection only, and until then that session is deaf. Not earlier, when the next one would lose them again.
     pub(super) fn mend_losses(&mut self) {
-        if !self.has_losses || self.store_failed || self.store_stalled {
+        if !self.has_losses || self.store_failed || self.store_watch.state() != StoreState::Commits {
             return;
         }
         self.has_losses = false;
@@ -204,30 +206,49 @@ impl Reactor {
         }
     }
 
-    /// Pauses all reading while the store lags, and tells the clients.
+    /// Looks how the store is, and tells the clients, and whoever listens, when that has changed.
     pub(super) fn check_store(&mut self) {
-        let age = self.in_flight.oldest_age(self.bench.now);
-        let stalled = age >= STORE_LAGS_AFTER;
-        if stalled == self.store_stalled {
+        let now = self.bench.now;
+        let before = self.store_watch.state();
+        let oldest = self.in_flight.oldest();
+        if oldest.is_none() && before == StoreState::Commits {
             return;
         }
-        self.store_stalled = stalled;
-        self.shared.meters.store_stalled.store(stalled, Ordering::Relaxed);
-        if stalled {
-            self.store_event(
+        let look = Look {
+            now,
+            oldest,
+            has_answered: self.store_answered,
+            pressure: self.store.pressure(),
+            unopened_bytes: self.bench.unopened_bytes,
+        };
+        let Some(state) = self.store_watch.look(look) else { return };
+        self.shared.meters.store_stalled.store(state != StoreState::Commits, Ordering::Relaxed);
+        match state {
+            StoreState::Commits if self.store_failed => {}
+            StoreState::Commits => self.store_event(true, "the store has caught up"),
+            StoreState::Locked if before == StoreState::LockedAndFull => {}
+            StoreState::Locked => self.store_event(
                 false,
-                &format!("lagging: the oldest write waits for {:.1} s", age.as_secs_f64()),
-            );
-        } else {
-            if !self.store_failed {
-                self.store_event(true, "the store has caught up");
+                "another process has the database locked (`fuser` on its file names it): what needs a commit waits for \
+                 that, and nothing else does",
+            ),
+            StoreState::LockedAndFull => self.store_event(
+                false,
+                "another process has the database locked (`fuser` on its file names it), and so much waits for that by \
+                 now that no session is read",
+            ),
+            StoreState::Hangs => {
+                let waits_s = oldest.map_or(0.0, |oldest| (now - oldest).as_secs_f64());
+                self.store_event(false, &format!("lagging: the oldest write waits for {waits_s:.1} s"));
             }
+        }
+        if state.is_reading() {
             self.ready.extend(self.held.drain(..));
         }
         let keys: Vec<Key> = self.connections.keys().collect();
         for key in keys {
             if let Some(connection) = self.connections.get_mut(key) {
-                connection.handle_store_stalled(stalled, &mut self.bench);
+                connection.handle_store(state, &mut self.bench);
                 self.settle(key);
             }
         }

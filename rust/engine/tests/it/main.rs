@@ -9,6 +9,8 @@ mod linking;
 mod login;
 mod memory;
 mod store_fails;
+mod store_full;
 mod store_lag;
+mod store_locked;
 mod support;
 mod undrained;

@@ -2,9 +2,12 @@
 
 use crate::store_lag::{push_message, until, wait_store};
 use crate::support::World;
+use runner_client::Outgoing;
 use runner_engine::EventKind;
 use runner_proto::close_reason::CloseReason;
+use runner_sim::core::Fleet;
 use rusqlite::Connection;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,7 +17,7 @@ pub(crate) const BREAK: &str = "
     CREATE TRIGGER refuse_probe BEFORE INSERT ON probe BEGIN SELECT RAISE(ABORT, 'injected'); END;";
 pub(crate) const MEND: &str = "DROP TRIGGER refuse_inbox; DROP TRIGGER refuse_probe;";
 
-fn tell_the_store(world: &World, sql: &str) {
+pub(crate) fn tell_the_store(world: &World, sql: &str) {
     let other = Connection::open(world.bench.folder.path().join("store.db")).expect("the same file");
     other.execute_batch(sql).expect("told");
 }
@@ -85,4 +88,35 @@ fn a_store_that_recovers_twice_is_followed_twice() {
         assert!(world.bench.store.flush(Duration::from_secs(10)));
         tell_the_store(&world, BREAK);
     }
+}
+
+/// Who left a group must not read on because it could not be written down that he left.
+#[test]
+fn a_client_is_told_of_a_change_that_was_not_kept_although_it_does_not_wait_for_it() {
+    let world = World::plain(1);
+    world.bench.open("s0", 1);
+    world.bench.wait_online("s0", 1);
+    let (us, contact) = (Fleet::username(0), 15_559_000_000_u64);
+    let group =
+        world.post("/group", &json!({ "members": [us, contact] }))["jid"].as_str().expect("a jid").to_owned();
+    let write = |token: u64| {
+        let chat = group.parse().expect("a jid");
+        let outgoing = Outgoing { token, chat, id: format!("M{token}"), text: "x".into(), quoted: None };
+        world.bench.engine.send_text("s0", 1, outgoing).expect("there is room");
+        let sent = world.bench.wait("an outcome", |event| matches!(event.kind, EventKind::Sent { .. }));
+        assert!(matches!(sent.kind, EventKind::Sent { outcome: Ok(_), .. }), "{sent:?}");
+    };
+    write(1);
+    assert!(world.bench.store.flush(Duration::from_secs(10)));
+    tell_the_store(
+        &world,
+        "CREATE TRIGGER refuse_forgetting BEFORE DELETE ON signal_key BEGIN SELECT RAISE(ABORT, 'injected'); END;",
+    );
+    world.post("/group", &json!({ "jid": group, "remove": [contact] }));
+    wait_store(&world, false);
+    tell_the_store(&world, "DROP TRIGGER refuse_forgetting;");
+    wait_store(&world, true);
+    write(2);
+    let asked = world.stats()["iqByXmlns"]["w:g2"].as_u64();
+    assert_eq!(asked, Some(2), "who is in the group is asked for again");
 }

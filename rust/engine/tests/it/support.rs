@@ -86,8 +86,17 @@ impl Bench {
         session: session::Config,
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::start_on(runner_store::Options::default(), url, devices, session, adjust)
+    }
+
+    fn start_on(
+        options: runner_store::Options,
+        url: &str,
+        devices: u32,
+        session: session::Config,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = Folder::new();
-        let options = runner_store::Options::default();
         let path = folder.path().join("store.db");
         let (store, _) = Store::open(path, options, Box::new(|| ())).expect("a store");
         for index in 0..devices {
@@ -255,12 +264,22 @@ impl World {
     }
 
     pub(crate) fn start(devices: u32, tls: bool, adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(runner_store::Options::default(), devices, tls, adjust)
+    }
+
+    /// The same with a store of these bounds.
+    pub(crate) fn start_on(
+        store: runner_store::Options,
+        devices: u32,
+        tls: bool,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = Folder::new();
         let options = Options { sessions: devices, tls, ..Options::new(folder.path()) };
         let sim = Simulator::start(options).expect("a simulator");
         let session = session::Config { root_key: root_key(&sim), ..session::Config::default() };
         let ca = std::fs::read(sim.ca_file()).expect("a CA file");
-        let bench = Bench::start_with_session(sim.url(), devices, session, |config| {
+        let bench = Bench::start_on(store, sim.url(), devices, session, |config| {
             config.tls_ca_pem = Some(ca);
             adjust(config);
         });
@@ -269,6 +288,10 @@ impl World {
 
     pub(crate) fn post(&self, route: &str, body: &Value) -> Value {
         self.sim.call("POST", route, body).expect("a known route")
+    }
+
+    pub(crate) fn stats(&self) -> Value {
+        self.sim.call("GET", "/stats", &Value::Null).expect("a known route")
     }
 
     pub(crate) fn target(index: u32) -> Value {

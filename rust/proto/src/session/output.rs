@@ -64,13 +64,26 @@ impl Session {
         children: usize,
         write: impl FnOnce(&mut Writer<'_>),
     ) -> u32 {
+        self.request_to(io, request, &SERVER, children, write)
+    }
+
+    /// As [`request`](Self::request), of somebody else than the server itself.
+    pub fn request_to(
+        &mut self,
+        io: &mut Io<'_>,
+        request: Request,
+        to: &Jid,
+        children: usize,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> u32 {
         if !matches!(self.channel, Channel::Open { .. }) {
             return 0;
         }
         let number = self.ids.next_number();
         let id = self.ids.text(number);
         self.send(io, |writer| {
-            write_iq(writer, &id, request.xmlns, if request.is_set { "set" } else { "get" }, children > 0);
+            let kind = if request.is_set { "set" } else { "get" };
+            write_iq(writer, &id, request.xmlns, kind, to, children > 0);
             if children > 0 {
                 writer.children(children);
                 write(writer);
@@ -88,7 +101,7 @@ impl Session {
         if let Some(clock) = &mut self.clock {
             clock.on_ping(io.now);
         }
-        self.send(io, |writer| write_iq(writer, &id, "w:p", "get", false));
+        self.send(io, |writer| write_iq(writer, &id, "w:p", "get", &SERVER, false));
         let [_, newer] = self.pings;
         self.pings = [newer, Some(Ping { number, sent: io.now })];
         self.counters.pings_sent += 1;
@@ -145,10 +158,10 @@ impl Session {
 }
 
 /// `<iq id xmlns type to=s.whatsapp.net>`, with a content to follow or not.
-fn write_iq(writer: &mut Writer<'_>, id: &IdText, xmlns: &str, kind: &str, has_content: bool) {
+fn write_iq(writer: &mut Writer<'_>, id: &IdText, xmlns: &str, kind: &str, to: &Jid, has_content: bool) {
     writer.node("iq", 4, has_content);
     writer.attr("id", id.as_str());
     writer.attr("xmlns", xmlns);
     writer.attr("type", kind);
-    writer.attr_jid("to", &SERVER);
+    writer.attr_jid("to", to);
 }

@@ -7,6 +7,8 @@ mod lease;
 
 pub use lease::{Lease, Leased, lease};
 
+use std::fmt;
+
 use keys::{SenderKey, SenderKeys};
 
 use crate::chain::{self, NotFound, Receiving};
@@ -90,13 +92,21 @@ pub enum EncryptError {
     Record(#[from] RecordError),
 }
 
-/// A read message, and the record that goes into the same transaction as it.
-#[derive(Debug)]
+/// A read message, and the record that goes into the same transaction as it. The content is never printed.
 pub struct Decrypted {
     /// The sender-key record.
     pub record: Record,
     /// The content, still padded.
     pub plaintext: Vec<u8>,
+}
+
+impl fmt::Debug for Decrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decrypted")
+            .field("record", &self.record)
+            .field("plaintext", &format_args!("{} bytes", self.plaintext.len()))
+            .finish()
+    }
 }
 
 /// A message for the wire, and the record that must be durable before it leaves.
@@ -134,6 +144,13 @@ pub fn distribution(record: &[u8]) -> Result<Vec<u8>, EncryptError> {
     let keys = SenderKeys::decode(record)?;
     let key = keys.keys.first().ok_or(EncryptError::NoSenderKey)?;
     Ok(Lease::at(key)?.distribution())
+}
+
+/// The id of our own sender key, by which it is told from those before it; `None`: there is none with which to write.
+#[must_use]
+pub fn own_key_id(record: &[u8]) -> Option<u32> {
+    let keys = SenderKeys::decode(record).ok()?;
+    keys.keys.first().filter(|key| key.signing_secret.is_some()).map(|key| key.id)
 }
 
 /// Encrypts one message. Commit the record, then send; if the commit fails, forget both.

@@ -1,5 +1,7 @@
 //! Decrypting: which session a message is for, and what it makes of the record.
 
+use std::fmt;
+
 use super::sessions::Sessions;
 use super::state::{NotOpened, State};
 use super::{MAX_JUMP, decode};
@@ -11,8 +13,8 @@ use crate::{
 /// Steps of chains that are hashed for one message, over all sessions that are tried: what a forged message can cost.
 const MAX_WORK: u32 = 2 * MAX_JUMP;
 
-/// A read message, and the record that goes into the same transaction as it.
-#[derive(Debug)]
+/// A read message, and the record that goes into the same transaction as it. The content, which may be somebody's sender
+/// key, is never printed.
 pub struct Decrypted {
     /// The session record.
     pub record: Record,
@@ -23,6 +25,17 @@ pub struct Decrypted {
     /// The sender's identity key when the message began a session: pass it to
     /// [`identity::observe`](crate::identity::observe).
     pub new_identity: Option<PublicKey>,
+}
+
+impl fmt::Debug for Decrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decrypted")
+            .field("record", &self.record)
+            .field("plaintext", &format_args!("{} bytes", self.plaintext.len()))
+            .field("used_pre_key", &self.used_pre_key)
+            .field("new_identity", &self.new_identity)
+            .finish()
+    }
 }
 
 /// The pre-keys of ours that a [`PreKeySignalMessage`] names, as far as the store has them. They are needed only when
@@ -143,6 +156,13 @@ impl Sessions {
         message: &SignalMessage<'_>,
         work: &mut u32,
     ) -> Result<(usize, Vec<u8>), DecryptError> {
+        // A ratchet key that a session knows says which one it is. Only without one are the newest tried first, each at
+        // the cost of a turn of the ratchet and of the way to the message's number.
+        let known = self.all_mut().enumerate().find(|(_, state)| state.knows(&message.ratchet_key));
+        if let Some((place, state)) = known {
+            let plaintext = state.open(own, message, work).map_err(NotOpened::verdict)?;
+            return Ok((place, plaintext));
+        }
         let mut verdict = DecryptError::NoSession;
         for (place, state) in self.all_mut().enumerate() {
             match state.open(own, message, work) {

@@ -116,6 +116,11 @@ impl State {
         })
     }
 
+    /// Whether it has a receiving chain of this ratchet key.
+    pub(crate) fn knows(&self, key: &PublicKey) -> bool {
+        self.receiving.iter().any(|(known, _)| known == key)
+    }
+
     /// Decrypts a message; the state changes only if that succeeds.
     pub(crate) fn open(
         &mut self,

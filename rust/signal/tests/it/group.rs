@@ -74,6 +74,20 @@ fn messages_are_read_in_any_order_and_once() {
 }
 
 #[test]
+fn only_our_own_key_has_an_id_to_write_with_and_each_has_another() {
+    let mut pair = Pair::new();
+    let first = group::own_key_id(pair.own.as_bytes()).expect("ours");
+    let message = pair.send(b"x");
+    assert_eq!(id(&message), first);
+    assert_eq!(group::own_key_id(pair.own.as_bytes()), Some(first), "writing changes nothing of it");
+    let theirs = pair.theirs.as_ref().expect("told");
+    assert_eq!(group::own_key_id(theirs.as_bytes()), None, "with it one reads");
+    pair.rotate();
+    assert_ne!(group::own_key_id(pair.own.as_bytes()), Some(first));
+    assert_eq!(group::own_key_id(b"damaged"), None);
+}
+
+#[test]
 fn who_is_told_later_reads_from_there_on() {
     let mut pair = Pair::new();
     let early = pair.send(b"early");

@@ -66,6 +66,20 @@ fn a_message_that_an_older_session_has_read_is_known_as_that() {
     assert_eq!(read(&mut b, &message), Err(DecryptError::Duplicate { counter: 0 }));
 }
 
+/// The work that one message may cost is for the session that it is of, not for guesses at newer ones.
+#[test]
+fn a_gap_in_an_older_session_is_read_however_many_are_newer() {
+    let (mut a, mut b) = acquainted();
+    read(&mut b, &send(&mut a, b"of the chain")).unwrap();
+    for _ in 0..3 {
+        b.start(&a.bundle(true));
+    }
+    for _ in 0..1_500 {
+        send(&mut a, b"lost");
+    }
+    assert_eq!(read(&mut b, &send(&mut a, b"behind the gap")).unwrap(), b"behind the gap");
+}
+
 #[test]
 fn so_many_sessions_are_kept_and_no_more() {
     let (mut a, mut b) = acquainted();

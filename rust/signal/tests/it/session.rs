@@ -1,10 +1,12 @@
 //! What two devices can rely on.
 
-use runner_signal::fuzz::{Commit, Device, place};
+use runner_signal::fuzz::{Commit, Device, Steps, place};
 use runner_signal::session::{
-    self, DecryptError, EncryptError, MAX_JUMP, MAX_RECEIVING, MAX_SKIPPED, MessageKind,
+    self, DecryptError, EncryptError, MAX_JUMP, MAX_RECEIVING, MAX_SKIPPED, MessageKind, NamedPreKeys,
 };
-use runner_signal::{SignalMessage, wire::MAX_PLAINTEXT};
+use runner_signal::{
+    PreKeySignalMessage, SenderKeyDistribution, SenderKeyMessage, SignalMessage, group, wire::MAX_PLAINTEXT,
+};
 
 use crate::{acquainted, pair, read, send};
 
@@ -208,4 +210,24 @@ fn nothing_that_is_printed_holds_a_secret() {
             assert!(!printed.contains(&form), "{printed}");
         }
     }
+}
+
+/// A content may be a sender key, or words that are nobody's business.
+#[test]
+fn what_was_decrypted_is_not_printed() {
+    let (mut a, b) = pair(false);
+    let first = send(&mut a, &[211; 40]);
+    let message = PreKeySignalMessage::parse(&first.bytes).unwrap();
+    let keys = NamedPreKeys { signed: Some(&b.signed), one_time: None };
+    let read = session::decrypt_pre_key(&b.identity, None, keys, &message).unwrap();
+    let mut steps = Steps(1);
+    let own = group::create(&mut |bytes| steps.fill(bytes));
+    let told = group::distribution(own.as_bytes()).unwrap();
+    let theirs = group::accept(None, &SenderKeyDistribution::parse(&told).unwrap()).unwrap().unwrap();
+    let sent = group::encrypt(Some(own.as_bytes()), &[211; 40], &mut |bytes| steps.fill(bytes)).unwrap();
+    let sent = SenderKeyMessage::parse(&sent.message).unwrap();
+    let in_group = group::decrypt(Some(theirs.as_bytes()), &sent).unwrap();
+    assert_eq!((read.plaintext.len(), in_group.plaintext.len()), (40, 40));
+    let printed = format!("{read:?} {in_group:?}");
+    assert!(printed.contains("40 bytes") && !printed.contains("211, 211"), "{printed}");
 }

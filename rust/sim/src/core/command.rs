@@ -188,22 +188,41 @@ impl Default for Chatter {
     }
 }
 
-/// A group that is made on command.
+/// A group that is made on command, or changed.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct NewGroup {
+    /// Which is changed; without one a new one is made.
+    #[serde(deserialize_with = "jid")]
+    pub jid: Option<Jid>,
     /// What it is called.
     pub subject: String,
     /// Who is in it.
     #[serde(deserialize_with = "usernames")]
     pub members: Vec<u64>,
+    /// Who comes into one that is there.
+    #[serde(deserialize_with = "usernames")]
+    pub add: Vec<u64>,
+    /// Who leaves it.
+    #[serde(deserialize_with = "usernames")]
+    pub remove: Vec<u64>,
     /// Its members are called by their LIDs.
-    pub lid: bool,
+    pub lid: Option<bool>,
+    /// Only its admin may write to it: the member with the lowest number.
+    pub announce: Option<bool>,
 }
 
 impl Default for NewGroup {
     fn default() -> Self {
-        Self { subject: "Group".to_owned(), members: Vec::new(), lid: false }
+        Self {
+            jid: None,
+            subject: "Group".to_owned(),
+            members: Vec::new(),
+            add: Vec::new(),
+            remove: Vec::new(),
+            lid: None,
+            announce: None,
+        }
     }
 }
 

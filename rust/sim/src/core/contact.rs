@@ -2,22 +2,23 @@
 //! a phone.
 //!
 //! A contact is a device of its own account, with keys from the seed. It writes when it is told to
-//! (`POST /say`, `POST /chatter`), to a device or in a group, says what it hears (echo) unless that is an answer to what
-//! it wrote, and sends again what it is asked for. `GET /heard` shows what it was sent.
+//! (`POST /say`, `POST /chatter`), to a device or in a group, says what it hears (echo; not in a group) unless that is an
+//! answer to what it wrote, and sends again what it is asked for. `GET /heard` shows what it was sent.
+
+mod hearing;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use runner_proto::jid::Jid;
-use runner_proto::node::{AttrValue, Node, NodeContent};
+use runner_proto::node::{AttrValue, Node};
 use runner_signal::{
-    Identity, KeyPair, PreKeySignalMessage, Random, SignalMessage, SignedPreKey, group,
-    session::{self, MessageKind, NamedPreKeys},
+    Identity, KeyPair, Random, SignedPreKey, group,
+    session::{self, MessageKind},
 };
 
-use super::directory::{self, GivenBundle, KeyBundle, address_like, child, children, pn};
+use super::directory::{self, GivenBundle, KeyBundle, child, pn};
 use super::fleet::Fleet;
 use super::group::{GroupId, group_jid};
-use super::journal::Heard;
 use super::relay::{Delivery, with_both_addresses};
 use super::wording::{self, About, Wording};
 use super::world::{Cx, DeviceId, World};
@@ -41,6 +42,8 @@ pub(super) struct Contact {
     signed_pre_key: SignedPreKey,
     sessions: HashMap<DeviceId, Vec<u8>>,
     groups: HashMap<GroupId, OwnKey>,
+    /// What devices have told it of their sender keys.
+    others: HashMap<(GroupId, DeviceId), Vec<u8>>,
     /// What was sent last.
     sent: VecDeque<Written>,
     /// How many of the next messages it cannot read.
@@ -97,6 +100,7 @@ impl Contact {
             signed_pre_key: SignedPreKey { id: 1, pair, signature },
             sessions: HashMap::new(),
             groups: HashMap::new(),
+            others: HashMap::new(),
             sent: VecDeque::new(),
             mishears: 0,
         }
@@ -109,6 +113,12 @@ impl Contact {
         self.signed_pre_key = SignedPreKey::generate(&self.identity, self.signed_pre_key.id + 1, random);
         self.sessions.clear();
         self.groups.clear();
+        self.others.clear();
+    }
+
+    /// Somebody left a group: what it writes there from now on is not for them.
+    pub(super) fn forget_key(&mut self, id: GroupId) {
+        self.groups.remove(&id);
     }
 
     /// What others need to write to it first.
@@ -167,55 +177,6 @@ impl Contact {
             group::encrypt(Some(&key.record), &padded(message), random).map_err(|error| error.to_string())?;
         key.record = sealed.record.into_bytes();
         Ok(enc("skmsg", sealed.message))
-    }
-
-    /// The bytes of a message for this contact.
-    fn read(&mut self, from: DeviceId, enc: &Node) -> Option<Vec<u8>> {
-        let NodeContent::Bytes(bytes) = &enc.content else { return None };
-        let record = self.sessions.get(&from).map(Vec::as_slice);
-        let read = match enc.find_attr("type").map(ToString::to_string).as_deref() {
-            Some("pkmsg") => {
-                let message = PreKeySignalMessage::parse(bytes).ok()?;
-                let keys = NamedPreKeys { signed: Some(&self.signed_pre_key), one_time: None };
-                session::decrypt_pre_key(&self.identity, record, keys, &message).ok()?
-            }
-            _ => session::decrypt(&self.identity, record, &SignalMessage::parse(bytes).ok()?).ok()?,
-        };
-        self.sessions.insert(from, read.record.into_bytes());
-        let padding = usize::from(*read.plaintext.last()?);
-        let len = read.plaintext.len().checked_sub(padding)?;
-        read.plaintext.get(..len).map(<[u8]>::to_vec)
-    }
-
-    /// Whether a text of a device answers what it wrote, in so many words or by repeating what it wrote there last: to
-    /// that nothing is said, or two that say what they hear would talk for ever.
-    fn is_answer(&self, from: DeviceId, text: &str, quoted: Option<&str>) -> bool {
-        let last = self.sent.iter().rfind(|written| written.place == Place::Device(from));
-        let repeats = last.is_some_and(|last| !last.text.is_empty() && text.contains(&last.text));
-        repeats || self.sent.iter().any(|written| quoted == Some(written.id.as_str()))
-    }
-
-    /// Asks for a message again, with the keys to begin anew.
-    fn retry_receipt(&self, id: &str, from: DeviceId, like: &Jid) -> Node {
-        let signed = &self.signed_pre_key;
-        let [_, key_id @ ..] = signed.id.to_be_bytes();
-        let skey = Node::new("skey")
-            .child(Node::new("id").bytes(key_id))
-            .child(Node::new("value").bytes(*signed.pair.public().as_bytes()))
-            .child(Node::new("signature").bytes(signed.signature));
-        let keys = Node::new("keys")
-            .child(Node::new("type").bytes([5]))
-            .child(Node::new("identity").bytes(*self.identity.public().as_bytes()))
-            .child(skey);
-        let retry = Node::new("retry").attr("count", "1").attr("id", id).attr("v", "1").attr("error", "0");
-        let registration = Node::new("registration").bytes(self.identity.registration_id().to_be_bytes());
-        Node::new("receipt")
-            .attr("id", id)
-            .attr("type", "retry")
-            .attr_jid("from", address_like(from, like))
-            .child(retry)
-            .child(registration)
-            .child(keys)
     }
 
     /// Words a message, and keeps it to be sent again. What is about an earlier message is a text where there is none.
@@ -358,51 +319,6 @@ impl World {
                 .attr("t", cx.unix_s().to_string())
                 .child(Node::new("identity"));
             self.deliveries.push_back(Delivery { from: contact, to, stanza: notification });
-        }
-    }
-
-    /// A contact gets a stanza of a client: a text comes back, and what could not be read is sent again.
-    pub(super) fn contact_hears(
-        &mut self,
-        contact: DeviceId,
-        from: DeviceId,
-        stanza: &Node,
-        cx: &mut Cx<'_>,
-    ) {
-        let kind = stanza.find_attr("type").map(ToString::to_string);
-        match (stanza.tag.as_str(), kind.as_deref()) {
-            ("message", _) => {
-                let Some(hears) = self.contacts.get_mut(&contact) else { return };
-                let id = stanza.find_attr("id").map(ToString::to_string).unwrap_or_default();
-                if hears.mishears > 0 {
-                    hears.mishears -= 1;
-                    let like = stanza.find_attr("from").and_then(jid_of).unwrap_or_else(|| pn(from));
-                    let stanza = hears.retry_receipt(&id, contact, &like);
-                    return self.deliveries.push_back(Delivery { from: contact, to: from, stanza });
-                }
-                let encs = children(stanza).iter().filter(|child| child.tag == "enc");
-                let Some(message) = encs.filter_map(|enc| hears.read(from, enc)).last() else { return };
-                let Some(text) = wording::text_of(&message) else { return };
-                let quoted = wording::quoted_of(&message);
-                let is_answer = hears.is_answer(from, &text, quoted.as_deref());
-                self.counters.contact_heard += 1;
-                let (user, index) = (from.0.to_string(), contact.0 - FIRST_CONTACT);
-                self.heard.push(Heard {
-                    t: cx.unix_ms,
-                    contact: index,
-                    user,
-                    id,
-                    text: text.clone(),
-                    quoted,
-                });
-                if !is_answer {
-                    // The account is known, or it could not have written.
-                    let _ = self.say(contact, Place::Device(from), Wording::Text, &text, cx);
-                }
-            }
-            ("receipt", Some("retry")) => self.send_again(contact, from, stanza, cx),
-            ("receipt", _) => self.counters.contact_receipts += 1,
-            _ => {}
         }
     }
 

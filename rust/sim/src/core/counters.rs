@@ -86,12 +86,13 @@ pub struct Counters {
     /// Stanzas handed from one client to another device.
     pub relayed_messages: u64,
     pub relayed_receipts: u64,
+    /// Messages to groups that were refused, and those whose sender knows other devices than there are.
+    pub refused_messages: u64,
+    pub stale_phashes: u64,
     /// Messages looked at while `spoilEvery` is set, and those that it broke.
     pub messages_seen: u64,
     /// Backlogs of which some was given only because the client did nothing for a while.
     pub backlogs_waited: u64,
-    /// Messages of clients that were refused on command.
-    pub sends_refused: u64,
     pub messages_spoiled: u64,
     /// What contacts wrote, heard, and were told: receipts, and that a message could not be read.
     pub contact_messages: u64,

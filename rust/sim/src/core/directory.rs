@@ -216,6 +216,12 @@ impl World {
         devices
     }
 
+    /// The devices of a user as others are told: one that this server does not know has a primary one.
+    pub(super) fn listed_devices_of(&self, username: u64) -> Vec<u32> {
+        let devices = self.devices_of(username);
+        if devices.is_empty() { vec![0] } else { devices }
+    }
+
     /// The answer to a request for bundles.
     pub(super) fn bundles(&mut self, request: NodeRef<'_>, unix_s: u64) -> Node {
         let mut list = Node::new("list");
@@ -244,10 +250,7 @@ impl World {
         let users = asked.filter_map(|user| user.attr("jid").and_then(|jid| jid.to_jid()));
         let list = users.fold(Node::new("list"), |list, jid| {
             let username = device_of(&jid).map(|(username, _)| username);
-            let mut devices = username.map(|username| self.devices_of(username)).unwrap_or_default();
-            if devices.is_empty() {
-                devices.push(0);
-            }
+            let devices = username.map_or_else(|| vec![0], |username| self.listed_devices_of(username));
             let devices = devices.into_iter().fold(Node::new("device-list"), |list, number| {
                 let device = Node::new("device").attr("id", number.to_string());
                 list.child(if number == 0 { device } else { device.attr("key-index", number.to_string()) })

@@ -1,13 +1,15 @@
 //! Groups: who is in them, and what members write to them.
 //!
-//! docs/protocol.md, "Messages": a group's message has one ciphertext for all devices, and one for each device that
+//! docs/protocol.md, "Groups": a group's message has one ciphertext for all devices, and one for each device that
 //! must learn the sender key first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use runner_proto::jid::{Jid, Server};
 use runner_proto::node::{Node, NodeRef};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::command::NewGroup;
 use super::contact::{CONTACTS, FIRST_CONTACT};
@@ -34,12 +36,24 @@ pub(super) struct Group {
     members: BTreeSet<u64>,
     /// Its members are called by their LIDs.
     is_lid: bool,
+    /// Only its admin writes to it: the member with the lowest number.
+    is_announcement: bool,
 }
+
+/// Refused: the members are not called as the sender believes. docs/protocol.md, "Groups".
+const STALE_ADDRESSING: u32 = 421;
+/// Refused: whoever writes may not. The number is ours, as that of a query.
+const FORBIDDEN: u32 = 403;
 
 /// All groups, by their numbers.
 pub(super) type Groups = BTreeMap<GroupId, Group>;
 
 impl Group {
+    /// What a member is called here.
+    pub(super) fn address(&self, device: DeviceId) -> Jid {
+        self.addresses(device).0
+    }
+
     /// A member's address here, and its other one.
     fn addresses(&self, device: DeviceId) -> (Jid, (&'static str, Jid)) {
         if self.is_lid {
@@ -63,6 +77,7 @@ impl Group {
             .attr("s_t", created)
             .attr("addressing_mode", self.addressing_mode())
             .attr("size", self.members.len().to_string());
+        let node = if self.is_announcement { node.child(Node::new("announcement")) } else { node };
         self.members.iter().enumerate().fold(node, |node, (at, &member)| {
             let (address, (key, other)) = self.addresses((member, 0));
             let key = if key == "pn" { "phone_number" } else { key };
@@ -94,8 +109,28 @@ impl World {
             created_unix_s: unix_s,
             members: (0..CONTACTS).map(|index| FIRST_CONTACT + u64::from(index)).chain([username]).collect(),
             is_lid: false,
+            is_announcement: false,
         });
         id
+    }
+
+    /// What a message to a group is refused with, or, in its ack, the hash of the devices that it should have been for
+    /// when its sender knows others.
+    pub(super) fn judge_in_group(&self, from: DeviceId, message: NodeRef<'_>) -> Result<Option<String>, u32> {
+        let to = message.attr("to").and_then(|to| to.to_jid());
+        let Some(id) = to.as_ref().and_then(group_id) else { return Ok(None) };
+        let group = self.groups.get(&id).filter(|group| group.members.contains(&from.0)).ok_or(FORBIDDEN)?;
+        if group.is_announcement && group.members.first() != Some(&from.0) {
+            return Err(FORBIDDEN);
+        }
+        if message.attr("addressing_mode").is_some_and(|mode| mode != *group.addressing_mode()) {
+            return Err(STALE_ADDRESSING);
+        }
+        let Some(theirs) = message.attr("phash") else { return Ok(None) };
+        let of =
+            |&member: &u64| self.listed_devices_of(member).into_iter().map(move |number| (member, number));
+        let ours = phash(group.members.iter().flat_map(of).map(|device| group.address(device)));
+        Ok((theirs != *ours).then_some(ours))
     }
 
     /// The devices of a group's members, in order.
@@ -107,17 +142,72 @@ impl World {
 }
 
 impl Hub {
-    /// Makes a group.
+    /// Makes a group, or changes one.
     pub(super) fn make_group(&mut self, new: NewGroup, cx: &Cx<'_>) -> Result<Value, String> {
+        if let Some(jid) = &new.jid {
+            return self.change_group(jid, &new, cx);
+        }
         if new.members.is_empty() {
             return Err("members: a group needs somebody in it".to_owned());
         }
         let made = self.world.groups.range(FIRST_MADE..).count() as u64;
         let id = FIRST_MADE + made;
         let members = new.members.into_iter().collect();
-        let group = Group { subject: new.subject, created_unix_s: cx.unix_s(), members, is_lid: new.lid };
+        let group = Group {
+            subject: new.subject,
+            created_unix_s: cx.unix_s(),
+            members,
+            is_lid: new.lid.unwrap_or(false),
+            is_announcement: new.announce.unwrap_or(false),
+        };
         self.world.groups.insert(id, group);
         Ok(json!({ "jid": group_jid(id).to_string() }))
+    }
+
+    /// Changes a group, and tells the devices of whoever is in it, or was, who came, who left and who may write. Of other
+    /// addresses nobody is told: whoever writes to the old ones is refused.
+    fn change_group(&mut self, jid: &Jid, change: &NewGroup, cx: &Cx<'_>) -> Result<Value, String> {
+        let id = group_id(jid).ok_or("jid: that is no group")?;
+        let before = self.world.devices_in(id);
+        let Some(group) = self.world.groups.get_mut(&id) else { return Err("jid: no such group".to_owned()) };
+        group.is_lid = change.lid.unwrap_or(group.is_lid);
+        let added: Vec<_> = change.add.iter().copied().filter(|user| group.members.insert(*user)).collect();
+        let removed: Vec<_> =
+            change.remove.iter().copied().filter(|user| group.members.remove(user)).collect();
+        let mut told: Vec<_> = [("add", &added), ("remove", &removed)]
+            .into_iter()
+            .filter(|(_, users)| !users.is_empty())
+            .map(|(what, users)| {
+                let entry = |user: &u64| Node::new("participant").attr_jid("jid", group.address((*user, 0)));
+                Node::new(what).children(users.iter().map(entry))
+            })
+            .collect();
+        if let Some(is_announcement) = change.announce.filter(|is| *is != group.is_announcement) {
+            group.is_announcement = is_announcement;
+            told.push(Node::new(if is_announcement { "announcement" } else { "not_announcement" }));
+        }
+        let admin = group.members.first().map(|admin| group.address((*admin, 0)));
+        if !removed.is_empty() {
+            self.world.contacts.values_mut().for_each(|contact| contact.forget_key(id));
+        }
+        let mut devices: BTreeSet<_> = self.world.devices_in(id).into_iter().collect();
+        devices.extend(before);
+        for child in told {
+            let mut notification = Node::new("notification")
+                .attr("id", self.world.next_stanza_id())
+                .attr_jid("from", group_jid(id))
+                .attr("type", "w:gp2")
+                .attr("t", cx.unix_s().to_string())
+                .child(child);
+            if let Some(admin) = &admin {
+                notification = notification.attr_jid("participant", admin.clone());
+            }
+            for to in devices.iter().copied().filter(|device| self.world.accounts.contains_key(device)) {
+                let stanza = notification.clone();
+                self.world.deliveries.push_back(Delivery { from: to, to, stanza });
+            }
+        }
+        Ok(json!({ "jid": jid.to_string() }))
     }
 }
 
@@ -163,6 +253,15 @@ impl Peer {
             world.deliveries.push_back(Delivery { from, to: receiver, stanza });
         }
     }
+}
+
+/// `2:` and eight characters that name a set of devices. docs/protocol.md, "Sending".
+fn phash(devices: impl Iterator<Item = Jid>) -> String {
+    let mut named: Vec<_> =
+        devices.map(|jid| format!("{}.0:{}@{}", jid.user, jid.device, jid.server_name())).collect();
+    named.sort_unstable();
+    let digest = Sha256::digest(named.concat());
+    format!("2:{}", STANDARD_NO_PAD.encode(&digest[..6]))
 }
 
 /// The JID of a group.

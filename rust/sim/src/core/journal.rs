@@ -62,6 +62,9 @@ pub(super) struct Heard {
     pub(super) contact: u64,
     /// The username that it came from.
     pub(super) user: String,
+    /// The group that it was written in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) group: Option<String>,
     /// The message's id.
     pub(super) id: String,
     /// What it says.

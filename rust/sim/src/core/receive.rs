@@ -74,13 +74,21 @@ impl Peer {
             "iq" => self.handle_iq(node, world, cx),
             "ack" => self.handle_ack(node, world, cx),
             "receipt" => self.handle_receipt(node, world, cx),
-            "message" => match self.shape.refuse_sends.filter(|code| *code > 0) {
-                Some(code) => self.refuse_message(node, code, world, cx),
-                None => {
-                    self.acknowledge("message", node, world, cx);
-                    self.relay_message(node, world, cx);
+            "message" => {
+                let verdict = match self.shape.refuse_sends.filter(|code| *code > 0) {
+                    Some(code) => Err(code),
+                    None => self.device.map_or(Ok(None), |device| world.judge_in_group(device, node)),
+                };
+                self.acknowledge("message", node, &verdict, world, cx);
+                match verdict {
+                    Ok(None) => self.relay_message(node, world, cx),
+                    Ok(Some(_)) => {
+                        world.counters.stale_phashes += 1;
+                        self.relay_message(node, world, cx);
+                    }
+                    Err(_) => world.counters.refused_messages += 1,
                 }
-            },
+            }
             "ib" => {
                 if let Some(batch) = node.child("offline_batch") {
                     self.asks_batches = true;
@@ -93,19 +101,6 @@ impl Peer {
             _ => {}
         }
         self.go_on_with_backlog(world, cx);
-    }
-
-    /// The message goes to nobody, and its sender is told this number.
-    fn refuse_message(&mut self, node: NodeRef<'_>, code: u32, world: &mut World, cx: &Cx<'_>) {
-        world.counters.sends_refused += 1;
-        let attr = |key: &str| node.attr(key).map(|value| value.to_string()).unwrap_or_default();
-        let ack = Node::new("ack")
-            .attr("class", "message")
-            .attr("id", attr("id"))
-            .attr("from", attr("to"))
-            .attr("t", cx.unix_s().to_string())
-            .attr("error", code.to_string());
-        self.answer_node(&ack, world, cx);
     }
 
     fn handle_ack(&mut self, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
@@ -129,7 +124,7 @@ impl Peer {
                 self.settle("receipt", "", &text(item, "id"), world);
             }
         }
-        self.acknowledge("receipt", node, world, cx);
+        self.acknowledge("receipt", node, &Ok(None), world, cx);
         self.relay_receipt(node, world, cx);
     }
 
@@ -142,17 +137,31 @@ impl Peer {
         }
     }
 
-    /// `<ack class id from t/>` for a stanza of the client.
-    fn acknowledge(&mut self, class: &str, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {
+    /// `<ack class id from t/>` for a stanza of the client, with what there is to say: `phash`, or the `error` with which
+    /// it is refused.
+    fn acknowledge(
+        &mut self,
+        class: &str,
+        node: NodeRef<'_>,
+        verdict: &Result<Option<String>, u32>,
+        world: &mut World,
+        cx: &Cx<'_>,
+    ) {
         if self.shape.mute_acks == Some(true) {
             return;
         }
         let unix_s = cx.unix_s();
         self.answer(world, cx, |w| {
             let (id, to) = (node.attr("id"), node.attr("to"));
-            w.node("ack", 2 + usize::from(id.is_some()) + usize::from(to.is_some()), false);
+            let more = usize::from(!matches!(verdict, Ok(None)));
+            w.node("ack", 2 + usize::from(id.is_some()) + usize::from(to.is_some()) + more, false);
             w.attr("class", class);
             w.attr_u64("t", unix_s);
+            match verdict {
+                Ok(None) => {}
+                Ok(Some(phash)) => w.attr("phash", phash),
+                Err(code) => w.attr_u64("error", u64::from(*code)),
+            }
             if let Some(id) = id {
                 w.attr_value("id", id);
             }

@@ -138,6 +138,13 @@ pub(super) fn key_distribution(group: &str, key: Vec<u8>) -> Vec<u8> {
     prost::Message::encode_to_vec(&Content { sender_key, ..Content::default() })
 }
 
+/// The group and the sender key that a message brings.
+pub(super) fn distributed(message: &[u8]) -> Option<(String, Vec<u8>)> {
+    let read: Content = prost::Message::decode(message).ok()?;
+    let told = read.sender_key?;
+    Some((told.group?, told.key?))
+}
+
 /// The words of a text.
 pub(super) fn text_of(message: &[u8]) -> Option<String> {
     let read: Content = prost::Message::decode(message).ok()?;

@@ -133,9 +133,9 @@ impl Pair {
         let (identity, signed) = (fleet.keys("identity", index), fleet.keys("signed pre-key", index));
         DeviceKeys {
             registration_id: fleet.registration_id(index),
-            identity_secret: identity.secret,
+            identity_secret: identity.secret.into(),
             signed_pre_key_id: 1,
-            signed_pre_key_secret: signed.secret,
+            signed_pre_key_secret: signed.secret.into(),
             signed_pre_key_signature: runner_xeddsa::sign(
                 &identity.secret,
                 &[&[5], &signed.public[..]].concat(),

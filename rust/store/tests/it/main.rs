@@ -8,6 +8,7 @@ mod damage;
 mod decrypted;
 mod inbox;
 mod linking;
+mod locked;
 mod model;
 mod opening;
 mod outbox;

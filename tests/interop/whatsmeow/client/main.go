@@ -131,6 +131,9 @@ func (c *client) handle(event any) {
 		if words == "" {
 			words = event.Message.GetExtendedTextMessage().GetText()
 		}
+		if words == "" && event.Message.GetSenderKeyDistributionMessage() != nil {
+			return // what comes before the first text of a group
+		}
 		c.note(func() {
 			c.texts = append(c.texts, text{event.Info.ID, event.Info.Chat.String(), event.Info.Sender.String(), words})
 		})

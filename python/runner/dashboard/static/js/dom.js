@@ -21,6 +21,9 @@ export function fill(parent, ...children) {
   return parent;
 }
 
+/** A text in which commands stand between backticks. */
+export const withCode = (text) => text.split("`").map((part, place) => place % 2 ? h("code", {}, part) : part);
+
 /** Set a text only if it differs: screen readers and the layout notice every write. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -1,5 +1,5 @@
 // What the page says to its user: short notices, and questions in a dialog.
-import { fill, h } from "./dom.js";
+import { fill, h, withCode } from "./dom.js";
 import { t } from "./i18n.js";
 
 const SHOWN_MS = 6000;
@@ -8,7 +8,7 @@ const area = h("div", { class: "notices", role: "status", "aria-live": "polite" 
 export const noticeArea = () => area;
 
 export function notice(text, kind = "good", more = "") {
-  const item = h("div", { class: `notice ${kind}` }, h("strong", {}, text), more ? h("span", {}, more) : null);
+  const item = h("div", { class: `notice ${kind}` }, h("strong", {}, text), more ? h("span", {}, withCode(more)) : null);
   area.append(item);
   setTimeout(() => item.remove(), SHOWN_MS);
 }

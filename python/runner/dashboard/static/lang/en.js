@@ -167,6 +167,7 @@ export default {
   "sessions.add": "Add a session",
   "sessions.add.confirm": "Add and show the code",
   "sessions.add.id": "Name",
+  "sessions.add.id.form": "1 to 64 letters, digits, dots, dashes and underscores, a letter or a digit first",
   "sessions.add.proxy": "Proxy (optional)",
   "sessions.add.text": "A new session is linked with a phone by scanning a QR code.",
   "sessions.attempt": "Attempt",

@@ -167,6 +167,7 @@ export default {
   "sessions.add": "Adicionar sessão",
   "sessions.add.confirm": "Adicionar e mostrar o código",
   "sessions.add.id": "Nome",
+  "sessions.add.id.form": "de 1 a 64 letras, dígitos, pontos, hífens e sublinhados, começando por letra ou dígito",
   "sessions.add.proxy": "Proxy (opcional)",
   "sessions.add.text": "Uma sessão nova é conectada a um telefone escaneando um QR code.",
   "sessions.attempt": "Tentativa",

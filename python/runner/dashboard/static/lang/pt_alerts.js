@@ -142,11 +142,11 @@ export default {
   ],
   store_lag: [
     "o armazenamento não grava há mais de 5 s: enquanto isso, mensagens não são respondidas",
-    "leve o diretório de dados para um disco mais rápido, ou pare o que mais usa este",
+    "encerre o que trava o banco de dados, ou leve o diretório de dados para um disco mais rápido",
   ],
   store_stalled: [
-    "o armazenamento recusa gravações; mensagens esperam sem resposta, e conexões fecham depois de 20 s",
-    "conserte o disco, ou pare o que trava o banco de dados; depois tudo continua sozinho",
+    "o armazenamento não grava: mensagens esperam sem resposta. Sob uma trava de outro processo as sessões ficam; num disco que não responde, as conexões delas fecham depois de 20 s",
+    "encerre o que trava o banco de dados, ou conserte o disco; depois tudo continua sozinho",
   ],
   stuck_close: [
     "o motor não larga uma conexão; a sessão dela não pode discar",

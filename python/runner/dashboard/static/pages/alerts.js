@@ -1,6 +1,6 @@
 // What is wrong, what was, and who looks after it.
 import { del, get, post } from "../js/api.js";
-import { fill, h, throttled } from "../js/dom.js";
+import { fill, h, throttled, withCode } from "../js/dom.js";
 import { fleet } from "../js/fleet.js";
 import { age, ago, dateTime, duration } from "../js/format.js";
 import { alertWords, t } from "../js/i18n.js";
@@ -43,7 +43,7 @@ export function alertCard(alert, { short = false } = {}) {
       h("time", { class: "muted", title: dateTime(alert.since) }, age(alert.since))),
     h("p", {}, words.text),
     words.detail ? h("p", { class: "muted", lang: "en" }, words.detail) : null,
-    !short && words.remedy ? h("p", { class: "remedy" }, h("b", {}, `${t("alerts.remedy")} `), words.remedy) : null,
+    !short && words.remedy ? h("p", { class: "remedy" }, h("b", {}, `${t("alerts.remedy")} `), withCode(words.remedy)) : null,
     !short && marks.length ? h("p", { class: "muted" }, marks.join(" · ")) : null,
     short ? null : h("div", { class: "row wrap" },
       alert.acknowledgedAt ? null : button("alerts.ack", () => act(() => post(`/api/alerts/${id}/ack`, {}), "alerts.ack.done"), "primary small"),

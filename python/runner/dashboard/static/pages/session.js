@@ -1,6 +1,6 @@
 // One session: what it is doing, why, what it went through, and what can be done about it.
 import { ApiError, get, post, sessionPath } from "../js/api.js";
-import { fill, h, say, throttled } from "../js/dom.js";
+import { fill, h, say, throttled, withCode } from "../js/dom.js";
 import { ago, clockTime, dateTime, duration, milliseconds, NOTHING, number } from "../js/format.js";
 import { t, tOr } from "../js/i18n.js";
 import { live } from "../js/live.js";
@@ -37,7 +37,10 @@ export function session(main, ends, _query, id) {
 
   async function act(run, done) {
     for (const button of Object.values(buttons)) button.disabled = true;
-    try { notice(t(done, (await run()) ?? {})); } catch (error) { failed(error); }
+    try {
+      const answer = await run();
+      if (answer !== false) notice(t(done, answer ?? {}));  // false: the user thought better of it
+    } catch (error) { failed(error); }
     await load();
   }
 
@@ -47,9 +50,10 @@ export function session(main, ends, _query, id) {
         if (!(error instanceof ApiError) || error.status !== 409) throw error;
         const answer = await ask({
           title: t("session.risk"), text: t("session.risk.text"), danger: true, confirm: t("session.risk.confirm"),
-          detail: h("dl", { class: "facts" }, h("dt", {}, t("session.reason")), h("dd", {}, h("code", {}, error.reason)), h("dt", {}, t("session.said")), h("dd", {}, error.message)),
+          detail: h("dl", { class: "facts" }, h("dt", {}, t("session.reason")), h("dd", {}, h("code", {}, error.reason)), h("dt", {}, t("session.said")), h("dd", {}, error.message),
+            error.remedy ? [h("dt", {}, t("alerts.remedy")), h("dd", {}, withCode(error.remedy))] : null),
         });
-        if (answer === null) throw error;
+        if (answer === null) return false;
         return post(sessionPath(id, "/reconnect?override=true"));
       }
     }, "session.reconnect.done");

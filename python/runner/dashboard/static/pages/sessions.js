@@ -82,7 +82,7 @@ export function sessions(main, ends, query) {
   async function add() {  // a new session; its page shows the code to scan
     const field = (name, props) => h("label", { class: "stack" }, t(`sessions.add.${name}`), h("input", { name, autocomplete: "off", spellcheck: false, ...props }));
     const answer = await ask({ title: t("sessions.add"), text: t("sessions.add.text"), confirm: t("sessions.add.confirm"),
-      fields: [field("id", { required: true, maxLength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*" }), field("proxy", { placeholder: "socks5://user:password@10.0.0.7:1080" })] });
+      fields: [field("id", { required: true, maxLength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", title: t("sessions.add.id.form") }), field("proxy", { placeholder: "socks5://user:password@10.0.0.7:1080" })] });
     if (answer === null) return;
     try {
       await post("/api/sessions", { id: answer.id, proxy: answer.proxy || null });

@@ -22,13 +22,13 @@ export function webhooks(main, ends) {
   const none = h("p", { class: "muted", hidden: true }, t("letters.none"));
   const table = h("div", { class: "scroll-x figure" }, h("table", { class: "plain letters" },
     h("thead", {}, h("tr", {}, ["letters.when", "letters.for", "letters.event", "letters.session", "letters.why"].map((key) => h("th", { scope: "col" }, t(key))), h("th", { scope: "col", "aria-label": t("letters.actions") }))), rows));
+  const forAll = h("div", { class: "row wrap", hidden: true }, button("letters.redriveAll", mayOperate(), () => all("redrive")), button("letters.dropAll", mayAdmin(), () => all("drop")));
   let next = null;
   fill(main,
     h("div", { class: "row between wrap" }, h("h1", {}, t("nav.webhooks")), button("webhooks.add", mayAdmin(), add, "primary")),
     list,
     h("section", { class: "card", "aria-labelledby": "letters-title" },
-      h("div", { class: "row between wrap" }, h("h2", { id: "letters-title" }, t("letters")),
-        h("div", { class: "row wrap" }, button("letters.redriveAll", mayOperate(), () => all("redrive")), button("letters.dropAll", mayAdmin(), () => all("drop")))),
+      h("div", { class: "row between wrap" }, h("h2", { id: "letters-title" }, t("letters")), forAll),
       h("p", { class: "muted" }, t("letters.what")), table, none, more));
 
   function card(it) {
@@ -62,7 +62,7 @@ export function webhooks(main, ends) {
       next = answer.next;
       more.hidden = next === null;
       none.hidden = rows.children.length > 0;
-      table.hidden = !none.hidden;
+      table.hidden = forAll.hidden = !none.hidden;
     } catch { /* the same */ }
   }
 
