@@ -78,7 +78,7 @@ def isolation(
             seen.watch(
                 window_s, lambda: (control.post("/say", users=others, text="for the others"), trouble())
             )
-            figures[f"{name}_p99_ms"] = seen.p99_ms()
+            figures.update({f"{name}_p99_ms": seen.p99_ms(), f"{name}_others_cores": seen.others_cores})
             rows = p.rows()
             assert {rows[session]["connection"] for session in users if session != victim} == {1}, name
             assert control.stats()["duplicates"] == 0

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from support.control import Control
+from support.crashes import open_kinds
 from support.faults import open_incidents
 from support.latencies import Latencies
 from support.messages import SENT_CAPACITY, Load, kept_once, wait_answered
@@ -82,8 +83,9 @@ def locked(
                 assert refused[0] == 503, refused
                 owed = sum(row["owed"] for row in control.sessions())
                 let_go = time.monotonic()
-            wait_until(lambda: not open_incidents(p), 60.0, "no incident")
+            wait_until(lambda: "store_stalled" not in open_kinds(p), 60.0, "the end of it is told")
             digested_s = time.monotonic() - let_go
+            wait_until(lambda: not open_kinds(p), 60.0, "no incident is left")
         wait_answered(control)
         assert "another process has the database locked" in incidents["store_stalled"], incidents
         assert waited_s >= 0.9 * window_s, waited_s
@@ -109,6 +111,7 @@ def locked(
         "calls": [len(calm.calls), len(under.calls)],
         "calm_p99_ms": calm.p99_ms(),
         "lock_p99_ms": under.p99_ms(),
+        "others_cores": [calm.others_cores, under.others_cores],
         "reconnect_s": [round(calm_dial_s, 3), round(lock_dial_s, 3)],
         "disconnects": 0,
         "lost": 0,

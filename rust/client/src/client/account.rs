@@ -199,6 +199,9 @@ impl Client {
         }
         if pending.purpose == Ask::Upload as u8 {
             commit(self.pre_keys.on_uploaded(!is_error).into_iter().collect(), effects);
+            if !is_error {
+                self.pre_key_rest.on_uploaded(io.now);
+            }
             self.tend_keys(io, effects);
         }
         let error = is_error.then(|| {
@@ -217,7 +220,7 @@ impl Client {
         if pending.purpose == Ask::Count as u8 {
             self.is_counted = true;
             if let Some(count) = count {
-                self.on_pre_key_count(count, effects);
+                self.on_pre_key_count(count, io.now, effects);
             }
             self.tend_keys(io, effects);
         }
@@ -308,7 +311,7 @@ impl Client {
             let count =
                 stanza.child("count").and_then(|count| count.attr("value")).and_then(|n| n.parse_u64());
             if let (true, Some(count)) = (is_about_keys, count) {
-                self.on_pre_key_count(count, effects);
+                self.on_pre_key_count(count, io.now, effects);
             }
             if is_about_keys && stanza.child("identity").is_some() {
                 self.queue_identity_change(stanza, io);
