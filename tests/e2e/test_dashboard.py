@@ -314,6 +314,19 @@ def test_a_stranger_signs_in_and_out(browser: Browser) -> None:
         assert page.context.cookies() == []
 
 
+def test_on_a_phone_there_is_room_to_sign_out_whatever_else_is_said(browser: Browser) -> None:
+    dashboard = Dashboard(*many(3), needs_token=True)
+    with dashboard, a_page(browser, dashboard.url, may_fail=True, width=360, height=640, locale="pt-BR") as page:
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Entrar").click()
+        see(page, ".big", "3 de 3 online")
+        dashboard.stop()
+        see(page, ".banner", "O runner não responde")
+        out = page.get_by_role("button", name="Sair").bounding_box()
+        assert out is not None
+        assert out["x"] + out["width"] <= 360
+
+
 def test_two_runners_on_one_host_do_not_sign_each_other_out(browser: Browser) -> None:
     """A browser keeps cookies by host, whatever the port."""
     one, two = Dashboard(*many(1), needs_token=True), Dashboard(*many(3), needs_token=True)
