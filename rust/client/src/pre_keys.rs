@@ -3,7 +3,12 @@
 //! What is uploaded is durable first, with the ids that come next, so that no key reaches a peer that we could not use,
 //! and no id is given twice. An upload that is not confirmed is repeated with the same keys, also after a restart.
 
-use runner_proto::session::{Io, Request};
+use std::time::Duration;
+
+use runner_proto::{
+    session::{Io, Request},
+    time::Instant,
+};
 use runner_signal::PreKey;
 
 use crate::{
@@ -18,6 +23,11 @@ const FEW: u64 = 5;
 
 /// How many it then has. docs/protocol.md, "Pre-keys": what all clients upload first.
 const WANTED: u32 = 812;
+
+/// How long after an upload that the server took it is not given more, though it says that it has few; twice as long each
+/// time that it says so again, a day at most. In that time whoever writes first does so by the signed pre-key.
+const REST: Duration = Duration::from_secs(10 * 60);
+const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Made in one turn of the driver: about a millisecond of work.
 const SLICE: usize = 50;
@@ -50,6 +60,32 @@ pub(crate) enum PreKeys {
     Committing { token: u64, ids: Ids, keys: Vec<PreKey> },
     /// The server was told.
     Uploading { ids: Ids },
+}
+
+/// When the server may be given pre-keys again: one that forgets what it took is not given a thousand every few minutes,
+/// each of which we would have to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    until: Instant,
+    /// Rests since it had enough.
+    times: u32,
+}
+
+impl Rest {
+    const fn is_over(&self, now: Instant) -> bool {
+        now.as_micros() >= self.until.as_micros()
+    }
+
+    /// The server has enough.
+    fn on_enough(&mut self) {
+        self.times = 0;
+    }
+
+    /// The server has taken some.
+    pub(crate) fn on_uploaded(&mut self, now: Instant) {
+        self.until = now + REST.saturating_mul(1 << self.times.min(16)).min(LONGEST_REST);
+        self.times = self.times.saturating_add(1);
+    }
 }
 
 /// The ids of one-time pre-keys.
@@ -131,8 +167,17 @@ impl PreKeys {
 
 impl Client {
     /// The server has `count` one-time pre-keys of ours.
-    pub(crate) fn on_pre_key_count(&mut self, count: u64, effects: &mut Vec<Effect>) {
-        if count >= FEW || !matches!(self.pre_keys, PreKeys::Idle) {
+    pub(crate) fn on_pre_key_count(&mut self, count: u64, now: Instant, effects: &mut Vec<Effect>) {
+        if count >= FEW {
+            self.pre_key_rest.on_enough();
+        } else if self.pre_key_rest.is_over(now) {
+            self.begin_pre_keys(count, effects);
+        }
+    }
+
+    /// It is given more.
+    pub(crate) fn begin_pre_keys(&mut self, count: u64, effects: &mut Vec<Effect>) {
+        if !matches!(self.pre_keys, PreKeys::Idle) {
             return;
         }
         if !self.upkeep.is_ready() {
@@ -149,7 +194,7 @@ impl Client {
     pub(crate) fn resume_pre_keys(&mut self, effects: &mut Vec<Effect>) {
         if let PreKeys::Waiting { count } = self.pre_keys {
             self.pre_keys = PreKeys::Idle;
-            self.on_pre_key_count(count, effects);
+            self.begin_pre_keys(count, effects);
         }
     }
 

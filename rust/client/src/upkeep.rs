@@ -314,7 +314,7 @@ impl Client {
         commit(vec![ready.state.write()], effects);
         if let Some(what) = differs {
             effects.push(Effect::Event(Event::KeysDiffer { what }));
-            self.on_pre_key_count(0, effects);
+            self.begin_pre_keys(0, effects);
         }
         self.tend_keys(io, effects);
     }

@@ -10,7 +10,7 @@ use support::{
     World,
     contact::{Contact, field, text_message},
     device_keys,
-    peer::attr,
+    peer::{attr, server},
 };
 
 const CHAT: &str = "15550002222@s.whatsapp.net";
@@ -96,4 +96,47 @@ fn the_keys_of_retry_receipts_have_a_bounded_number_of_places() {
         .collect();
     assert!((290..=300).contains(&ids.len()), "{}: hardly one takes the place of another", ids.len());
     assert!(ids.iter().all(|id| (0x0080_0000..0x0081_0000).contains(id)));
+}
+
+fn pre_keys(world: &World) -> usize {
+    let is_one =
+        |write: &&Write| matches!(write, Write::PutRecord { key, .. } if key.kind == RecordKind::PreKey);
+    world.writes().filter(is_one).count()
+}
+
+fn low_water(id: u32) -> Node {
+    Node::new("notification")
+        .attr("id", id.to_string())
+        .attr("type", "encrypt")
+        .attr_jid("from", server())
+        .child(Node::new("count").attr("value", "0"))
+}
+
+#[test]
+fn a_server_that_forgets_our_pre_keys_is_not_given_them_every_few_minutes() {
+    let mut world = World::new(support::device());
+    world.peer.script.pre_key_count = Some(0);
+    world.open();
+    assert_eq!(pre_keys(&world), 812, "at once the first time");
+    world.advance(Duration::from_secs(24 * 60 * 60));
+    let made = pre_keys(&world) / 812;
+    assert!((6..=8).contains(&made), "{made} times in a day");
+    // Once it has had enough, a few are a few again.
+    world.peer.script.pre_key_count = Some(800);
+    world.advance(Duration::from_secs(24 * 60 * 60));
+    world.forget_effects();
+    world.push(&low_water(1));
+    assert_eq!(pre_keys(&world), 812);
+    world.peer.script.pre_key_count = Some(0);
+    world.advance(Duration::from_secs(16 * 60));
+    assert_eq!(pre_keys(&world), 2 * 812, "ten minutes later, with the next count");
+}
+
+#[test]
+fn a_flood_of_low_counts_makes_keys_once() {
+    let mut world = World::online();
+    for id in 0..50 {
+        world.push(&low_water(id));
+    }
+    assert_eq!(pre_keys(&world), 812);
 }

@@ -10,7 +10,7 @@ use runner_proto::{
 
 use super::{Client, LOGOUT_TIMEOUT, io, lid_user};
 use crate::{
-    Cx, Effect, Event, Probe, Write, backlog,
+    Cx, Effect, Event, Me, Probe, Write, backlog,
     inbox::{Answer, Arrival, Counted, Owed},
     stanza,
 };
@@ -76,7 +76,11 @@ impl Client {
     pub(super) fn on_success(&mut self, success: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
         self.tell_phase(effects);
         let login_ms = u64::try_from((io.now - self.opened_at).as_millis()).unwrap_or(u64::MAX);
-        effects.push(Effect::Event(Event::Online { handshake: self.pattern, login_ms }));
+        let me = Me {
+            jid: self.own_jid().to_non_ad().to_string(),
+            push_name: self.device.push_name.as_deref().map(str::to_owned),
+        };
+        effects.push(Effect::Event(Event::Online { handshake: self.pattern, login_ms, me: Box::new(me) }));
 
         let server_s = success.attr("t").and_then(|t| t.parse_u64()).and_then(|t| i64::try_from(t).ok());
         let offset_ms = server_s.map_or(0, |server_s| {
@@ -195,6 +199,9 @@ impl Client {
         }
         if pending.purpose == Ask::Upload as u8 {
             commit(self.pre_keys.on_uploaded(!is_error).into_iter().collect(), effects);
+            if !is_error {
+                self.pre_key_rest.on_uploaded(io.now);
+            }
             self.tend_keys(io, effects);
         }
         let error = is_error.then(|| {
@@ -213,7 +220,7 @@ impl Client {
         if pending.purpose == Ask::Count as u8 {
             self.is_counted = true;
             if let Some(count) = count {
-                self.on_pre_key_count(count, effects);
+                self.on_pre_key_count(count, io.now, effects);
             }
             self.tend_keys(io, effects);
         }
@@ -304,7 +311,7 @@ impl Client {
             let count =
                 stanza.child("count").and_then(|count| count.attr("value")).and_then(|n| n.parse_u64());
             if let (true, Some(count)) = (is_about_keys, count) {
-                self.on_pre_key_count(count, effects);
+                self.on_pre_key_count(count, io.now, effects);
             }
             if is_about_keys && stanza.child("identity").is_some() {
                 self.queue_identity_change(stanza, io);
