@@ -498,6 +498,9 @@ class Store:
     def take(self, after_seq: int, n: int) -> list[InboxMessage]: ...
     def take_of_chat(self, session_id: str, chat: str, after_seq: int, n: int) -> list[InboxMessage]:
         """As `take`, of one session and chat. Blocking; reads through all that wait."""
+    def find(self, session_id: str, chat: str, senders: list[str], message_id: str) -> InboxMessage | None:
+        """The message that one of `senders` wrote in a chat under this id; confirmed ones as long as they are
+        remembered. None also for one that was not read. Blocking."""
     def done(self, seqs: list[int]) -> int: ...
     def post(self, events: list[tuple[str, str, str, str, bytes, int, list[str]]], done: list[int]) -> int:
         """Post events `(event_id, name, session_id, chat, body, at_unix_ms, webhook_ids)` to the outbox and
@@ -563,8 +566,8 @@ class Store:
 class Event:
     """Something that happened to one connection (or, with an empty `session_id`, to the engine).
 
-    kinds: `phase` (phase), `online` (handshake, duration_s from `open`), `closed` (reason, code, phase,
-    detail, expire_s;
+    kinds: `phase` (phase), `online` (handshake, duration_s from `open`, jid, push_name), `closed` (reason,
+    code, phase, detail, expire_s;
     the last event of a connection, exactly one for each `open`), `probe` (probe, healthy, detail),
     `clock_offset`
     (clock_offset_s, at each login), `identity_changed` (detail: the JID of a contact's device whose identity
@@ -611,6 +614,12 @@ class Event:
     def handshake(self) -> str | None:
         """`xx`, `ik` or `xxfallback`, for `online`."""
     @property
+    def jid(self) -> str | None:
+        """Whose session it is, without a device: `15550001111@s.whatsapp.net`."""
+    @property
+    def push_name(self) -> str | None:
+        """The name that others see, where it is known."""
+    @property
     def duration_s(self) -> float | None: ...
     @property
     def qr(self) -> str | None:
@@ -638,9 +647,9 @@ class Event:
 class OutgoingText:
     """A text for one chat.
 
-    `token` names its outcome. `chat` is the JID of a user, by phone number or LID, or of a group. `message_id` has 1 to 128
-    bytes; sent again under the same, it stays one message to whoever gets it. `quoted` is the message that it
-    answers: id, sender, and its content (a serialized `Message`).
+    `token` names its outcome. `chat` is the JID of a user, by phone number or LID, or of a group.
+    `message_id` has 1 to 128 bytes; sent again under the same, it stays one message to whoever gets it.
+    `quoted` is the message that it answers: id, sender, and its content (a serialized `Message`).
     Errors: ValueError that names the field.
     """
 

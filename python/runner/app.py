@@ -358,6 +358,7 @@ class Process:
             revision=lambda: self._supervisor.revision,
             uptime_s=lambda session_id: self._supervisor.uptime_s(session_id),
             session_faults=lambda: self._supervisor.machine.faults_total,
+            restricted=lambda: len(self._supervisor.machine.restricted),
             wrong_tokens=lambda: (self._guesses.wrong_total, self._guesses.refused_total),
             bucket_bounds_s=response_buckets_s(),
             tally=self._tally,

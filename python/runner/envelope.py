@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -13,6 +13,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Me(NamedTuple):
+    """The account of a session. Its number stays out of logs and of what those see who only read."""
+
+    id: str
+    """`15550001111@c.us`."""
+    push_name: str | None
+    """The name that others see; None when nobody has told it."""
+
+    @classmethod
+    def of(cls, jid: str | None, push_name: str | None) -> Me | None:
+        """From a JID, with or without a device; None without one."""
+        if jid is None:
+            return None
+        return cls(f"{jid.partition('@')[0].partition(':')[0]}@c.us", push_name)
+
+    def to_json(self) -> dict[str, str | None]:
+        """As it stands in envelopes."""
+        return {"id": self.id, "pushName": self.push_name}
 
 
 def ulid(unix_ms: int, random: int) -> str:
@@ -39,8 +59,11 @@ def envelope(
     version: str,
     at_unix_ms: int | None = None,
     event_id: str | None = None,
+    me: Me | None = None,
 ) -> bytes:
-    """One message. `event_id` stays the same when it is sent again, so that receivers can de-duplicate."""
+    """One message. `event_id` stays the same when it is sent again, so that receivers can de-duplicate.
+
+    `me` is whose session it is, for those who may see numbers."""
     now = int(time.time() * 1000) if at_unix_ms is None else at_unix_ms
     return msgspec.json.encode(
         {
@@ -49,6 +72,7 @@ def envelope(
             "event": event,
             "session": session,
             "metadata": {},
+            "me": me and me.to_json(),
             "payload": payload,
             "engine": "runner",
             "environment": {"version": version},

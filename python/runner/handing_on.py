@@ -53,6 +53,7 @@ class HandingOn:
             settings,
             subscribe=supervisor.subscribe,
             wanted=self._rescan,
+            me=supervisor.me,
             version=version,
             tally=tally,
             unix_ms=supervisor.machine.unix_ms,

@@ -33,8 +33,8 @@ log = structlog.get_logger()
 
 PAGE: Final = 256
 """Rows of one read."""
-REFILLS: Final = 8
-"""Lanes that are read again in one step."""
+REFILLS: Final = 32
+"""Lanes that are read again in one step, if there is room for what they may hold."""
 TURN_S: Final = 0.002
 """How long a task goes on with further attempts, before whoever else is ready gets a turn."""
 STORE_AGAIN_S: Final = 1.0

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 PER_LANE: Final = 16
 """Most that one lane holds."""
+FIRST_REFILLS: Final = 8
+"""Lanes that are refilled at once while nothing says how large their things are."""
+USUAL_OF: Final = 16
+"""How many of the last make the usual size, about."""
 MOST_LANES: Final = 20_000
 """Most lanes that are remembered; beyond them the scan stops until some are done with."""
 
@@ -83,6 +87,8 @@ class Lanes(Generic[T]):
         self._held = self._held_bytes = 0
         self.per_lane = per_lane
         self._most_held, self._most_bytes = most_held, most_bytes
+        self._usual_bytes = most_bytes / (FIRST_REFILLS * per_lane)
+        """Of one, by those that came lately; of the first nothing is known."""
         self.cursor = 0
         """The last number that the scan has seen."""
         self.running = 0
@@ -142,10 +148,14 @@ class Lanes(Generic[T]):
         self.cursor = 0
 
     def wanting(self, most: int) -> list[tuple[Key, int]]:
-        """Lanes to refill, with the number after which to read; at most `most`, while there is room."""
+        """Lanes to refill, with the number after which to read; at most `most`, and no more than there is
+        room for, if what they hold is of the usual size."""
         if not self.has_room:
             return []
-        return [(key, self._lanes[key].upto) for key, _ in zip(self._wanting, range(most), strict=False)]
+        places = (self._most_held - self._held) / self.per_lane
+        by_size = (self._most_bytes - self._held_bytes) / (self._usual_bytes * self.per_lane)
+        fit = range(max(1, min(most, int(places), int(by_size))))
+        return [(key, self._lanes[key].upto) for key, _ in zip(self._wanting, fit, strict=False)]
 
     def refill(self, key: Key, items: Sequence[T], *, upto: int, is_all: bool) -> None:
         """What the store has for a lane that was `wanting`, in order.
@@ -178,8 +188,10 @@ class Lanes(Generic[T]):
     def _hold(self, lane: _Lane[T], item: T) -> None:
         lane.held.append(item)
         lane.upto = item.seq
+        size = item.size
         self._held += 1
-        self._held_bytes += item.size
+        self._held_bytes += size
+        self._usual_bytes += (size - self._usual_bytes) / USUAL_OF
         if len(lane.held) == 1 and not lane.is_running:
             self._ready[lane.key] = None
 

@@ -245,6 +245,13 @@ def _fleet() -> list[Definition]:
             panel="Sessions",
         ),
         Definition(
+            prometheus="sessions_restricted",
+            unit="sessions",
+            window="1 h",
+            what="sessions of which WhatsApp refused a text with 463: the account may not write to strangers",
+            section=FLEET,
+        ),
+        Definition(
             json="revision",
             prometheus="session_changes_total",
             kind="counter",

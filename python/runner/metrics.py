@@ -68,6 +68,7 @@ class Metrics:
         uptime_s: Callable[[str], float] = lambda _session_id: 0.0,
         machine: Machine | None = None,
         session_faults: Callable[[], int] = int,
+        restricted: Callable[[], int] = int,
         wrong_tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
         bucket_bounds_s: Sequence[float] = (),
         tally: Tally | None = None,
@@ -82,6 +83,7 @@ class Metrics:
         self.revision = revision
         self._uptime_s = uptime_s
         self.session_faults = session_faults
+        self.restricted = restricted
         self.wrong_tokens = wrong_tokens
         self.machine = machine or Machine()
         self.tally = tally if tally is not None else Tally()

@@ -137,6 +137,7 @@ def _fleet(metrics: Metrics) -> list[str]:
         *_one("sessions", _labelled("state", states)),
         *_plain({"session_changes_total": metrics.revision()}),
         *_plain({"active_connections": metrics.active_connections}),
+        *_plain({"sessions_restricted": metrics.restricted()}),
         *_one("dials_total", _labelled("outcome", {"online": 0, "failed": 0} | dict(metrics.dials))),
         *_one("closes_total", _labelled("reason", metrics.closes)),
         *_plain({"reconnects_total": metrics.reconnects_total}),

@@ -20,7 +20,7 @@ import trio
 from runner.engine import engine_full_error, outgoing_text
 from runner.errors import SendError, UnknownSessionError
 from runner.message import SendReceipt
-from runner.session import State
+from runner.session import RESTRICTED, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from runner import _core
     from runner.engine import EngineEvent
 
+    Quoted = tuple[str, str, bytes]
+    """What a text answers: id, sender, content."""
+
+RESTRICTED_S: Final = 600.0
+"""A chat for which a text was refused as `restricted` is not tried for so long: each try counts against the
+account, and a handler whose message comes again tries again."""
 REMEMBERED: Final = 10_000
 """Texts of all sessions whose outcome is known without asking again; the oldest go."""
 MOST_CHARS: Final = 65_536
@@ -36,6 +42,8 @@ MESSAGE_ID: Final = r"[A-Za-z0-9._-]{1,64}"
 """What an id that somebody chooses may look like."""
 PERSON: Final = r"\+?([0-9]{5,20})(?::[0-9]{1,5})?(?:@(s\.whatsapp\.net|c\.us|lid))?"
 """How somebody may be named: a number with its country code, or a JID."""
+DEVICES: Final = 100
+"""Of a person, whose messages are looked for: each number is of a device that was linked at some time."""
 GROUP: Final = r"[0-9]{5,20}(?:-[0-9]{5,20})?@g\.us"
 """How a group is named."""
 CHAT: Final = f"(?:{PERSON}|{GROUP})"
@@ -70,9 +78,13 @@ _SAID: Final = {
         "the server did not confirm it, so it may have arrived",
         "send it again under the same id: whoever has it sees it once",
     ),
+    "restricted": (
+        "WhatsApp does not let this account write to people who have not written to it",
+        "let them write first; the phone says how long it lasts. This chat is not tried for ten minutes",
+    ),
     "refused": (
         "the server refuses it",
-        "421: the group has changed, try again; 463: the account is restricted; 479: a fault of ours",
+        "421: the group has changed, try again; 479: a fault of ours",
     ),
 }
 _MAY_HAVE_ARRIVED: Final = frozenset({"unconfirmed"})
@@ -98,6 +110,25 @@ def chat_jid(chat: str) -> str:
     if match is None:
         raise send_error("not_a_user")
     return f"{match[1]}@{'lid' if match[2] == 'lid' else 's.whatsapp.net'}"
+
+
+class Finder(Protocol):
+    """What of the store is needed."""
+
+    def find(
+        self, session_id: str, chat: str, senders: list[str], message_id: str
+    ) -> _core.InboxMessage | None: ...
+
+
+def quoted_of(store: Finder, session_id: str, chat: str, author: str, message_id: str) -> Quoted:
+    """What a text answers: id, sender, and what it said as long as the store remembers that. Blocking, short.
+
+    A message of an own device, or of one with a higher number than people have, is quoted without its words.
+    """
+    user, _, server = author.partition("@")
+    senders = [author, *(f"{user}:{device}@{server}" for device in range(1, DEVICES))]
+    found = store.find(session_id, chat, senders, message_id)
+    return (message_id, author, b"") if found is None else (message_id, found.sender, found.content or b"")
 
 
 def new_id() -> str:
@@ -156,14 +187,22 @@ class _Pending:
 class Sending:
     """All sends of one process. Use it from the Trio thread."""
 
-    def __init__(self, engine: Sender, where: Callable[[str], tuple[State, int] | None]) -> None:
-        """`where` says in which state a session is, and on which connection."""
+    def __init__(
+        self,
+        engine: Sender,
+        where: Callable[[str], tuple[State, int] | None],
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        """`where` says in which state a session is, and on which connection; `clock` is monotonic."""
         self._engine = engine
+        self._clock = clock
         self._where = where
         self._tokens = 0
         self._on_way: dict[tuple[str, int], dict[int, _Pending]] = {}
         """By connection, then by token."""
         self._known: OrderedDict[tuple[str, str, str], _Pending] = OrderedDict()
+        self._restricted: OrderedDict[tuple[str, str], float] = OrderedDict()
+        """Session and chat, and until when nothing is tried there."""
 
     async def text(
         self,
@@ -172,7 +211,7 @@ class Sending:
         text: str,
         *,
         message_id: str | None = None,
-        quoted: tuple[str, str, bytes] | None = None,
+        quoted: Quoted | None = None,
         is_strict: bool = False,
     ) -> SendReceipt:
         """Send a text; returns when the server has it.
@@ -206,7 +245,7 @@ class Sending:
         text: str,
         message_id: str,
         said: bytes,
-        quoted: tuple[str, str, bytes] | None,
+        quoted: Quoted | None,
     ) -> _Pending:
         where = self._where(session_id)
         if where is None:
@@ -214,6 +253,8 @@ class Sending:
         state, connection = where
         if state not in {State.ONLINE, State.DEGRADED}:
             raise send_error("not_online")
+        if self._clock() < self._restricted.get((session_id, chat), 0.0):
+            raise send_error("restricted", RESTRICTED)
         self._tokens += 1
         token, key = self._tokens, (session_id, chat, message_id)
         outgoing = outgoing_text(token, chat, message_id, text, quoted)
@@ -247,11 +288,20 @@ class Sending:
             pending.receipt = SendReceipt(pending.key[2], pending.chat, server_ms)
         else:
             why = "unconfirmed" if event is None or event.reason is None else event.reason
-            pending.error = send_error(why, None if event is None else event.code)
+            code = None if event is None else event.code
+            if (why, code) == ("refused", RESTRICTED):
+                why = "restricted"
+                self._rest(*pending.key[:2])
+            pending.error = send_error(why, code)
             # Whoever asks again is to be sent for again.
             if self._known.get(pending.key) is pending:
                 del self._known[pending.key]
         pending.ended.set()
+
+    def _rest(self, session_id: str, chat: str) -> None:
+        self._restricted[session_id, chat] = self._clock() + RESTRICTED_S
+        while len(self._restricted) > REMEMBERED:
+            self._restricted.popitem(last=False)
 
 
 class HandlerCall:

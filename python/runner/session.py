@@ -154,6 +154,11 @@ class Deadlines:
         }.get(state)
 
 
+RESTRICTED: Final = 463
+"""With this number the server refuses a text when the account is restricted, or the contact has given it no
+privacy token. docs/protocol.md, "Sending"."""
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerView:
     """The session's circuit breaker as shown. Times are Unix milliseconds."""

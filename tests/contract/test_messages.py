@@ -26,6 +26,14 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
         yield simulator
 
 
+def test_a_login_says_whose_session_it_is(simulator: Simulator, tmp_path: Path) -> None:
+    with Receiver(tmp_path / "store.db", simulator, [NAME]) as receiver:
+        receiver.open()
+        online = receiver.wait("online", NAME, 1)
+        assert (online.jid, online.push_name) == (f"{USER}@s.whatsapp.net", NAME)
+        assert USER not in repr(online)
+
+
 def test_a_contacts_texts_arrive_decrypted_and_in_order(simulator: Simulator, tmp_path: Path) -> None:
     with Receiver(tmp_path / "store.db", simulator, [NAME]) as receiver:
         receiver.open()

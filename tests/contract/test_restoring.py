@@ -54,3 +54,32 @@ def test_contacts_of_a_restored_device_read_it_and_are_read(tmp_path: Path) -> N
         # Both have turned the ratchet since the backup: the contact's next message had to be sent once more,
         # and with it began the session in which all else was read.
         assert simulator.client.stats()["contactRetries"] == 1
+
+
+@pytest.mark.pain(5, 11)
+def test_a_group_is_told_a_new_key_after_a_restore_and_reads_all(tmp_path: Path) -> None:
+    with Simulator(sessions=1, directory=str(tmp_path / "sim")) as simulator:
+        control = Control(simulator.control)
+        members = ["15550000000", "15559000000", "15559000001"]
+        group = simulator.client.post("/group", members=members)["jid"]
+
+        def write_there(receiver: Receiver, connection: int, token: int) -> None:
+            text = _core.OutgoingText(token=token, chat=group, message_id=f"G{token}", text=f"text {token}")
+            receiver.engine.send_text(NAME, connection, text)
+            assert receiver.wait_sent(token).reason is None
+
+        with Receiver(tmp_path / "store.db", simulator, [NAME]) as receiver:
+            receiver.open(1)
+            for token in (1, 2):
+                write_there(receiver, 1, token)
+            assert receiver.store.backup(tmp_path / "copy.db", "test").sessions == 1
+            for token in (3, 4, 5):  # whose numbers in the chain the backup would use again
+                write_there(receiver, 1, token)
+        _core.restore_store(tmp_path / "again.db", tmp_path / "copy.db", replace=False)
+        with Receiver(tmp_path / "again.db", simulator, [NAME]) as receiver:
+            receiver.open(2)
+            for token in (6, 7, 8):
+                write_there(receiver, 2, token)
+            control.wait_stats(contactHeard=8 * 2)
+            (counters,) = receiver.engine.counters()
+            assert counters.messages_resent == 0, "each is read the first time"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner import _core
+from runner.sending import quoted_of
 from runner.sim import Simulator
 from support.receiver import Receiver, texts
 
@@ -165,3 +166,35 @@ def test_a_text_that_cannot_be_one_names_the_field(field: str, value: str) -> No
     fields = {"token": 1, "chat": CONTACT, "message_id": "M", "text": "x"} | {field: value}
     with pytest.raises(ValueError, match=f"^{field}: "):
         _core.OutgoingText(**fields)  # type: ignore[arg-type]
+
+
+def test_a_restricted_account_is_told_so(simulator: Simulator, tmp_path: Path) -> None:
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001"]) as receiver:
+        receiver.open()
+        simulator.client.post("/shape", all=True, refuseSends=463)
+        text = _core.OutgoingText(token=1, chat=CONTACT, message_id="M1", text="hello")
+        receiver.engine.send_text("sim-00001", 1, text)
+        refused = receiver.wait_sent(1)
+        assert (refused.reason, refused.code) == ("refused", 463)
+        receiver.events.remove(refused)
+        assert simulator.client.heard() == []
+        simulator.client.post("/shape", all=True, refuseSends=0)
+        send(receiver, 2, CONTACT, "hello again")
+        assert simulator.client.stats()["refusedMessages"] == 1
+
+
+def test_what_a_text_answers_is_found_with_its_words(simulator: Simulator, tmp_path: Path) -> None:
+    with Receiver(tmp_path / "store.db", simulator, ["sim-00001", "sim-00002"]) as receiver:
+        receiver.open()
+        simulator.client.post("/say", user="15550000000", text="when?")
+        (row,) = receiver.take(1)
+        receiver.store.done([row.seq])
+        found = quoted_of(receiver.store, "sim-00001", row.chat, row.chat, row.message_id)
+        assert found == (row.message_id, row.sender, row.content)
+        assert quoted_of(receiver.store, "sim-00001", row.chat, row.chat, "M9") == ("M9", row.chat, b"")
+        # Of another device of a person than the phone.
+        send(receiver, 2, ONE, "by a device", by="sim-00002")
+        (row,) = receiver.take(1)
+        assert ":" in row.sender
+        found = quoted_of(receiver.store, "sim-00001", row.chat, row.chat, row.message_id)
+        assert found == (row.message_id, row.sender, row.content)

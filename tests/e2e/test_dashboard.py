@@ -316,7 +316,10 @@ def test_a_stranger_signs_in_and_out(browser: Browser) -> None:
 
 def test_on_a_phone_there_is_room_to_sign_out_whatever_else_is_said(browser: Browser) -> None:
     dashboard = Dashboard(*many(3), needs_token=True)
-    with dashboard, a_page(browser, dashboard.url, may_fail=True, width=360, height=640, locale="pt-BR") as page:
+    with (
+        dashboard,
+        a_page(browser, dashboard.url, may_fail=True, width=360, height=640, locale="pt-BR") as page,
+    ):
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Entrar").click()
         see(page, ".big", "3 de 3 online")

@@ -51,7 +51,13 @@ def test_pair_and_a_phone_that_scans_bring_a_session_online(
     assert (row["linked"], row["attempt"], row["connection"]) == (True, 0, 2)
     again = runner.command("pair", "shop-1", "--json")
     assert (again.returncode, json.loads(again.stderr)["reason"]) == (5, "linked")
-    assert SimulatorControl(sim.control).stats()["paired"] == 1
+    control = SimulatorControl(sim.control)
+    assert control.stats()["paired"] == 1
+    said = runner.command("sim", "say", "shop-1", "hello", "--control", sim.control)
+    assert (said.returncode, said.stdout) == (0, "said to 1: 1 each\n"), said.stderr
+    wait_until(lambda: control.stats()["contactReceipts"] == 1, 20.0, "a receipt")
+    nobody = runner.command("sim", "say", "shop-2", "hello", "--control", sim.control)
+    assert (nobody.returncode, "no shop-2" in nobody.stderr) == (1, True)
 
     # Logged out, it is linked anew, with another device; the old one is kept.
     assert runner.command("logout", "shop-1").returncode == 0

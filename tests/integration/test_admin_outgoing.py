@@ -224,6 +224,7 @@ async def test_events_come_a_line_each_with_the_filters_of_the_websocket(
     assert status == 200
     assert [(it["event"], it["session"]) for it in lines] == [("message", "desk"), ("session.status", "desk")]
     assert (lines[0]["id"], lines[0]["payload"]["body"]) == ("evt_same", "oi")
+    assert [it["me"] for it in lines] == [{"id": "15550001111@c.us", "pushName": "Ana"}] * 2
 
 
 async def test_a_family_of_events_means_all_that_begin_so(
@@ -247,6 +248,7 @@ async def test_messages_are_not_for_who_may_only_read(
 ) -> None:
     status, *lines = await streamed(backend, fleet, "", READER)
     assert (status, [it["event"] for it in lines]) == (200, ["session.status"])
+    assert lines[0]["me"] is None, "nor whose number it is"
 
 
 async def test_asking_for_messages_without_the_scope_is_refused(backend: Backend) -> None:

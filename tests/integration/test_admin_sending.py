@@ -50,7 +50,7 @@ async def test_a_text_is_sent_and_answered_with_its_id(client: httpx2.AsyncClien
     answer = await client.post("/api/sendText", json=body | {"reply_to": "Q1"})
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"id": "order-1", "chatId": ANA, "timestamp": 1_700_000_000_000}
-    assert fleet.called == [("send_text", "desk", ANA, "hi", "order-1", ("Q1", ANA, b""), True)]
+    assert fleet.called == [("send_text", "desk", ANA, "hi", "order-1", ("Q1", ANA, b"\x0a\x02hi"), True)]
 
 
 async def test_a_group_is_written_to_and_answered_in(client: httpx2.AsyncClient, fleet: FakeFleet) -> None:
@@ -64,7 +64,7 @@ async def test_a_group_is_written_to_and_answered_in(client: httpx2.AsyncClient,
     assert answer.status_code == 200, answer.text
     assert [call[2:] for call in fleet.called] == [
         (group, "hi", "order-1", None, True),
-        (group, "hi", "order-1", ("Q1", ANA, b""), True),
+        (group, "hi", "order-1", ("Q1", ANA, b"\x0a\x02hi"), True),
     ]
 
 
@@ -88,6 +88,7 @@ async def test_an_idempotency_key_makes_the_id(client: httpx2.AsyncClient, fleet
         ("admins_only", 409),
         ("group_too_large", 422),
         ("refused", 502),
+        ("restricted", 502),
         ("store_failed", 503),
         ("no_answer", 504),
         ("unconfirmed", 504),

@@ -140,6 +140,7 @@ def test_whatsmeow_reads_what_we_write_first_and_answers(
         read = whatsmeow.call("received", "a", count=len(ours))
         assert sorted((text["id"], text["text"]) for text in read["texts"]) == sorted(ours)
         assert read["unreadable"] > 0, "some had to be asked for again"
+        assert simulator.client.stats()["backlogsWaited"] == 0, "what waited came at once"
         assert sorted(texts(receiver.take_read(len(theirs)))) == sorted(theirs)
         assert simulator.client.stats()["messagesSpoiled"] >= (len(ours) + len(theirs)) // 8
         # Nothing is left without an answer.

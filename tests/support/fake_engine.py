@@ -43,6 +43,8 @@ class FakeEvent:
     healthy: bool | None = None
     handshake: str | None = None
     duration_s: float | None = None
+    jid: str | None = None
+    push_name: str | None = None
     qr: str | None = None
     qr_left: int | None = None
     pairing_code: str | None = None
@@ -371,7 +373,8 @@ class FakeEngine:
         self.logins += 1
         connection.phase, connection.online_at = "online", self.clock()
         self._emit(FakeEvent("phase", session_id, number, phase="online"))
-        self._emit(FakeEvent("online", session_id, number, handshake="xx", duration_s=0.3))
+        jid = "15550001111@s.whatsapp.net"
+        self._emit(FakeEvent("online", session_id, number, handshake="xx", duration_s=0.3, jid=jid))
         if server.closes_after_s is not None:
             self._end_later(session_id, number, server.closes_after_s, "websocket_closed", "online")
 

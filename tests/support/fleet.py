@@ -15,6 +15,7 @@ from runner.config import Settings
 from runner.consumer.loop import Consumer, Limits
 from runner.dead_letters import DeadLetters
 from runner.delivery.retry import Retry
+from runner.envelope import Me
 from runner.errors import (
     AdminError,
     ImportRefusedError,
@@ -97,6 +98,9 @@ class FakeFleet:
 
     def view(self, session_id: str) -> SessionView | None:
         return self.views.get(session_id)
+
+    def me(self, session_id: str) -> Me | None:
+        return Me("15550001111@c.us", "Ana") if session_id in self.views else None
 
     def timeline(self, session_id: str) -> list[Entry]:
         return self.pasts.get(session_id, [])
@@ -337,6 +341,7 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         Settings(webhook_allow="127.0.0.1,localhost"),
         subscribe=fleet.feed.subscribe,
         wanted=lambda: fleet.called.append(("messages_wanted",)),
+        me=fleet.me,
         version="0.1.0",
         tally=Tally(),
         unix_ms=lambda: 1_700_000_000_000,
@@ -361,6 +366,9 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
     async def backup(file: Path) -> Any:  # noqa: ANN401 - of the extension
         fleet.called.append(("backup", str(file)))
         raise RefusedError("exists", f"{file} exists; name a new file")
+
+    async def quoted(_session: str, _chat: str, author: str, message_id: str) -> tuple[str, str, bytes]:
+        return message_id, author, b"\x0a\x02hi" if message_id == "Q1" else b""
 
     def process() -> dict[str, object]:
         restarts = fleet.called.count(("restart_runner",))
@@ -391,4 +399,5 @@ def a_backend(fleet: FakeFleet, *, healthy: bool = True) -> Backend:
         webhooks=webhooks,
         dead_letters=DeadLetters(store, consumer, webhooks, inline),
         send_text=fleet.send_text,
+        quoted=quoted,
     )

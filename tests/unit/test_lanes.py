@@ -138,6 +138,35 @@ def test_attempts_are_forgotten_with_what_was_given_up() -> None:
     assert lanes.attempts(run(lanes)) == 0
 
 
+def ran_dry(lanes: Lanes[Row], size: int) -> None:
+    """Forty lanes have had one thing each, and have more."""
+    keys = [("s", str(n)) for n in range(40)]
+    for seq, key in enumerate(keys):
+        lanes.offer([Row(1 + 2 * seq, key, size), Row(2 + 2 * seq, key, size)])
+    for _ in keys:
+        lanes.done(run(lanes))
+
+
+def test_as_many_lanes_are_refilled_at_once_as_there_is_room_for() -> None:
+    lanes: Lanes[Row] = Lanes(per_lane=1, most_held=80)
+    ran_dry(lanes, 500)
+    assert len(lanes.wanting(32)) == 32
+    lanes = Lanes(per_lane=1, most_held=10)
+    ran_dry(lanes, 500)
+    assert len(lanes.wanting(32)) == 10
+    lanes.refill(("s", "0"), [Row(2, ("s", "0"))], upto=2, is_all=True)
+    assert len(lanes.wanting(32)) == 9
+
+
+def test_fewer_lanes_are_refilled_at_once_when_their_things_are_large() -> None:
+    lanes: Lanes[Row] = Lanes(per_lane=1, most_held=80, most_bytes=100_000)
+    ran_dry(lanes, 20_000)
+    assert 3 <= len(lanes.wanting(32)) <= 5
+    lanes = Lanes(per_lane=1, most_held=80, most_bytes=100_000)
+    ran_dry(lanes, 200_000)
+    assert len(lanes.wanting(32)) == 1, "one always fits"
+
+
 def test_large_things_fill_the_room_before_many_do() -> None:
     lanes: Lanes[Row] = Lanes(most_bytes=100)
     lanes.offer([Row(1, A, 60)])

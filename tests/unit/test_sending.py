@@ -10,7 +10,7 @@ import trio
 
 from runner.errors import SendError, UnknownSessionError
 from runner.message import Message, SendReceipt, Session
-from runner.sending import HandlerCall, Sending, chat_jid, derived_message_id, new_id
+from runner.sending import RESTRICTED_S, HandlerCall, Sending, chat_jid, derived_message_id, new_id
 from runner.session import State
 from support.fake_engine import FakeEvent
 
@@ -32,7 +32,8 @@ class World:
         self.states: dict[str, tuple[State, int]] = {"desk": (State.ONLINE, 3)}
         self.asked: list[tuple[str, int]] = []
         self.full = False
-        self.sending = Sending(self, self.states.get)
+        self.now = 0.0
+        self.sending = Sending(self, self.states.get, lambda: self.now)
 
     def send_text(self, session_id: str, connection: int, text: _core.OutgoingText) -> None:
         from runner import _core
@@ -109,6 +110,37 @@ async def test_another_text_under_an_id_is_refused_where_ids_are_the_callers() -
     assert (await world.sending.text("desk", ANA, "other", message_id="A")).id == "A"
 
 
+async def test_a_stranger_whom_a_restricted_account_may_not_write_to_is_left_alone_for_a_while() -> None:
+    """A handler that fails is given its message again, and would try again each time."""
+    world = World()
+    async with trio.open_nursery() as nursery:
+
+        async def write(chat: str) -> list[SendReceipt | SendError]:
+            async def once() -> SendReceipt:
+                return await world.sending.text("desk", chat, "hi", message_id="A")
+
+            return await ask(nursery, once)
+
+        ended = await write(ANA)
+        world.sent(1, reason="refused", code=463)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            ended += await write(ANA)
+        assert len(world.asked) == 1, "WhatsApp is asked once"
+        for error in ended:
+            assert isinstance(error, SendError)
+            assert (error.reason, error.code, error.may_have_arrived) == ("restricted", 463, False)
+            assert "let them write first" in error.remedy
+        answered = await write("15550002222@s.whatsapp.net")
+        world.sent(2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(answered[0], SendReceipt), "others are written to"
+        world.now += RESTRICTED_S
+        await write(ANA)
+        assert len(world.asked) == 3
+        world.sent(3)
+
+
 async def test_what_failed_is_sent_again_when_it_is_asked_for_again() -> None:
     world = World()
     async with trio.open_nursery() as nursery:
@@ -117,12 +149,12 @@ async def test_what_failed_is_sent_again_when_it_is_asked_for_again() -> None:
             return await world.sending.text("desk", ANA, "hi", message_id="A")
 
         ended = await ask(nursery, once)
-        world.sent(1, reason="refused", code=463)
+        world.sent(1, reason="refused", code=479)
         await trio.testing.wait_all_tasks_blocked()
         (error,) = ended
         assert isinstance(error, SendError)
-        assert (error.reason, error.code, error.may_have_arrived) == ("refused", 463, False)
-        assert "463" in str(error)
+        assert (error.reason, error.code, error.may_have_arrived) == ("refused", 479, False)
+        assert "479" in str(error)
         await ask(nursery, once)
         assert len(world.asked) == 2
         world.sent(2)

@@ -8,6 +8,7 @@ import structlog
 from runner.errors import EngineFailedError
 from runner.reconnect.table import OWN, TABLE, rule_for
 from runner.session import State
+from runner.supervisor import restricted
 from runner.supervisor.deadlines import Kind
 from support.fake_engine import FakeStore
 from support.world import World, most_in, names
@@ -73,9 +74,16 @@ def test_a_bug_in_a_deadline_is_confined_too(
         Kind.STATE: "_state_overdue",
         Kind.STABLE: "_settle",
         Kind.CLOSE: "_close_overdue",
-    }[kind]
+    }.get(kind)
+
+    def raising(*_: object) -> None:
+        raise ValueError(BUG)
+
     with monkeypatch.context() as patched:
-        broken(world, patched, method, ValueError(BUG), "s0000")
+        if method is None:
+            patched.setattr(restricted, "free", raising)
+        else:
+            broken(world, patched, method, ValueError(BUG), "s0000")
         world.machine.deadlines.set("s0000", kind, world.now + 1)
         world.run(60)
         assert world.machine.faults_total >= 1

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from runner.alerts.sessions import condition_of
+from runner.envelope import Me
 from runner.errors import RateLimitedError, RefusedError, UnknownSessionError
 from runner.phone_number import checked_phone
 from runner.session import State
@@ -84,12 +85,14 @@ def test_a_linked_session_logs_in_on_its_next_connection_at_once_and_as_new() ->
     world = unlinked("a")
     begin(world)
     world.run(10.0)
+    assert world.machine.row("a").me is None
     world.engine.scan("a")
     world.run(1.0)
     view = world.view()
     assert (view.state, view.linked, view.attempt, view.connection) == (State.ONLINE, True, 0, 2)
     assert not world.engine.opens[1].pair
     assert world.machine.row("a").linking is None
+    assert world.machine.row("a").me == Me("15550001111@c.us", None)
     world.store.unlinked.clear()  # as the engine's commit did
     assert world.restart().view().linked
 

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from runner.config import Settings
+from runner.envelope import Me
 from runner.errors import AdminError, ConfigError, RefusedError, WebhookWrongError
 from runner.supervisor.feed import Feed, StatusEvent
 from runner.tally import LOST, Tally
@@ -43,6 +44,7 @@ class World:
             settings or Settings(),
             subscribe=self.feed.subscribe,
             wanted=self._wanted,
+            me={"desk": Me("15550001111@c.us", "Ana")}.get,
             version="1",
             tally=self.tally,
             unix_ms=lambda: 1_700_000_000_000,
@@ -193,7 +195,9 @@ async def test_what_happens_to_sessions_goes_to_those_who_want_it(autojump_clock
         await trio.sleep(1)
     (hook,) = [name for (name,) in [(it.id,) for it in webhooks_of(Settings(webhook_urls=URL))]]
     assert world.posted() == [("session.status", "desk", [hook]), ("alert.firing", "", [hook])]
-    body = json.loads(next(iter(world.store.events.values()))[4])
+    body, of_fleet = (json.loads(it[4]) for it in world.store.events.values())
+    assert body["me"] == {"id": "15550001111@c.us", "pushName": "Ana"}
+    assert of_fleet["me"] is None
     assert (body["event"], body["session"], body["payload"]["previous"]) == (
         "session.status",
         "desk",

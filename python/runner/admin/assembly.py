@@ -15,11 +15,12 @@ from runner.admin.doctor import Doctor
 from runner.admin.guard import Access, host_names
 from runner.admin.server import AdminServer
 from runner.config_kinds import is_loopback
-from runner.engine import back_up, create_session
+from runner.engine import back_up, create_session, told_as_store_failures
 from runner.errors import RunnerError
 from runner.intake import Intake, checked_id, uploaded
 from runner.logs import logger
 from runner.proxy import checked_proxy
+from runner.sending import quoted_of
 from runner.tune.subject import look
 from runner.version import build
 
@@ -93,6 +94,7 @@ class Admin:
             webhooks=handing_on.webhooks,
             dead_letters=handing_on.dead_letters,
             send_text=handing_on.sending.text,
+            quoted=self._quoted,
             settings=lambda: config.written(self._settings()),
         )
         self.server = AdminServer(
@@ -124,6 +126,12 @@ class Admin:
         made = await trio.to_thread.run_sync(back_up, self._store, file)
         logger().info("backup made", bytes=made.bytes, sessions=made.sessions, seconds=round(made.took_s, 3))
         return made
+
+    async def _quoted(
+        self, session_id: str, chat: str, author: str, message_id: str
+    ) -> tuple[str, str, bytes]:
+        with told_as_store_failures("the message that it answers cannot be read"):
+            return await trio.to_thread.run_sync(quoted_of, self._store, session_id, chat, author, message_id)
 
     async def _create(self, wishes: Sequence[NewSession]) -> list[Created | RunnerError]:
         told = await trio.to_thread.run_sync(self._take_in, wishes)
@@ -181,6 +189,7 @@ class _Sessions:
         self._metrics = metrics
         self.rows = supervisor.rows
         self.view = supervisor.view
+        self.me = supervisor.me
         self.timeline = supervisor.timeline
         self.start = supervisor.start
         self.stop = supervisor.stop

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import trio
 
     from runner._core import BackupMade, ExportedDevice
+    from runner.envelope import Me
     from runner.errors import RunnerError
     from runner.logs import LogBuffer
     from runner.message import SendReceipt
@@ -37,6 +38,7 @@ class Sessions(Protocol):
     def revision(self) -> int: ...
     def rows(self) -> Iterable[SessionView]: ...
     def view(self, session_id: str) -> SessionView | None: ...
+    def me(self, session_id: str) -> Me | None: ...
     def timeline(self, session_id: str) -> Sequence[Entry]: ...
     def start(self, session_id: str) -> None: ...
     def stop(self, session_id: str) -> None: ...
@@ -264,6 +266,8 @@ class Backend:
     dead_letters: DeadLetterDesk
     send_text: SendText
     """Errors: UnknownSessionError, SendError."""
+    quoted: Callable[[str, str, str, str], Awaitable[tuple[str, str, bytes]]]
+    """By session, chat, author and id: what a text answers, as `runner.sending.quoted_of` finds it."""
     settings: Callable[[], Mapping[str, str]] = field(default=dict)
     """The settings in force, secrets masked."""
 

@@ -140,7 +140,7 @@ async def _send_changes(socket: WebSocket, backend: Backend, wanted: Wanted, ver
     with backend.sessions.subscribe() as changes:
         async for first in changes:
             for change in (first, *_at_hand(changes, EVENTS_A_STEP - 1)):
-                for message in _told(change, wanted, version, with_detail=with_detail):
+                for message in _told(change, wanted, backend, version, with_detail=with_detail):
                     await socket.send_text(message.decode())
 
 
@@ -151,7 +151,9 @@ def _at_hand(changes: trio.MemoryReceiveChannel[StatusEvent], most: int) -> Iter
             yield changes.receive_nowait()
 
 
-def _told(change: StatusEvent, wanted: Wanted, version: str, *, with_detail: bool) -> Iterator[bytes]:
+def _told(
+    change: StatusEvent, wanted: Wanted, backend: Backend, version: str, *, with_detail: bool
+) -> Iterator[bytes]:
     """The envelopes that a change is for one receiver."""
     if change.lost:
         yield envelope("stream.lost", None, {"events": change.lost}, version)
@@ -159,7 +161,8 @@ def _told(change: StatusEvent, wanted: Wanted, version: str, *, with_detail: boo
     if not wanted.has(change.name, session) or (change.name in MESSAGES and not with_detail):
         return
     payload = payload_of(change, with_detail=with_detail)
-    yield envelope(change.name, session, payload, version, change.at_unix_ms, change.event_id)
+    me = backend.sessions.me(session) if session is not None and with_detail else None
+    yield envelope(change.name, session, payload, version, change.at_unix_ms, change.event_id, me)
 
 
 async def lines(
@@ -177,7 +180,7 @@ async def lines(
                 except trio.EndOfChannel:
                     return
             if change is not None:
-                for message in _told(change, wanted, version, with_detail=with_detail):
+                for message in _told(change, wanted, backend, version, with_detail=with_detail):
                     yield message + b"\n"
 
 

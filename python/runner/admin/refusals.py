@@ -40,6 +40,7 @@ _BY_REASON: Final = {
     "too_long": 422,
     "group_too_large": 422,
     "refused": 502,
+    "restricted": 502,
     "store_failed": 503,
     "no_answer": 504,
     "unconfirmed": 504,

@@ -114,7 +114,7 @@ NEW_TEXT: Final[dict[str, Any]] = {
             "type": ["string", "null"],
             "minLength": 1,
             "maxLength": 128,
-            "description": "the id of the message of that person that it answers",
+            "description": "the id of their message that it answers; quoted with its words while known",
         },
         "reply_to_sender": {
             "type": ["string", "null"],

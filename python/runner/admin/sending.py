@@ -56,14 +56,15 @@ def add_sending(app: FastAPI, backend: Backend) -> None:
     )
     async def send_text(request: Request) -> Json:
         wish = decoded(await request.body(), NewText, "POST /api/sendText")
-        chat = chat_jid(wish.chat_id)
+        chat, quoted = chat_jid(wish.chat_id), None
+        if wish.reply_to is not None:
+            quoted = await backend.quoted(wish.session, chat, _author_of(wish, chat), wish.reply_to)
         receipt = await backend.send_text(
             wish.session,
             chat,
             wish.text,
             message_id=_id_of(wish, request.headers.get("idempotency-key")),
-            # What it said is not looked up.
-            quoted=None if wish.reply_to is None else (wish.reply_to, _author_of(wish, chat), b""),
+            quoted=quoted,
             is_strict=True,
         )
         return Json({"id": receipt.id, "chatId": receipt.chat, "timestamp": receipt.server_unix_ms})

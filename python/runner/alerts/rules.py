@@ -297,6 +297,18 @@ _TABLE: Final = (
         action="wait; send less and more slowly from this number; forcing it can cost the number",
     ),
     Warnable(
+        slug="session_restricted",
+        kind=_C,
+        severity=_WARNING,
+        prometheus="runner_sessions_restricted > 0",
+        meaning=(
+            "WhatsApp refuses texts of a session to people who have not written to it (463); answers still "
+            "go out, and whoever was refused is not tried again for ten minutes"
+        ),
+        first_look="the phone: it says that the account is restricted, and until when",
+        action="write to nobody first from this number until then; afterwards less, to people who know it",
+    ),
+    Warnable(
         slug="session_parked",
         kind=_C,
         severity=_CRITICAL,

@@ -8,7 +8,7 @@ from runner.health import DEAF_PROBES
 from runner.reasons import in_words
 from runner.reconnect.breaker import BreakerState
 from runner.reconnect.table import EXPORTED, Verdict, rule_for
-from runner.session import State
+from runner.session import RESTRICTED, State
 from runner.supervisor.linking import AT_REST
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ SESSION_RULES: Final = (
     "session_penalised",
     "session_parked",
     "session_logged_out",
+    "session_restricted",
 )
 _OF_THE_BREAKER: Final = ("reconnect_loop", "breaker_open")
 _PENALTIES: Final = (Verdict.BANNED_UNTIL, Verdict.RATE_LIMITED)
@@ -65,11 +66,19 @@ def _condition_of(row: Row, machine: Machine, why: str) -> Condition | None:
         case State.PARKED:
             return Condition("session_parked", why, "client_outdated" if why == _OUTDATED else None)
         case State.DEGRADED:
-            return Condition("session_deaf", why) if row.reason in DEAF_PROBES else _breaker(row, why)
+            return Condition("session_deaf", why) if row.reason in DEAF_PROBES else _open(row, why, machine)
         case State.ONLINE:
-            return _breaker(row, why)
+            return _open(row, why, machine)
         case _:
             return _waiting(row, why, machine)
+
+
+def _open(row: Row, why: str, machine: Machine) -> Condition | None:
+    if (breaker := _breaker(row, why)) is not None:
+        return breaker
+    if row.session_id in machine.restricted:
+        return Condition("session_restricted", f"texts are refused with {RESTRICTED}")
+    return None
 
 
 def _breaker(row: Row, why: str) -> Condition | None:

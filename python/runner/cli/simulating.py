@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from runner.cli.options import connect, ends_well, session_id, settings
 from runner.errors import StartError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.sim import SimulatorControl
+
 _PER_MINUTE: Final = {"s": 60.0, "min": 1.0, "h": 1 / 60}
+_NUMBER: Final = r"\+?[0-9][0-9 ()./-]*"
+_NAMES: Final = "name a session sim-NNNNN, one that `sim scan` linked, the number of a phone, or all"
 _PORT: Final = click.IntRange(0, 65_535)
 KINDS: Final = ("text", "reply", "reaction", "edit", "revoke")
 
@@ -107,7 +115,7 @@ def scan(session_id: str, *, phone: str | None, control: str | None) -> None:
     """
     with connect(60.0) as runner:
         qr = runner.qr(session_id)["value"]
-    told = _order(control, "/pair", {"qr": qr, "phone": phone})
+    told = _order(control, "/pair", {"qr": qr, "phone": phone, "name": session_id})
     click.echo(f"{session_id}: scanned, device {told['jid']}")
 
 
@@ -140,20 +148,29 @@ def enter(code: str, *, phone: str, control: str | None) -> None:
 def say(
     who: str, text: str, *, contact: int, kind: str, group: bool, count: int, control: str | None
 ) -> None:
-    """Let a contact write to WHO: a session of the simulator (sim-00007), a phone's number, or all.
+    """Let a contact write to WHO: a session of the simulator (sim-00007), one that `sim scan` linked, the
+    number of a phone, or all.
 
     A reaction, an edit and a revoke are about the contact's last text in that chat.
 
     \b
     Examples:
       python -m runner sim say sim-00001 hello
+      python -m runner sim say shop-1 hello     # after: sim scan shop-1
       python -m runner sim say all "message {n}" --count 100 --group
       python -m runner sim say sim-00001 hullo --kind edit
     """
-    body = {**_target(who), "text": text, "contact": contact - 1, "kind": kind, "group": group, "n": count}
+    body = {
+        **_target(who, control),
+        "text": text,
+        "contact": contact - 1,
+        "kind": kind,
+        "group": group,
+        "n": count,
+    }
     told = _order(control, "/say", body)
     if not told["targets"]:
-        raise StartError(f"the simulator has no {who}", "name a session sim-NNNNN, a phone's number, or all")
+        raise StartError(f"the simulator has no {who}", _NAMES)
     click.echo(f"said to {told['targets']}: {count} each")
 
 
@@ -170,7 +187,7 @@ def new_identity(contact: int, who: str, *, control: str | None) -> None:
       python -m runner sim new-identity 1
       python -m runner sim new-identity 3 sim-00001
     """
-    told = _order(control, "/new-identity", {**_target(who), "contact": contact - 1})
+    told = _order(control, "/new-identity", {**_target(who, control), "contact": contact - 1})
     click.echo(f"contact {contact} has other keys; told {told['targets']}")
 
 
@@ -201,8 +218,11 @@ def chatter(rate: float, *, kinds: str | None, groups: float, control: str | Non
     click.echo("they are quiet" if every_s is None else f"a message every {every_s:g} s")
 
 
-def _target(who: str) -> dict[str, Any]:
-    """The simulator's name for it: sim-00001 is the first number of its fleet."""
+def _target(who: str, control: str | None) -> dict[str, Any]:
+    """The simulator's name for it: sim-00001 is the first number of its fleet; what was scanned has a name.
+
+    Errors: StartError for a name that the simulator does not know.
+    """
     from runner.sim import FIRST_USERNAME
 
     if who == "all":
@@ -210,19 +230,28 @@ def _target(who: str) -> dict[str, Any]:
     place = who.removeprefix("sim-")
     if place != who and place.isdecimal():
         return {"user": FIRST_USERNAME + int(place) - 1}
-    digits = "".join(filter(str.isdecimal, who))
-    if not digits:
-        raise click.UsageError(f"no {who!r}: name a session sim-NNNNN, a phone's number, or all")
-    return {"user": int(digits)}
+    if re.fullmatch(_NUMBER, who):
+        return {"user": int("".join(filter(str.isdecimal, who)))}
+    named = [
+        it["user"] for it in _asked(control, lambda simulator: simulator.get("/devices")) if it["name"] == who
+    ]
+    if not named:
+        raise StartError(f"the simulator has no {who}", _NAMES)
+    return {"user": named[-1]}
 
 
 def _order(control: str | None, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    given = {k: v for k, v in body.items() if v is not None}
+    return dict(_asked(control, lambda simulator: simulator.post(route, given)))
+
+
+def _asked(control: str | None, ask: Callable[[SimulatorControl], Any]) -> Any:  # noqa: ANN401 - JSON
     from runner.embedded import control_url
     from runner.sim import ControlError, SimulatorControl
 
     url = control or control_url(settings().data_path)
     try:
-        return dict(SimulatorControl(url).post(route, {k: v for k, v in body.items() if v is not None}))
+        return ask(SimulatorControl(url))
     except ControlError as error:
         raise StartError(f"the simulator says: {error.args[1]}") from error
     except OSError as error:

@@ -11,7 +11,7 @@ from runner.reconnect.history import History, Hold
 from runner.reconnect.limiter import Priority
 from runner.reconnect.table import EXPORTED, Verdict, rule_for
 from runner.session import OPEN_STATES, State, Trigger
-from runner.supervisor import linking
+from runner.supervisor import linking, restricted
 from runner.supervisor.row import Closing
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def forget(machine: Machine, row: Row) -> None:
     machine.rest(row)
     machine.leave_path(row)
     machine.faultless(row.session_id)
+    restricted.free(machine, row.session_id)
     machine.deadlines.clear(row.session_id)
     machine.engine.forget(row.session_id)
     if machine.rows.get(row.session_id) is row:

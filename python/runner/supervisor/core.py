@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from runner._core import ExportedDevice
     from runner.engine import Engine, Store
+    from runner.envelope import Me
     from runner.reconnect.incidents import Incident
     from runner.reconnect.policy import Policy
     from runner.reconnect.version import Version
@@ -115,6 +116,11 @@ class Supervisor:
     def view(self, session_id: str) -> SessionView | None:
         """One session as it is now, or None."""
         return self.machine.view(session_id)
+
+    def me(self, session_id: str) -> Me | None:
+        """Whose session it is, when that is known."""
+        row = self.machine.rows.get(session_id)
+        return None if row is None else row.me
 
     def timeline(self, session_id: str) -> list[Entry]:
         """The states that a session went through since the process started, the oldest first."""

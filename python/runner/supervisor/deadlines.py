@@ -14,6 +14,7 @@ class Kind(StrEnum):
     STATE = "state"
     STABLE = "stable"
     CLOSE = "close"
+    RESTRICTED = "restricted"
 
 
 _SKIMMED: Final = 256

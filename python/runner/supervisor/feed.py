@@ -19,7 +19,7 @@ class StatusEvent:
 
     name: str
     """`session.status`, `session.qr`, `session.reconnecting`, `session.reconnected`,
-    `session.reconnect_loop`, `session.breaker`, `incident.*`, `alert.*`, `message`,
+    `session.reconnect_loop`, `session.breaker`, `session.restricted`, `incident.*`, `alert.*`, `message`,
     `message.undecryptable`."""
     session_id: str
     at_unix_ms: int

@@ -73,6 +73,8 @@ class Ledger:
         self.slots: set[str] = set()
         self.fd_waiting: dict[str, None] = {}
         self.outdated: set[str] = set()
+        self.restricted: set[str] = set()
+        """Sessions whose account may not write to strangers (`runner.supervisor.restricted`)."""
         self.forgiving: deque[str] = deque()
         """Sessions whose drop turned out to be part of a mass drop, not yet forgiven."""
         self.archive_due: deque[str] = deque()

@@ -19,14 +19,15 @@ import structlog
 
 from runner.counters import PHASE_CLOSED
 from runner.engine import STEP_S, pending
+from runner.envelope import Me
 from runner.errors import EngineFailedError
 from runner.reconnect.decide import Ending
 from runner.reconnect.fleet import MassDrop
 from runner.reconnect.history import Hold, from_json
 from runner.reconnect.incidents import DISK_FULL, DISK_FULL_TEXT
 from runner.reconnect.version import GateState
-from runner.session import State, Trigger
-from runner.supervisor import linking
+from runner.session import RESTRICTED, State, Trigger
+from runner.supervisor import linking, restricted
 from runner.supervisor.deadlines import Kind
 from runner.supervisor.dialling import CLOSE_STUCK, STUCK_CLOSE
 from runner.supervisor.faults import Faults
@@ -58,6 +59,20 @@ def _true_now(durable: Durable, stored: StoredSession) -> Durable:
     if stored.jid is not None and durable.reason in linking.AT_REST:
         return replace(durable, hold=None, reason=None)  # linked by a process that could not say so any more
     return durable
+
+
+def _write_down(row: Row, event: EngineEvent) -> None:
+    """What changes nothing here, and is worth a line."""
+    if event.kind == "keys_differ":
+        log.warning(
+            "the server had other keys: uploaded anew", session=row.session_id, had=event.detail or ""
+        )
+    elif event.kind == "record_unreadable":
+        log.warning(
+            "an imported record cannot be read: its contact is asked to begin anew",
+            session=row.session_id,
+            kind=event.detail or "",
+        )
 
 
 class Machine(Faults):
@@ -95,6 +110,7 @@ class Machine(Faults):
             row.reason, row.code, row.detail = durable.reason, durable.code, durable.detail
             row.connection, row.last_active_unix_ms = durable.connection, durable.last_active_unix_ms
             row.is_archived, row.is_linked = stored.archived, stored.jid is not None
+            row.me = Me.of(stored.jid, None)  # the name is said with the login
             if durable.desired or (durable.hold is not None and durable.hold.state == "logged_out"):
                 self.resume_row(row)  # unlinked is a fact, whatever the operator wishes
         log.info("sessions loaded", sessions=len(found), fd_waiting=len(self.fd_waiting))
@@ -210,6 +226,8 @@ class Machine(Faults):
                 self._close_overdue(row, now)
             case Kind.STATE:
                 self._state_overdue(row, now)
+            case Kind.RESTRICTED:
+                restricted.free(self, row.session_id)
 
     def _retry_due(self, row: Row, now: float) -> None:
         if not row.desired or row.state not in (State.BACKOFF, State.SUSPENDED):
@@ -308,20 +326,12 @@ class Machine(Faults):
                 self._on_pairing(row, event, now)
             case "linked":
                 linking.linked(self, row)
+            case "sent" if event.reason == "refused" and event.code == RESTRICTED:
+                restricted.refused(self, row)
             case "closed":
                 self.gone(row, event.reason or "failure_unknown", event.code, event.phase, event, now)
-            case "keys_differ":
-                log.warning(
-                    "the server had other keys: uploaded anew", session=row.session_id, had=event.detail or ""
-                )
-            case "record_unreadable":
-                log.warning(
-                    "an imported record cannot be read: its contact is asked to begin anew",
-                    session=row.session_id,
-                    kind=event.detail or "",
-                )
             case _:
-                pass
+                _write_down(row, event)
 
     def _on_store(self, event: EngineEvent) -> None:
         if event.healthy:
@@ -341,6 +351,7 @@ class Machine(Faults):
         if row.closing is not None:  # it came too late: somebody wants this connection gone
             return
         row.phase, row.online_at, row.failing = "online", now, None
+        row.me = Me.of(event.jid, event.push_name) or row.me
         row.last_active_unix_ms = self.unix_ms()
         row.code = row.detail = None
         row.retry_at = row.hold = None

@@ -81,6 +81,7 @@ class Phones:
         await trio.to_thread.run_sync(set_device_aside, self._machine.store, row.session_id, why)
         log.info("unlinked device moved to the archive", session=row.session_id)
         row.is_linked = row.is_archived = False
+        row.me = None
 
     async def qr(self, session_id: str, wait_s: float = SHOWN_WITHIN_S) -> Shown:
         """The QR code to scan now; waits for the first one.

@@ -13,6 +13,7 @@ from runner.session import BreakerView, Deadlines, SessionView, State
 if TYPE_CHECKING:
     import trio
 
+    from runner.envelope import Me
     from runner.reconnect.decide import Ending
     from runner.reconnect.path import PathKey
     from runner.reconnect.version import Version
@@ -92,6 +93,8 @@ class Row:
     """A phone linked the device on the open connection: the next one logs in."""
     linking: Linking | None = None
     """What there is to scan or to type in, while somebody is there."""
+    me: Me | None = None
+    """Whose it is; None until that is known."""
     is_archived: bool = False
     """The store has its credentials marked as those of an unlinked device."""
     is_removed: bool = False

@@ -23,6 +23,7 @@ EVENTS: Final = {
     "session.reconnected": "it is online again",
     "session.reconnect_loop": "it comes and goes",
     "session.breaker": "its circuit breaker opened or closed",
+    "session.restricted": "WhatsApp refuses its texts to people who have not written to it",
     "incident.opened": "something is wrong for many sessions at once",
     "incident.closed": "it is over",
     "alert.firing": "an alert began",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from runner.config import Settings
+    from runner.envelope import Me
     from runner.lane_loop import Aside
     from runner.supervisor.feed import StatusEvent
     from runner.tally import Tally
@@ -116,6 +117,7 @@ class Webhooks:
         *,
         subscribe: Callable[[int], trio.MemoryReceiveChannel[StatusEvent]],
         wanted: Callable[[], None],
+        me: Callable[[str], Me | None],
         version: str,
         tally: Tally,
         unix_ms: Callable[[], int],
@@ -123,12 +125,12 @@ class Webhooks:
         aside: Aside = trio.to_thread.run_sync,
     ) -> None:
         """`subscribe` gives the events of sessions and of the fleet; `wanted` is called when messages that
-        nobody wanted may be wanted now.
+        nobody wanted may be wanted now; `me` says whose a session is.
 
         Blocking: reads the store. Errors: ConfigError for settings that cannot be used.
         """
         self._tally = tally
-        self._store, self._subscribe, self._wanted = store, subscribe, wanted
+        self._store, self._subscribe, self._wanted, self._me = store, subscribe, wanted, me
         self._version, self._unix_ms, self._rng, self._aside = version, unix_ms, rng, aside
         self._rules = Rules(
             allowed=_allowed(settings),
@@ -179,7 +181,8 @@ class Webhooks:
         self, event: str, session_id: str | None, payload: Mapping[str, object], at_ms: int, event_id: str
     ) -> bytes:
         """The envelope."""
-        return envelope(event, session_id or None, payload, self._version, at_ms, event_id)
+        me = self._me(session_id) if session_id else None
+        return envelope(event, session_id or None, payload, self._version, at_ms, event_id, me)
 
     def posted(self, webhook_ids: Iterable[str]) -> None:
         """Something new for these is in the store."""

@@ -144,6 +144,16 @@ impl Event {
     }
 
     #[getter]
+    fn jid(&self) -> Option<&str> {
+        if let EventKind::Online { me, .. } = &self.0.kind { Some(&me.jid) } else { None }
+    }
+
+    #[getter]
+    fn push_name(&self) -> Option<&str> {
+        if let EventKind::Online { me, .. } = &self.0.kind { me.push_name.as_deref() } else { None }
+    }
+
+    #[getter]
     fn duration_s(&self) -> Option<f64> {
         if let EventKind::Online { duration, .. } = self.0.kind { Some(duration.as_secs_f64()) } else { None }
     }

@@ -445,6 +445,19 @@ impl Store {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn find(
+        &self,
+        py: Python<'_>,
+        session_id: &str,
+        chat: &str,
+        senders: Vec<String>,
+        message_id: &str,
+    ) -> PyResult<Option<InboxMessage>> {
+        let found = py.detach(|| self.store.find(session_id, chat, &senders, message_id)).map_err(raise)?;
+        Ok(found.map(InboxMessage))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
     fn done(&self, py: Python<'_>, seqs: Vec<u64>) -> PyResult<u64> {
         py.detach(|| self.store.done(&seqs)).map_err(raise)
     }

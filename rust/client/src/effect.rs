@@ -135,6 +135,8 @@ pub struct LinkedDevice {
     pub jid: String,
     /// The own LID with device, when the server said it.
     pub lid: Option<String>,
+    /// The name of a business, which is what others see.
+    pub push_name: Option<String>,
     /// What the phone runs, as the server named it.
     pub platform: Option<String>,
     /// The Signal registration id.
@@ -155,6 +157,15 @@ pub struct LinkedDevice {
     pub account: Vec<u8>,
 }
 
+/// The account of a session, as the store and the server know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// The phone-number JID, without a device.
+    pub jid: String,
+    /// The name that others see, where it is known.
+    pub push_name: Option<String>,
+}
+
 /// What happened. Facts only; what to do about them is decided elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -166,6 +177,8 @@ pub enum Event {
         handshake: Pattern,
         /// From [`handle_open`](crate::Client::handle_open) to `<success>`, in milliseconds.
         login_ms: u64,
+        /// Who it is.
+        me: Box<Me>,
     },
     /// A probe changed its verdict.
     Probe {

@@ -43,7 +43,7 @@ pub use client::{Client, LOGOUT_TIMEOUT};
 pub use config::Config;
 pub use effect::{
     Command, CommitFailed, Committed, Content, Cx, DeviceKeys, DeviceState, Effect, Event, LinkedDevice,
-    LoadFailed, NoCode, Probe, TransportEnd, Write,
+    LoadFailed, Me, NoCode, Probe, TransportEnd, Write,
 };
 pub use new_device::NewDevice;
 pub use protobuf::Malformed;

@@ -80,20 +80,19 @@ impl NewDevice {
         registration_payload(version, &registration)
     }
 
-    /// The device that `consent` made of it, whole, for the store.
+    /// The device that `consent` made of it, for the store, without what the server calls it beside its JID.
     pub(crate) fn linked(
         &self,
         jid: &Jid,
-        lid: Option<&Jid>,
-        platform: Option<String>,
         adv_secret: Secret,
         consent: &Consent,
         device_signature: &[u8; 64],
     ) -> LinkedDevice {
         LinkedDevice {
             jid: jid.to_string(),
-            lid: lid.map(ToString::to_string),
-            platform,
+            lid: None,
+            push_name: None,
+            platform: None,
             registration_id: self.registration_id,
             noise: self.noise.clone(),
             identity: self.identity.clone(),

@@ -47,6 +47,8 @@ const MAX_REF: usize = 512;
 
 /// The longest name of a platform that is kept, in bytes.
 const MAX_PLATFORM: usize = 64;
+/// The longest name of a business that is kept, in bytes.
+const MAX_NAME: usize = 1024;
 
 /// One attempt to link one new device.
 #[derive(Debug)]
@@ -159,6 +161,8 @@ impl Pairing {
         let lid = names.attr("lid").and_then(|lid| lid.to_jid()).filter(|lid| lid.server == Server::Lid);
         let platform = success.child("platform").and_then(|platform| platform.attr("name"));
         let platform = platform.map(|name| name.to_string()).filter(|name| name.len() <= MAX_PLATFORM);
+        let business = success.child("biz").and_then(|business| business.attr("name"));
+        let business = business.map(|name| name.to_string()).filter(|name| name.len() <= MAX_NAME);
 
         let bytes = signed_identity.ok_or(AdvError::Unreadable)?;
         let own = self.device.identity();
@@ -172,14 +176,13 @@ impl Pairing {
                     let mut random = [0; 64];
                     entropy.fill(&mut random);
                     let signature = consent.sign(own.secret(), &random);
-                    let device = self.device.linked(
-                        &jid,
-                        lid.as_ref(),
+                    let device = self.device.linked(&jid, secret.clone(), &consent, &signature);
+                    let device = LinkedDevice {
+                        lid: lid.as_ref().map(ToString::to_string),
+                        push_name: business,
                         platform,
-                        secret.clone(),
-                        &consent,
-                        &signature,
-                    );
+                        ..device
+                    };
                     let signed = consent.encode(&signature, false);
                     let phone = identity_of(lid.as_ref().unwrap_or(&jid), &consent.account_key);
                     return Ok(Linked { device, key_index: consent.key_index, signed, phone });

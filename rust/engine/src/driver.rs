@@ -348,8 +348,8 @@ impl Connection {
                     }
                     EventKind::Phase(phase)
                 }
-                runner_client::Event::Online { handshake, .. } => {
-                    EventKind::Online { handshake, duration: bench.now - self.opened_at }
+                runner_client::Event::Online { handshake, me, .. } => {
+                    EventKind::Online { handshake, duration: bench.now - self.opened_at, me }
                 }
                 runner_client::Event::Probe { probe, healthy, detail } => {
                     EventKind::Probe { probe, healthy, detail }

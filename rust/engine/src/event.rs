@@ -1,6 +1,6 @@
 //! What the engine tells: facts about one connection, or about itself.
 
-use runner_client::{ForEyes, NoCode, Probe, Receipt, SendFailure};
+use runner_client::{ForEyes, Me, NoCode, Probe, Receipt, SendFailure};
 use runner_proto::close_reason::Closed;
 use runner_proto::noise::Pattern;
 use runner_proto::phase::Phase;
@@ -32,6 +32,8 @@ pub enum EventKind {
         handshake: Pattern,
         /// From `open` to `<success>`.
         duration: Duration,
+        /// Who it is.
+        me: Box<Me>,
     },
     /// The connection is over; its last event, exactly one for each `open`.
     Closed(Box<Closed>),

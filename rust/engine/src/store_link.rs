@@ -50,7 +50,7 @@ fn credentials(device: LinkedDevice) -> Credentials {
         adv_secret: Secret32::from(*device.adv_secret.expose()),
         jid: device.jid,
         lid: device.lid,
-        push_name: None,
+        push_name: device.push_name,
         platform: device.platform,
         registration_id: device.registration_id,
         signed_pre_key_id: device.signed_pre_key_id,

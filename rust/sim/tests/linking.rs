@@ -247,6 +247,19 @@ fn a_phone_that_says_nothing_leaves_the_next_code_to_scan() {
 }
 
 #[test]
+fn a_business_has_the_name_that_others_see() {
+    let mut pair = Pair::new(1);
+    let link = pair.dial_new();
+    let qr = newest_code(&pair, link);
+    pair.order("/pair", &json!({ "qr": qr, "phone": PHONE, "business": "Loja da Ana" }));
+    assert_eq!(linked(&pair, link).expect("linked").push_name.as_deref(), Some("Loja da Ana"));
+    let link = pair.dial_new();
+    let qr = newest_code(&pair, link);
+    pair.order("/pair", &json!({ "qr": qr }));
+    assert_eq!(linked(&pair, link).expect("linked").push_name, None);
+}
+
+#[test]
 fn a_typed_code_links_the_device() {
     let mut pair = Pair::new(1);
     let link = pair.dial_new();

@@ -189,6 +189,27 @@ pub(crate) fn take_of_chat(
     read(statement.query(params![signed(after_seq), signed(n as u64), session_id, chat])?)
 }
 
+/// The message that one of `senders` wrote in a chat under this id, while it is remembered and was read.
+pub(crate) fn find(
+    connection: &Connection,
+    session_id: &str,
+    chat: &str,
+    senders: &[String],
+    message_id: &str,
+) -> Result<Option<InboxMessage>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms, content, failure
+         FROM inbox WHERE name = ?1 AND content IS NOT NULL",
+    )?;
+    for sender in senders {
+        let name = checksum::message(session_id, chat, sender, message_id);
+        if let Some(found) = read(statement.query(params![name])?)?.pop() {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 fn read(mut rows: rusqlite::Rows<'_>) -> Result<Vec<InboxMessage>> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {

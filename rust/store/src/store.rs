@@ -283,6 +283,18 @@ impl Store {
         self.read(|c| inbox::take_of_chat(c, session_id, chat, after_seq, n))
     }
 
+    /// The message that one of `senders` wrote in a chat under this id; confirmed ones as long as they are remembered.
+    /// `None` also for one that was not read. Blocking.
+    pub fn find(
+        &self,
+        session_id: &str,
+        chat: &str,
+        senders: &[String],
+        message_id: &str,
+    ) -> Result<Option<InboxMessage>> {
+        self.read(|c| inbox::find(c, session_id, chat, senders, message_id))
+    }
+
     /// Confirms messages; returns how many were waiting. Blocking; on return it survives power loss.
     pub fn done(&self, seqs: &[u64]) -> Result<u64> {
         let seqs = seqs.to_owned();

@@ -10,7 +10,7 @@ use runner_proto::{
 
 use super::{Client, LOGOUT_TIMEOUT, io, lid_user};
 use crate::{
-    Cx, Effect, Event, Probe, Write, backlog,
+    Cx, Effect, Event, Me, Probe, Write, backlog,
     inbox::{Answer, Arrival, Counted, Owed},
     stanza,
 };
@@ -76,7 +76,11 @@ impl Client {
     pub(super) fn on_success(&mut self, success: NodeRef<'_>, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
         self.tell_phase(effects);
         let login_ms = u64::try_from((io.now - self.opened_at).as_millis()).unwrap_or(u64::MAX);
-        effects.push(Effect::Event(Event::Online { handshake: self.pattern, login_ms }));
+        let me = Me {
+            jid: self.own_jid().to_non_ad().to_string(),
+            push_name: self.device.push_name.as_deref().map(str::to_owned),
+        };
+        effects.push(Effect::Event(Event::Online { handshake: self.pattern, login_ms, me: Box::new(me) }));
 
         let server_s = success.attr("t").and_then(|t| t.parse_u64()).and_then(|t| i64::try_from(t).ok());
         let offset_ms = server_s.map_or(0, |server_s| {

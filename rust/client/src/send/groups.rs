@@ -124,12 +124,17 @@ impl Group {
     }
 }
 
+/// A phone number or a LID. What is no number would be kept as something that cannot be read.
+fn is_person(jid: &Jid) -> bool {
+    let is_number = (1..=20).contains(&jid.user.len()) && jid.user.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && matches!(jid.server, Server::Pn | Server::Lid)
+}
+
 impl Member {
     fn of(participant: NodeRef<'_>) -> Option<Self> {
-        let jid = |key| participant.attr(key).and_then(|jid| jid.to_jid());
-        let named = jid("jid").filter(|jid| matches!(jid.server, Server::Pn | Server::Lid))?;
+        let jid = |key| participant.attr(key).and_then(|jid| jid.to_jid()).filter(is_person);
+        let named = jid("jid")?;
         let other = jid(if is_lid(&named) { "phone_number" } else { "lid" });
-        let other = other.filter(|other| matches!(other.server, Server::Pn | Server::Lid));
         Some(Self {
             other: other.filter(|other| is_lid(other) != is_lid(&named)).map(|other| other.to_non_ad()),
             jid: named.to_non_ad(),
@@ -181,6 +186,8 @@ mod tests {
             )
             .child(participant("888@lid").attr_jid("phone_number", jid("999@lid")))
             .child(participant("1@newsletter"))
+            .child(Node::new("participant").attr_jid("jid", Jid::new("9".repeat(300), Server::Lid)))
+            .child(Node::new("participant").attr_jid("jid", Jid::new("a@b", Server::Lid)))
             .child(Node::new("announcement"));
         let group = answer(group).expect("a group");
         assert!(group.is_lid && group.is_admins_only);

@@ -40,9 +40,9 @@ fn what_stands_on_a_message_that_found_no_room_is_not_kept_before_it() {
     world.bench.wait_online("s0", 1);
     assert!(world.bench.store.flush(Duration::from_secs(10)));
     let (hang, is_held) = hang_the_store(&world);
-    push(&world, "written", 40);
+    // A question of nobody's, whose answer the writer is held behind.
+    world.bench.store.request_device("s0", u64::MAX).expect("there is room");
     is_held.recv_timeout(Duration::from_secs(10)).expect("it is answered");
-    until("it is answered", || world.bench.totals("s0").unanswered == 0);
     push(&world, "waits", 32_000);
     push(&world, "no-room", 32_000);
     push(&world, "small", 40);
@@ -50,8 +50,8 @@ fn what_stands_on_a_message_that_found_no_room_is_not_kept_before_it() {
     let closed = world.bench.wait_closed("s0", 1);
     assert_eq!(closed.reason, CloseReason::StoreStalled);
     assert_eq!(closed.detail, "2 messages could not be kept and are fetched again");
-    assert_eq!(kept(&world), ids(&["written", "waits"]));
+    assert_eq!(kept(&world), ids(&["waits"]));
     world.bench.open("s0", 2);
     world.bench.wait_online("s0", 2);
-    until("all is kept", || kept(&world) == ids(&["written", "waits", "no-room", "small"]));
+    until("all is kept", || kept(&world) == ids(&["waits", "no-room", "small"]));
 }

@@ -272,6 +272,8 @@ pub struct Shape {
     pub mute_acks: Option<bool>,
     /// Do not send `<ib><offline>`.
     pub mute_offline: Option<bool>,
+    /// Refuse `<message>` with this number, such as 463 of a restricted account; 0 = off.
+    pub refuse_sends: Option<u32>,
 }
 
 /// What happens to a login instead of, or after, `<success>`.
@@ -504,6 +506,10 @@ pub struct Scan {
     pub jid: Option<Jid>,
     /// What goes wrong.
     pub fault: Option<PhoneFault>,
+    /// The phone is that of a business with this name.
+    pub business: Option<String>,
+    /// What its owner calls the device.
+    pub name: Option<String>,
 }
 
 /// Somebody types a pairing code into a phone.

@@ -91,6 +91,8 @@ pub struct Counters {
     pub stale_phashes: u64,
     /// Messages looked at while `spoilEvery` is set, and those that it broke.
     pub messages_seen: u64,
+    /// Backlogs of which some was given only because the client did nothing for a while.
+    pub backlogs_waited: u64,
     pub messages_spoiled: u64,
     /// What contacts wrote, heard, and were told: receipts, and that a message could not be read.
     pub contact_messages: u64,

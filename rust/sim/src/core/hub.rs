@@ -490,11 +490,13 @@ impl Hub {
 
 /// Takes over the settings that are given.
 fn merge(shape: &mut super::command::Shape, change: &super::command::Shape) {
-    let super::command::Shape { split_bytes, coalesce, zlib, mute, mute_acks, mute_offline } = change.clone();
+    let super::command::Shape { split_bytes, coalesce, zlib, mute, mute_acks, mute_offline, refuse_sends } =
+        change.clone();
     shape.split_bytes = split_bytes.or(shape.split_bytes);
     shape.coalesce = coalesce.or(shape.coalesce);
     shape.zlib = zlib.or(shape.zlib);
     shape.mute = mute.or_else(|| shape.mute.take());
     shape.mute_acks = mute_acks.or(shape.mute_acks);
     shape.mute_offline = mute_offline.or(shape.mute_offline);
+    shape.refuse_sends = refuse_sends.or(shape.refuse_sends);
 }

@@ -14,7 +14,9 @@ use super::responder::{Next, Proven, answer_hello};
 use super::stanza;
 use super::world::{Account, Cx, DeviceId, Order, World};
 
-/// A client that never asks for a batch gets the rest of its backlog after this time (whatsmeow never asks).
+/// What a client that asks for no batch (whatsmeow never does) gets at once, whenever it has answered what it has.
+const UNASKED_BATCH: usize = 100;
+/// One that neither asks nor answers gets the rest of its backlog after this time.
 const BACKLOG_WAIT: Duration = Duration::from_secs(3);
 /// The major and minor version that every client has.
 const VERSION: [u32; 2] = [2, 3000];
@@ -244,6 +246,13 @@ impl Peer {
             self.plan(cx.now + BACKLOG_WAIT, Act::Backlog);
         }
         self.send_backlog(world.settings.offline_primer, world, cx);
+    }
+
+    /// A client that asks for nothing has answered all that it was given: it gets more.
+    pub(super) fn go_on_with_backlog(&mut self, world: &mut World, cx: &Cx<'_>) {
+        if !self.asks_batches && !self.backlog.is_empty() && self.owed.len() == 0 {
+            self.send_backlog(UNASKED_BATCH, world, cx);
+        }
     }
 
     /// Sends up to `count` stanzas of the backlog, and its end when nothing is left.

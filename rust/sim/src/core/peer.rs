@@ -112,6 +112,8 @@ pub struct Peer {
     /// The backlog that is being delivered, and how large it was.
     pub(super) backlog: VecDeque<Box<[u8]>>,
     pub(super) backlog_total: Option<usize>,
+    /// The client asks for its backlog a batch at a time.
+    pub(super) asks_batches: bool,
     pub(super) server_closed: bool,
     pub(super) verdict: Verdict,
     pub(super) out: Vec<u8>,
@@ -160,6 +162,7 @@ impl Peer {
             routing_info: None,
             backlog: VecDeque::new(),
             backlog_total: None,
+            asks_batches: false,
             server_closed: false,
             verdict: Verdict::Open,
             out: Vec::new(),
@@ -458,7 +461,10 @@ impl Peer {
             match act {
                 Act::Goodbye(node) => self.goodbye(&node, world, cx),
                 Act::End(ending) => self.end(ending, cx),
-                Act::Backlog => self.send_backlog(usize::MAX, world, cx),
+                Act::Backlog => {
+                    world.counters.backlogs_waited += u64::from(!self.backlog.is_empty());
+                    self.send_backlog(usize::MAX, world, cx);
+                }
             }
         }
     }

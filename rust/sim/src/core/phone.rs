@@ -41,6 +41,10 @@ pub(super) struct NewDevice {
     identity: [u8; 32],
     began_at: Instant,
     code: Option<Code>,
+    /// The phone that links it is that of a business with this name.
+    business: Option<String>,
+    /// What its owner calls it.
+    name: Option<String>,
     /// The phone said yes; what the device has to sign, and what happens then.
     consent: Option<(Consent, DeviceId, Option<PhoneFault>)>,
 }
@@ -88,7 +92,15 @@ impl NewDevice {
             data.device_props.is_some(),
         ];
         let is_good = runner_xeddsa::verify(&identity, &signed, &signature) && sizes.iter().all(|good| *good);
-        is_good.then_some(Self { noise_public, identity, began_at: now, code: None, consent: None })
+        is_good.then_some(Self {
+            noise_public,
+            identity,
+            began_at: now,
+            code: None,
+            business: None,
+            name: None,
+            consent: None,
+        })
     }
 }
 
@@ -152,6 +164,10 @@ impl Peer {
                     .attr_jid("lid", Jid::device(lid_user(username), number, Server::Lid)),
             )
             .child(Node::new("platform").attr("name", "android"));
+        let success = match device.business.take() {
+            Some(name) => success.child(Node::new("biz").attr("name", name)),
+            None => success,
+        };
         if fault != Some(PhoneFault::Silent) {
             self.ask_device("pairok", success, world, cx);
         }
@@ -173,8 +189,12 @@ impl Peer {
             self.protocol_error("the device's signature does not match", world, cx);
             return self.fail(401, &Map::new(), world, cx);
         }
+        let name = device.name.take();
         world.promised.remove(&account);
         world.register(account, device.noise_public);
+        if let Some(account) = world.accounts.get_mut(&account) {
+            account.name = name;
+        }
         world.counters.paired += 1;
         let number = json!(account.1);
         world.note(cx.unix_ms, "paired", self.id, Some(account.0), &[("device", number)]);
@@ -291,6 +311,10 @@ impl Hub {
             Some(jid) if jid.device != 0 => u32::from(jid.device),
             _ => self.world.free_device(phone),
         };
+        if let Some(device) = &mut peer.new_device {
+            device.business.clone_from(&scan.business);
+            device.name.clone_from(&scan.name);
+        }
         peer.consent((phone, number), &adv_secret, scan.fault, &mut self.world, cx);
         self.touch(id, cx);
         Ok(told(id, (phone, number)))

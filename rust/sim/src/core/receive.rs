@@ -75,7 +75,10 @@ impl Peer {
             "ack" => self.handle_ack(node, world, cx),
             "receipt" => self.handle_receipt(node, world, cx),
             "message" => {
-                let verdict = self.device.map_or(Ok(None), |device| world.judge_in_group(device, node));
+                let verdict = match self.shape.refuse_sends.filter(|code| *code > 0) {
+                    Some(code) => Err(code),
+                    None => self.device.map_or(Ok(None), |device| world.judge_in_group(device, node)),
+                };
                 self.acknowledge("message", node, &verdict, world, cx);
                 match verdict {
                     Ok(None) => self.relay_message(node, world, cx),
@@ -88,6 +91,7 @@ impl Peer {
             }
             "ib" => {
                 if let Some(batch) = node.child("offline_batch") {
+                    self.asks_batches = true;
                     let count = batch.attr("count").and_then(|count| count.parse_u64()).unwrap_or(0);
                     if !self.backlog.is_empty() {
                         self.send_backlog(usize::try_from(count).unwrap_or(usize::MAX), world, cx);
@@ -96,6 +100,7 @@ impl Peer {
             }
             _ => {}
         }
+        self.go_on_with_backlog(world, cx);
     }
 
     fn handle_ack(&mut self, node: NodeRef<'_>, world: &mut World, cx: &Cx<'_>) {

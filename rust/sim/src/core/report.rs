@@ -99,6 +99,7 @@ impl Hub {
                     "unlinked": account.unlinked,
                     "logins": account.logins,
                     "offline": account.offline.len(),
+                    "name": account.name,
                 })
             })
             .collect()

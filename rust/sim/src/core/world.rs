@@ -75,6 +75,8 @@ pub(super) struct Account {
     pub(super) offline: VecDeque<Box<[u8]>>,
     /// Logins that succeeded.
     pub(super) logins: u64,
+    /// What its owner calls it.
+    pub(super) name: Option<String>,
 }
 
 impl Account {
@@ -87,6 +89,7 @@ impl Account {
             ended_at: None,
             offline: VecDeque::new(),
             logins: 0,
+            name: None,
         }
     }
 }

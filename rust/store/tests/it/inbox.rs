@@ -152,3 +152,20 @@ fn messages_of_one_chat_can_be_taken_alone() {
         (vec!["1".into(), "4".into()], vec!["4".into()], vec!["1".into()])
     );
 }
+
+#[test]
+fn a_message_is_found_by_its_name_as_long_as_it_is_remembered() {
+    let dir = Dir::new();
+    let open = Open::with_sessions(&dir, 2);
+    open.commit(batch(1, "s0", vec![message("1")])).unwrap();
+    let Write::Inbox { chat, sender, .. } = message("1") else { unreachable!("it is one") };
+    let find = |session: &str, senders: &[&str], id: &str| {
+        let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
+        open.store.find(session, &chat, &senders, id).unwrap().map(|found| found.message_id)
+    };
+    assert_eq!(find("s0", &["somebody", &sender], "1"), Some("1".into()));
+    assert_eq!(find("s0", &["somebody"], "1"), None);
+    assert_eq!((find("s1", &[&sender], "1"), find("s0", &[&sender], "2")), (None, None));
+    open.store.done(&[1]).unwrap();
+    assert_eq!(find("s0", &[&sender], "1"), Some("1".into()), "confirmed, and remembered");
+}

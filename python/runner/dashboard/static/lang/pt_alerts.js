@@ -132,6 +132,10 @@ export default {
     "o servidor baniu um número por um tempo (402) ou o desacelerou (429); nada é tentado antes do fim",
     "espere; envie menos e mais devagar por este número; forçar pode custar o número",
   ],
+  session_restricted: [
+    "o WhatsApp recusa textos de uma sessão a quem ainda não escreveu para ela (463); respostas continuam saindo, e quem foi recusado não é tentado de novo por dez minutos",
+    "até lá não escreva primeiro a ninguém por este número; depois menos, e a pessoas que o conhecem",
+  ],
   stanzas_unanswered: [
     "uma estrofe do servidor espera há meio minuto pela nossa resposta; vai custar a conexão",
     "se o armazenamento está bem, o erro é nosso: relate-o; a sessão é refeita sozinha",
