@@ -634,5 +634,13 @@ def test_a_taken_port_is_explained() -> None:
 
 
 def test_a_host_that_is_none_is_explained() -> None:
-    with pytest.raises(StartError, match="WHATSAPP_ADMIN_HOST"):
+    with pytest.raises(StartError, match="WHATSAPP_ADMIN_HOST") as caught:
         bind_tcp("not a host", 0)
+    assert "Errno" not in str(caught.value)
+    assert "address of this machine" in caught.value.remedy
+
+
+def test_an_address_of_another_machine_is_explained() -> None:
+    with pytest.raises(StartError, match="cannot listen on 192") as caught:
+        bind_tcp("192.0.2.1", 0)
+    assert "WHATSAPP_ADMIN_HOST" in caught.value.remedy
