@@ -130,6 +130,7 @@ def test_sessions_as_a_table_show_ids_and_states(served: Served) -> None:
     assert "shop" in shown
     assert "stream_replaced_code" in shown
     assert "desk-1" not in shown
+    assert run("sessions", "--reason", "none_such").stdout == "no sessions\n"
 
 
 def test_a_narrow_terminal_leaves_out_columns_and_cuts_no_id(

@@ -102,7 +102,8 @@ def one_session_too_many(w: Watched) -> Fault:
 
 
 def stop_the_last(w: Watched) -> None:
-    """The runner told of `fd_limit` when it started; from now on it is well."""
+    """The runner tells of `fd_limit` when it starts; from then on it is well."""
+    w.wait_firing("fd_limit")
     one = next(it for it, row in w.p.rows().items() if row["state"] == "suspended")
     w.p.runner.request("POST", f"/api/sessions/{one}/stop")
     w.wait_over()

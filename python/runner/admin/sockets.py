@@ -106,6 +106,13 @@ def _remove_stale(path: Path) -> None:
     path.unlink()
 
 
+_NOT_BOUND: Final = {
+    errno.EADDRINUSE: "stop what uses it, or set WHATSAPP_ADMIN_PORT (0: no TCP)",
+    errno.EADDRNOTAVAIL: "set WHATSAPP_ADMIN_HOST to an address of this machine",
+    errno.EACCES: "set WHATSAPP_ADMIN_PORT to one above 1023",
+}
+
+
 def bind_tcp(host: str, port: int) -> socket.socket:
     """Listen on `host:port`.
 
@@ -117,15 +124,17 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:
-        raise StartError(f"WHATSAPP_ADMIN_HOST {host!r} cannot be used: {error}") from error
+        raise StartError(
+            f"WHATSAPP_ADMIN_HOST {host!r} cannot be used: {error.strerror}",
+            "give an address of this machine",
+        ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        taken = error.errno == errno.EADDRINUSE
-        remedy = "stop what uses it, or set WHATSAPP_ADMIN_PORT (0: no TCP)" if taken else ""
+        remedy = _NOT_BOUND.get(error.errno or 0, "")
         raise StartError(f"cannot listen on {host} port {port}: {error.strerror}", remedy) from error
     listener.setblocking(False)
     return listener

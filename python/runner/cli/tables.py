@@ -133,7 +133,10 @@ def sessions(rows: Iterable[Session]) -> None:
         )
         for row in rows
     ]
-    _print(_SESSION, cells)
+    if cells:
+        _print(_SESSION, cells)
+    else:
+        screen().print("no sessions")
 
 
 def alerts(rows: Iterable[Mapping[str, Any]], silences: Sequence[Mapping[str, Any]] = ()) -> None:

@@ -366,7 +366,10 @@ class Webhooks:
         except TargetRefusedError as error:
             raise WebhookWrongError(f"url: {error}", f"allow it with {self._rules.allowed.setting}") from None
         except (OSError, UnicodeError) as error:
-            raise WebhookWrongError(f"url: {webhook.host} does not resolve: {error}") from None
+            why = error.strerror if isinstance(error, OSError) else "it is no name"
+            raise WebhookWrongError(
+                f"url: {webhook.host} does not resolve: {why}", "check the address, and the name service here"
+            ) from None
 
     async def remove(self, webhook_id: str) -> int:
         """Forget one; what waits for it is given up. How much that was. Errors: AdminError; RefusedError."""

@@ -197,6 +197,13 @@ impl Records {
         self.entries.insert(key, Entry { state: State::Here(record), used_by: user });
     }
 
+    /// A record is removed, whoever uses it; a load of it that is under way would bring what was.
+    pub(crate) fn forget(&mut self, key: &RecordKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.state = State::Here(None);
+        }
+    }
+
     /// All messages up to `user` are settled.
     pub(crate) fn release(&mut self, user: u64) {
         self.entries.retain(|_, entry| entry.used_by > user);

@@ -153,7 +153,8 @@ pub(crate) struct Sender {
 impl Sender {
     /// The number of the oldest message that has use of records.
     pub(crate) fn oldest_number(&self) -> Option<u64> {
-        self.jobs.iter().find(|job| job.needs_records()).map(|job| job.number)
+        // Not the first: one that is written once more has a new number, and its old place.
+        self.jobs.iter().filter(|job| job.needs_records()).map(|job| job.number).min()
     }
 
     /// When a message is to be given up.

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use runner_client::{
-    Command, CommitFailed, Event, MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Quoted, Receipt, RecordKey, RecordKind,
-    SendFailure, Write,
+    Command, CommitFailed, Committed, Effect, Event, MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Quoted, Receipt,
+    RecordKey, RecordKind, SendFailure, Write,
     content::{Kind, View},
 };
 use runner_proto::node::{Node, NodeContent};
@@ -534,4 +534,42 @@ fn a_device_that_is_listed_by_both_addresses_is_written_to_once() {
         assert!(by_number.enc_for(message).is_none(), "the same message key with another content");
     }
     assert_eq!(outcomes(&world).len(), 2);
+}
+
+/// Also of what is in use at that moment, by messages that have nothing to do with it.
+#[test]
+fn a_device_that_is_linked_is_written_to_from_the_next_message_on() {
+    let mut chat = Chat::new();
+    chat.send(1, "A", "one");
+    chat.phone.hear(&chat.message("A"));
+    chat.world.commits = None;
+    chat.world.forget_effects();
+    let commits = |world: &World| -> Vec<u64> {
+        let token = |effect: &Effect| {
+            if let Effect::Commit { token, .. } = effect { Some(*token) } else { None }
+        };
+        world.effects.iter().filter_map(token).filter(|token| *token > 0).collect()
+    };
+    let first = chat.phone.message("R1", "yes");
+    chat.world.push(&first);
+    chat.send(2, "B", "two");
+    let second = chat.phone.message("R2", "what?");
+    chat.world.push(&second);
+    // All but the last are durable, and the text has left.
+    let tokens = commits(&chat.world);
+    assert_eq!(tokens.len(), 3);
+    for token in &tokens[..2] {
+        chat.world.call(|client, cx| client.on_committed(*token, Ok(Committed { attempts: 0 }), cx));
+        chat.world.exchange();
+    }
+    assert_eq!(outcomes(&chat.world), [(2, ACK)]);
+    let asked = chat.asked().len();
+    let linked = Node::new("notification")
+        .attr("id", "N")
+        .attr("type", "devices")
+        .attr_jid("from", jid(CHAT))
+        .child(Node::new("add"));
+    chat.world.push(&linked);
+    chat.send(3, "C", "three");
+    assert_eq!(chat.asked()[asked..], ["usync"]);
 }

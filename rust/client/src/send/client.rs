@@ -399,13 +399,7 @@ impl Client {
     /// The devices of these users have changed: the server is asked before they are written to again.
     pub(crate) fn forget_devices(&mut self, users: impl IntoIterator<Item = Jid>, effects: &mut Vec<Effect>) {
         let keys: Vec<_> = users.into_iter().map(|user| devices::key(&user)).collect();
-        if self.sender.is_some() {
-            // A load that is under way has the old list.
-            let number = self.receiver.next_number();
-            for key in &keys {
-                self.receiver.records.set(key.clone(), None, number);
-            }
-        }
+        keys.iter().for_each(|key| self.receiver.records.forget(key));
         let writes = keys.into_iter().map(Write::RemoveRecord).collect();
         effects.push(Effect::Commit { token: 0, writes });
     }

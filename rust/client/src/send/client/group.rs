@@ -169,9 +169,8 @@ impl Client {
                     job.stage = Stage::Preparing;
                 }
             }
-            let number = self.receiver.next_number();
-            self.receiver.records.set(key.clone(), None, number);
         }
+        self.receiver.records.forget(&key);
         effects.push(Effect::Commit { token: 0, writes: vec![Write::RemoveRecord(key)] });
     }
 }
