@@ -67,7 +67,10 @@ _SAID: Final = {
         "the group has more than 2,048 members, or 16,384 devices",
         "write to a smaller one; this is no limit of WhatsApp's, but of this program",
     ),
-    "too_long": (f"the text is longer than {MOST_CHARS:,} characters", "send it in parts"),
+    "too_long": (
+        f"the text is longer than {MOST_CHARS:,} characters, or too long for all devices of the chat together",
+        "send it in parts",
+    ),
     "unknown_user": ("nobody has that number", "check the number, with its country code"),
     "no_answer": ("the server did not say whose devices to write to", "try again"),
     "store_failed": (
