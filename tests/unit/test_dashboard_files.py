@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,11 @@ import pytest
 from runner.alerts.rules import RULES
 from runner.dashboard.files import FOLDER, POLICY, Files
 from runner.session import State
+from runner.tune import facts
+from runner.tune.facts import Facts
+from runner.tune.finding import Need
 from runner.tune.report import CHECKS
+from support.machines import CONNTRACK, bare_host, container
 
 FILES = Files()
 OURS = [path for path in FOLDER.rglob("*") if path.is_file() and "vendor" not in path.parts]
@@ -42,6 +47,41 @@ def test_every_finding_of_tune_says_in_portuguese_why_it_matters() -> None:
     entry = re.compile(r'^  "([\w-]+)": "(.+)",$', re.MULTILINE)
     found = entry.findall((FOLDER / "lang" / "pt_tune.js").read_text(encoding="utf-8"))
     assert [name for name, _ in found] == [check.name for check in CHECKS]
+
+
+def portuguese_effect(effect: str) -> str | None:
+    """As `effectOf` in js/i18n.js: the first sentence that fits, with its figures."""
+    source = (FOLDER / "lang" / "pt_tune.js").read_text(encoding="utf-8").split("export const effects = [")[1]
+    for line in source.splitlines():
+        if not line.startswith("  ["):
+            continue
+        said, text = json.loads(line.strip().rstrip(","))
+        if (figures := re.fullmatch(said, effect)) is not None:
+            return re.sub(r"\$(\d)", lambda place: str(figures[int(place[1])]), text)
+    return None
+
+
+def test_every_effect_that_tune_finds_is_there_in_portuguese_with_all_its_figures(tmp_path: Path) -> None:
+    hosts = {
+        "plain": bare_host(tmp_path / "plain"),
+        "tracked": bare_host(tmp_path / "tracked", CONNTRACK),
+        "strict": bare_host(tmp_path / "strict", {"vm/overcommit_memory": "2", "net/core/somaxconn": "16"}),
+        "wide": bare_host(tmp_path / "wide", {"net/ipv4/ip_local_port_range": "1024 65535"}),
+        "boxed": container(tmp_path / "boxed", files="4096"),
+    }
+    machines = [Facts(pid=1), *(facts.read(root, is_synchronized=lambda: True) for root in hosts.values())]
+    effects = {
+        check.judge(machine, Need(sessions)).effect
+        for machine in machines
+        for check in CHECKS
+        for sessions in (1, 1_000, 30_000, 1_000_000)
+    }
+    assert len(effects) > 40
+    figure = re.compile(r"\d[\d,.]*\d|\d")
+    for effect in effects:
+        told = portuguese_effect(effect)
+        assert told is not None, f"no sentence of lang/pt_tune.js fits {effect!r}"
+        assert sorted(figure.findall(told)) == sorted(figure.findall(effect)), told
 
 
 def test_every_state_has_its_word_its_meaning_and_its_colour() -> None:

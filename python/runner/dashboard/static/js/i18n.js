@@ -2,7 +2,7 @@
 import en from "../lang/en.js";
 import pt from "../lang/pt.js";
 import ptAlerts from "../lang/pt_alerts.js";
-import ptTune from "../lang/pt_tune.js";
+import ptTune, { effects as ptEffects } from "../lang/pt_tune.js";
 import { kept, keep } from "./kept.js";
 
 export const LANGUAGES = { en, pt };
@@ -37,5 +37,16 @@ export function alertWords(alert) {
 
 const TUNE = { en: null, pt: ptTune };
 
-/** Why a finding of `tune` matters, in this language. Its figures are there in English only, as the server says them. */
+/** Why a finding of `tune` matters, in this language. */
 export const whyOf = (finding) => TUNE[current]?.[finding.name] ?? finding.why;
+
+const EFFECTS = { en: [], pt: ptEffects };
+
+/** What a finding means, with its figures as this language writes them; null when it is there as the server says it only. */
+export function effectOf(finding) {
+  for (const [said, text] of EFFECTS[current]) {
+    const figures = new RegExp(`^${said}$`, "u").exec(finding.effect);
+    if (figures) return text.replace(/\$(\d)/g, (_, place) => figures[place].replace(/(?<=\d)[.,](?=\d)/g, (mark) => (mark === "," ? "." : ",")));
+  }
+  return null;
+}

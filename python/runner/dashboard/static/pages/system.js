@@ -2,7 +2,7 @@
 import { get } from "../js/api.js";
 import { fill, h } from "../js/dom.js";
 import { bytes, dateTime, duration, number } from "../js/format.js";
-import { t, tOr, whyOf } from "../js/i18n.js";
+import { effectOf, t, tOr, whyOf } from "../js/i18n.js";
 import { live } from "../js/live.js";
 import { failed } from "../js/notice.js";
 
@@ -55,8 +55,8 @@ export function system(main, ends) {
       fill(findings, sorted.map((it) => h("details", { class: "finding", open: it.status === "too_small" },
         h("summary", {}, h("span", { class: "severity", dataset: { level: it.status } }, tOr(`finding.${it.status}`, it.status)), " ", h("b", {}, it.setting), " ",
           h("code", {}, it.now), it.advised ? [" → ", h("code", {}, it.advised)] : null),
-        h("p", { lang: "en" }, it.effect), h("p", { class: "muted" }, whyOf(it)), it.how ? h("p", {}, h("b", {}, `${t("system.how")} `), h("code", {}, it.how)) : null,
-        it.whyNot ? h("p", { class: "muted" }, it.whyNot) : null, h("p", { class: "muted source" }, it.source))));
+        effectOf(it) ? h("p", {}, effectOf(it)) : h("p", { lang: "en" }, it.effect), h("p", { class: "muted" }, whyOf(it)), it.how ? h("p", {}, h("b", {}, `${t("system.how")} `), h("code", {}, it.how)) : null,
+        it.whyNot ? h("p", { class: "muted", lang: "en" }, it.whyNot) : null, h("p", { class: "muted source" }, it.source))));
     } catch (error) { failed(error); }
   }
 
