@@ -6,6 +6,7 @@ Everything above works with the protocols `Engine` and `Store`, so that a fake c
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -307,12 +308,18 @@ def back_up(store: _core.Store, file: Path) -> BackupMade:
     """Copy the store as it is now into a new file. Blocking, for as long as that takes.
 
     Raises:
-        RefusedError: the file exists.
+        RefusedError: the file exists, or its directory is none that we may write.
         StoreFailedError: the disk or the store could not; there is no file.
     """
     from runner import _core
     from runner.version import build
 
+    if not os.access(file.parent, os.W_OK | os.X_OK) or not file.parent.is_dir():
+        raise RefusedError(
+            "no_directory",
+            f"{file.parent} is no directory that the runner may write",
+            "make it, or name another: the file is written by the runner's user, on its machine",
+        )
     try:
         return store.backup(file, str(build()["version"]))
     except _core.StoreError as error:

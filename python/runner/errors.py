@@ -118,9 +118,10 @@ class RateLimitedError(RunnerError):
 class SendError(RunnerError):
     """A message that is not known to be sent.
 
-    `reason` is why: `not_online`, `busy`, `not_a_user`, `too_long`, `unknown_user`, `unknown_group`,
-    `not_a_member`, `admins_only`, `group_too_large`, `no_answer`, `store_failed`, `unconfirmed`, `refused`
-    (`code` is the server's number), `id_taken`. docs/app.md lists what to do about each.
+    `reason` is why: `not_online`, `busy`, `not_a_user`, `empty`, `too_long`, `unknown_user`, `unknown_group`,
+    `not_a_member`, `admins_only`, `group_too_large`, `no_answer`, `store_failed`, `unconfirmed`,
+    `restricted`, `refused` (`code` is the server's number), `id_taken`. docs/app.md lists what to do about
+    each.
     """
 
     slug = "not_sent"

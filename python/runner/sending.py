@@ -67,6 +67,7 @@ _SAID: Final = {
         "the group has more than 2,048 members, or 16,384 devices",
         "write to a smaller one; this is no limit of WhatsApp's, but of this program",
     ),
+    "empty": ("the text is empty", "write something"),
     "too_long": (f"the text is longer than {MOST_CHARS:,} characters", "send it in parts"),
     "unknown_user": ("nobody has that number", "check the number, with its country code"),
     "no_answer": ("the server did not say whose devices to write to", "try again"),
@@ -222,6 +223,8 @@ class Sending:
         Errors: UnknownSessionError; SendError, which says whether it can have arrived all the same.
         """
         chat = chat_jid(chat)
+        if not text:
+            raise send_error("empty")
         if len(text) > MOST_CHARS:
             raise send_error("too_long")
         message_id = new_id() if message_id is None else message_id

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner import _core, baileys
+from runner.engine import back_up
+from runner.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -322,3 +324,12 @@ def test_blocking_calls_let_other_threads_run(path: Path) -> None:
     thread.join()
     store.close()
     assert ran_meanwhile
+
+
+def test_a_backup_into_no_directory_is_refused_and_the_store_is_not_to_blame(
+    store: _core.Store, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusedError, match="no directory that the runner may write") as told:
+        back_up(store, tmp_path / "nowhere" / "copy.db")
+    assert (told.value.reason, told.value.remedy[:7]) == ("no_directory", "make it")
+    assert back_up(store, tmp_path / "copy.db").sessions == 0

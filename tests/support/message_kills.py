@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from support.processes import SimulatorProcess
 
 CONTACTS = 3
+IN_GROUPS = 0.3
+"""So many are read with a sender key, whose chain goes on over the kills like that of a session."""
 
 BOT = """
 import os
@@ -65,6 +67,7 @@ def message_kills(
 
     Each reaches the handler, with the text that was written under its id, and in the order of its chat; what
     comes twice has the same id, and only around a kill. No text comes under two ids: no key opened twice.
+    Nothing has to be asked for again: no key is lost.
     """
     control = Control(simulator.control)
     control.post("/config", sentCapacity=SENT_CAPACITY)
@@ -74,7 +77,8 @@ def message_kills(
     (bot / "texts_bot.py").write_text(BOT)
     code = CODE.format(folder=str(bot))
     said: dict[tuple[str, str], str] = {}
-    order: dict[tuple[str, int], list[str]] = defaultdict(list)
+    order: dict[tuple[str, int | None], list[str]] = defaultdict(list)
+    """By session and contact; without one, in the group of all of them."""
     batch = -(-messages // (kills + 1))
     for kill in range(kills + 1):
         with running(directory, simulator, n, settings | {"NOTES": str(notes)}, code=code) as p:
@@ -85,10 +89,11 @@ def message_kills(
             for number in range(left):
                 session, contact = dice.choice(sorted(users)), dice.randrange(CONTACTS)
                 text = f"text {len(said)}"
-                told = control.post("/say", user=users[session], contact=contact, text=text)
+                in_group = dice.random() < IN_GROUPS
+                told = control.post("/say", user=users[session], contact=contact, text=text, group=in_group)
                 (name,) = told["ids"]
                 said[session, name] = text
-                order[session, contact].append(name)
+                order[session, None if in_group else contact].append(name)
                 if kill < kills and number == left // 2:
                     # At another point each time: of the server's answers, or of the handler's work.
                     enough = dice.randrange(max(1, left // 2))
@@ -117,7 +122,7 @@ def message_kills(
         assert store.take(0, 1) == []
         assert store.undelivered(0, 1) == []
     stats = control.stats()
-    assert stats["duplicates"] == 0
+    assert (stats["duplicates"], stats["contactRetries"]) == (0, 0)
     return {
         "n": n,
         "messages": len(said),

@@ -186,11 +186,16 @@ async def test_nothing_is_asked_of_a_session_that_is_not_online(state: State) ->
         await world.sending.text("nobody", ANA, "hi")
 
 
-async def test_a_full_engine_and_a_long_text_are_told_at_once() -> None:
+@pytest.mark.parametrize(("text", "reason"), [("", "empty"), ("x" * 65_537, "too_long")])
+async def test_a_text_that_nobody_takes_is_refused_at_once(text: str, reason: str) -> None:
     world = World()
     with pytest.raises(SendError) as caught:
-        await world.sending.text("desk", ANA, "x" * 65_537)
-    assert caught.value.reason == "too_long"
+        await world.sending.text("desk", ANA, text)
+    assert (caught.value.reason, world.asked) == (reason, [])
+
+
+async def test_a_full_engine_is_told_at_once() -> None:
+    world = World()
     world.full = True
     with pytest.raises(SendError) as caught:
         await world.sending.text("desk", ANA, "hi")

@@ -37,6 +37,7 @@ _BY_REASON: Final = {
     "phone_wrong": 422,
     "busy": 429,
     "not_a_user": 422,
+    "empty": 422,
     "too_long": 422,
     "group_too_large": 422,
     "refused": 502,

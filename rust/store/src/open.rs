@@ -85,6 +85,7 @@ pub(crate) fn create_directory(path: &Path) -> Result<()> {
 /// log and the index beside it.
 fn prepare_file(path: &Path, report: &mut OpenReport) -> Result<()> {
     let doing = |what: &str| format!("{what} {}", path.display());
+    let was_there = path.exists();
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -93,7 +94,14 @@ fn prepare_file(path: &Path, report: &mut OpenReport) -> Result<()> {
         .mode(0o600)
         .open(path)
         .map_err(|e| StoreError::io(&doing("open"), &e))?;
-    let mode = file.metadata().map_err(|e| StoreError::io(&doing("inspect"), &e))?.permissions().mode();
+    let found = file.metadata().map_err(|e| StoreError::io(&doing("inspect"), &e))?;
+    if was_there && found.len() == 0 {
+        report.lines.push(format!(
+            "{} was there and empty, and is made anew; if it had sessions, restore a backup",
+            path.display()
+        ));
+    }
+    let mode = found.permissions().mode();
     if mode & 0o077 != 0 {
         file.set_permissions(fs::Permissions::from_mode(0o600))
             .map_err(|e| StoreError::io(&doing("restrict"), &e))?;

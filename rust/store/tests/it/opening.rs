@@ -58,6 +58,19 @@ fn file_readable_by_others_is_restricted_and_reported() {
 }
 
 #[test]
+fn an_emptied_file_is_made_anew_and_reported_and_one_that_was_never_there_is_no_news() {
+    let dir = Dir::new();
+    assert_eq!(Open::at(&dir).report.lines, Vec::<String>::new());
+    for suffix in ["-wal", "-shm"] {
+        let beside = dir.db().with_file_name(format!("{}{suffix}", dir.db().file_name().unwrap().display()));
+        let _ = fs::remove_file(beside);
+    }
+    fs::write(dir.db(), "").unwrap();
+    let open = Open::at(&dir);
+    assert!(open.report.lines[0].contains("restore a backup"), "{:?}", open.report);
+}
+
+#[test]
 fn newer_schema_is_refused_and_left_alone() {
     let dir = Dir::new();
     drop(Open::with_sessions(&dir, 1));
