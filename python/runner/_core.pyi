@@ -721,6 +721,9 @@ class SessionCounters:
     def messages_resent(self) -> int:
         """The same sent again, to a device that could not read it."""
     @property
+    def messages_not_resent(self) -> int:
+        """Askings for one again that were not answered with it."""
+    @property
     def sends_failed(self) -> int:
         """Texts that were to be sent and are not known to be."""
     @property
@@ -775,8 +778,8 @@ class CounterColumns:
     def totals(self) -> dict[str, float]:
         """Sums over all sessions, forgotten ones included: frames_received, frames_sent, bytes_received,
         bytes_sent, stanzas_malformed, messages_received, messages_undecrypted, records_unreadable,
-        messages_sent, messages_resent, sends_failed, pings_sent, pongs_received, requests_sent,
-        requests_failed, response_count, response_sum_s."""
+        messages_sent, messages_resent, messages_not_resent, sends_failed, pings_sent, pongs_received,
+        requests_sent, requests_failed, response_count, response_sum_s."""
     @property
     def response_totals(self) -> list[int]:
         """The response buckets over all sessions, forgotten ones included; not cumulative."""

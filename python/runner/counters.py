@@ -251,6 +251,7 @@ TOTALS: Final = (
     "records_unreadable",
     "messages_sent",
     "messages_resent",
+    "messages_not_resent",
     "sends_failed",
     "pings_sent",
     "pongs_received",

@@ -271,6 +271,12 @@ def _fleet() -> list[Definition]:
         ),
         total("messages_sent_total", "messages sent that the server has acknowledged", panel="Messages"),
         total("messages_resent_total", "the same sent again, to a device that could not read it"),
+        total(
+            "messages_not_resent_total",
+            "times that a device asked for one again and did not get it: it is not kept any more, or not for "
+            "that device, was sent five times, too many waited, or the connection ended",
+            panel="Errors",
+        ),
         total("sends_failed_total", "messages that are not known to be sent", panel="Errors"),
         total("messages_undecrypted_total", "inbound messages kept without content", panel="Errors"),
         total("records_unreadable_total", "imported Signal records that cannot be read, and count as none"),

@@ -152,6 +152,7 @@ _COUNTED: Final = (
     "messages_received",
     "messages_sent",
     "messages_resent",
+    "messages_not_resent",
     "sends_failed",
     "messages_undecrypted",
     "records_unreadable",

@@ -30,6 +30,7 @@ class Counted:
     messages_received: int = 0
     messages_sent: int = 0
     messages_resent: int = 0
+    messages_not_resent: int = 0
     sends_failed: int = 0
     pings_sent: int = 0
     pongs_received: int = 0

@@ -168,6 +168,7 @@ impl CounterColumns {
         totals.set_item("records_unreadable", self.totals.records_unreadable)?;
         totals.set_item("messages_sent", self.totals.messages_sent)?;
         totals.set_item("messages_resent", self.totals.messages_resent)?;
+        totals.set_item("messages_not_resent", self.totals.messages_not_resent)?;
         totals.set_item("sends_failed", self.totals.sends_failed)?;
         totals.set_item("pings_sent", self.totals.pings_sent)?;
         totals.set_item("pongs_received", self.totals.pongs_received)?;

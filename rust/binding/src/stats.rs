@@ -129,6 +129,11 @@ impl SessionCounters {
     }
 
     #[getter]
+    fn messages_not_resent(&self) -> u32 {
+        self.row.totals.messages_not_resent
+    }
+
+    #[getter]
     fn sends_failed(&self) -> u32 {
         self.row.totals.sends_failed
     }

@@ -32,7 +32,7 @@ use crate::{
     pairing::Pairing,
     pre_keys::{PreKeys, Rest},
     receive::{OwnKeys, Receiver},
-    send::Sender,
+    send::{Askings, Sender},
     sends::Sends,
     stanza,
     upkeep::Upkeep,
@@ -69,6 +69,8 @@ pub struct Client {
     pub(crate) sends: Sends,
     /// Messages of ours on their way; `None` while there are none.
     pub(crate) sender: Option<Box<Sender>>,
+    /// Who has asked for one of them again; `None`: nobody has.
+    pub(crate) askings: Option<Box<Askings>>,
     /// What the server says of groups and their devices bears this number; what bears another is not believed.
     pub(crate) epoch: u32,
     /// When the passive probe asks next.
@@ -183,6 +185,7 @@ impl Client {
             is_counted: false,
             sends: Sends::default(),
             sender: None,
+            askings: None,
             epoch: 0,
             probe_at: None,
             unanswered_asks: 0,
@@ -300,6 +303,7 @@ impl Client {
             self.pairing.as_ref().and_then(|pairing| pairing.poll_timeout()),
             self.sender.as_ref().and_then(|sender| sender.poll_timeout()),
             self.receiver.poll_timeout(),
+            self.poll_askings(),
         ];
         let judging = self.is_judging().then(|| {
             [

@@ -27,13 +27,13 @@ pub(crate) use address::{address, is_lid, mapping_of, mappings, names, other_of,
 pub(crate) use answer::{write_identity, write_key, write_registration, write_signed_pre_key};
 pub use failure::Failure;
 pub(crate) use imported::own_form;
+pub(crate) use limiter::Limiter;
 pub(crate) use open::OwnKeys;
 
 use crate::{
     inbox::Arrival,
     record::{RecordKey, RecordKind, Records},
 };
-use limiter::Limiter;
 
 /// Messages that an earlier version kept undecrypted, taken from the store at once.
 pub(crate) const CIPHERTEXTS_AT_ONCE: usize = 100;
@@ -112,7 +112,7 @@ pub(crate) struct Receiver {
     pub(crate) records: Records,
     loads: VecDeque<Load>,
     last_load: u32,
-    /// `None`: nobody was asked for a message, nor has asked for one.
+    /// `None`: nobody was asked for a message.
     retries: Option<Box<Retries>>,
     /// Kinds of records of which one could not be read.
     unreadable: u16,
@@ -122,8 +122,6 @@ pub(crate) struct Receiver {
 #[derive(Debug, Default)]
 struct Retries {
     limiter: Limiter,
-    /// Those of others to us. Apart, since anybody can send them: a flood does not keep us from asking.
-    of_others: Limiter,
     /// The oldest first.
     unasked: VecDeque<Unasked>,
 }
@@ -256,11 +254,6 @@ impl Receiver {
     /// Whether the sender may be asked again now.
     pub(crate) fn may_retry(&mut self, now: Instant) -> bool {
         self.retries.get_or_insert_default().limiter.take(now)
-    }
-
-    /// Whether somebody who asks for a message of ours may be answered now.
-    pub(crate) fn may_resend(&mut self, now: Instant) -> bool {
-        self.retries.get_or_insert_default().of_others.take(now)
     }
 
     /// A record of this kind cannot be read; true for the first.

@@ -5,13 +5,16 @@
 //! - `devices`: who has which devices, and the bundles by which they are written to first. `groups`: who is in one.
 //! - `holders`: who has our sender key of a group.
 //! - `seal`: the ciphertexts, the records that they change, the stanza. `seal/group`: the same for a group.
+//! - `asked`: who has asked for a message again, and waits for it.
 //! - `body`: what is encrypted. `sent`: what is kept of it, for those who ask again. `fields`: what records are made of.
 //! - `client`: what the client does with all that. `client/group`: what it does besides for groups.
+//!   `client/again`: what it does for those who ask again.
 //!
 //! A message leaves only when the session records that it was encrypted with are durable, each of which then begins
 //! behind it: a crash at any point wastes keys and repeats none. What is in flight is lost with the connection, and whoever
 //! asked for it is told whether it can have arrived. Messages of one chat leave in the order of asking.
 
+mod asked;
 mod body;
 mod client;
 mod devices;
@@ -27,6 +30,7 @@ use std::{collections::VecDeque, fmt};
 use runner_proto::{jid::Jid, time::Instant};
 use runner_signal::Bundle;
 
+pub(crate) use asked::Askings;
 pub use groups::MAX_MEMBERS;
 use seal::Copy;
 
@@ -184,6 +188,12 @@ impl Sender {
     /// When a message is to be given up.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.jobs.iter().map(|job| job.deadline).min()
+    }
+
+    /// Whether a message is on its way again to a device.
+    fn is_answering(&self, id: &str, device: &Jid) -> bool {
+        let is_for = |job: &Job| matches!(&job.purpose, Purpose::Again(again) if again.device == *device);
+        self.jobs.iter().any(|job| *job.id == *id && is_for(job))
     }
 
     fn count(&self, is_again: bool) -> usize {

@@ -77,6 +77,28 @@ fn a_flood_of_retry_receipts_does_not_keep_us_from_asking() {
     assert_eq!(told(&world, "receipt", "retry").len(), 1);
 }
 
+/// Nor does it cost us more than its receipts: what is looked for in the store goes at a rate, and so many wait for it.
+#[test]
+fn a_flood_of_retry_receipts_is_looked_into_at_a_rate() {
+    let mut world = World::online();
+    world.forget_effects();
+    let stranger = Contact::new("15550009999@s.whatsapp.net", 99);
+    let loads =
+        |world: &World| world.effects.iter().filter(|effect| matches!(effect, Effect::Load { .. })).count();
+    let long = "N".repeat(256);
+    for n in 0..3_000 {
+        world.push(&stranger.retry(&format!("N{n}"), 1, 0, true));
+        world.push(&stranger.retry(&format!("{long}{n}"), 1, 0, true));
+    }
+    let not_resent = |world: &World| world.client.counters().messages_not_resent;
+    assert_eq!((loads(&world), not_resent(&world)), (60, 3_000 - 1_024), "1,024 wait");
+    world.advance(Duration::from_secs(100));
+    assert_eq!((loads(&world), not_resent(&world)), (160, 3_000 - 924));
+    world.advance(Duration::from_secs(1_000));
+    assert_eq!(not_resent(&world), 3_000);
+    assert_eq!(world.client.counters().messages_resent, 0);
+}
+
 /// Nobody need ever use the key of a retry receipt, and whoever sends what cannot be read gets one each time.
 #[test]
 fn the_keys_of_retry_receipts_have_a_bounded_number_of_places() {

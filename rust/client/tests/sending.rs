@@ -9,7 +9,10 @@ use runner_client::{
     Receipt, RecordKey, RecordKind, SendFailure, Write,
     content::{Kind, Media, View},
 };
-use runner_proto::node::{Node, NodeContent};
+use runner_proto::{
+    close_reason::CloseReason,
+    node::{Node, NodeContent},
+};
 use support::{
     World,
     contact::{Contact, text_message},
@@ -321,7 +324,7 @@ fn the_end_of_a_connection_tells_what_can_have_arrived() {
     chat.send(1, "A", "hello");
     chat.world.commits = None;
     chat.send(2, "B", "hello");
-    chat.world.command(Command::Close(runner_proto::close_reason::CloseReason::Stopped));
+    chat.world.command(Command::Close(CloseReason::Stopped));
     assert_eq!(outcomes(&chat.world), [(1, Err(SendFailure::Unconfirmed)), (2, Err(SendFailure::NotOnline))]);
     chat.world.closed();
 }
@@ -446,18 +449,93 @@ fn asking_again_is_bounded_over_connections_and_nobody_else_is_answered() {
 }
 
 #[test]
-fn a_storm_of_askings_is_answered_at_a_rate() {
+fn a_storm_of_askings_is_answered_at_a_rate_and_all_of_it() {
     let mut chat = Chat::new();
-    for n in 0..100 {
-        chat.send(n, &format!("M{n}"), "x");
+    for n in 0..500 {
+        chat.send(n, &format!("M{n}"), &format!("text {n}"));
     }
-    for n in 0..100 {
+    chat.phone.forget_session();
+    chat.world.peer.received.clear();
+    for n in 0..500 {
         chat.world.push(&chat.phone.retry(&format!("M{n}"), 1, 0, true));
     }
-    assert_eq!(chat.world.client.counters().messages_resent, 60);
+    // Some are not kept any more.
+    let answered = |chat: &Chat| counted(chat).0 + counted(chat).1;
+    assert_eq!(answered(&chat), 60);
     chat.world.advance(Duration::from_secs(1));
-    chat.world.push(&chat.phone.retry("M99", 1, 0, true));
-    assert_eq!(chat.world.client.counters().messages_resent, 61);
+    assert_eq!(answered(&chat), 61);
+    // In turn, also what is asked for while there is nobody before it but those who wait.
+    chat.world.advance(Duration::from_millis(999));
+    chat.world.push(&chat.phone.retry("M499", 2, 0, true));
+    assert_eq!(answered(&chat), 61);
+    chat.world.advance(Duration::from_secs(440));
+    assert_eq!(answered(&chat), 500);
+    assert_eq!(chat.phone.hear(&chat.message("M499")), Some(text_message("text 499")));
+    assert!(format!("{:?}", chat.world.client).contains("sender: None"));
+}
+
+/// Sent again, and asked for in vain.
+fn counted(chat: &Chat) -> (u32, u32) {
+    let counters = chat.world.client.counters();
+    (counters.messages_resent, counters.messages_not_resent)
+}
+
+/// Uses up all that is answered at once.
+fn use_up(chat: &mut Chat) {
+    for n in 0..60 {
+        chat.world.push(&chat.laptop.retry(&format!("UNKNOWN{n}"), 1, 0, false));
+    }
+    assert_eq!(counted(chat), (0, 60));
+}
+
+#[test]
+fn whoever_asks_anew_while_it_waits_is_answered_once_and_with_its_newest_keys() {
+    let mut chat = Chat::new();
+    chat.send(1, "A", "hello");
+    use_up(&mut chat);
+    chat.world.push(&chat.phone.retry("A", 1, 0, true));
+    chat.phone.link_anew(51);
+    chat.world.push(&chat.phone.retry("A", 2, 0, true));
+    chat.world.peer.received.clear();
+    chat.world.advance(Duration::from_secs(10));
+    assert_eq!(counted(&chat), (1, 60));
+    let again = chat.message("A");
+    assert_eq!(attr(&chat.phone.enc_for(&again).expect("a copy"), "count"), "2");
+    assert_eq!(chat.phone.hear(&again), Some(text_message("hello")));
+}
+
+#[test]
+fn those_who_wait_for_room_are_answered_when_there_is_some() {
+    let mut chat = Chat::new();
+    for n in 0..80 {
+        chat.send(n, &format!("M{n}"), "x");
+    }
+    // Each has lost its session and gives no keys, and the server is silent.
+    chat.world.peer.script.answers_requests = false;
+    for n in 0..80 {
+        chat.world.push(&chat.phone.retry(&format!("M{n}"), 1, 1, false));
+    }
+    chat.world.advance(Duration::from_secs(30));
+    assert_eq!(counted(&chat), (0, 0));
+    chat.world.peer.script.answers_requests = true;
+    chat.world.advance(Duration::from_secs(60));
+    let (resent, not_resent) = counted(&chat);
+    assert_eq!((resent, not_resent), (16, 64), "those that had a place have waited for long enough");
+}
+
+#[test]
+fn those_who_wait_when_the_connection_ends_are_counted() {
+    let mut chat = Chat::new();
+    chat.send(1, "A", "hello");
+    use_up(&mut chat);
+    chat.world.push(&chat.phone.retry("A", 1, 0, true));
+    chat.world.push(&chat.laptop.retry("A", 1, 0, true));
+    chat.world.command(Command::Close(CloseReason::Stopped));
+    chat.world.advance(Duration::from_secs(60));
+    assert!(chat.world.is_closed());
+    assert_eq!(counted(&chat), (0, 62));
+    chat.world.push(&chat.phone.retry("A", 1, 0, true));
+    assert_eq!(counted(&chat), (0, 62));
 }
 
 #[test]

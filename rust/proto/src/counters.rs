@@ -42,6 +42,9 @@ pub struct Counters {
     pub messages_sent: u64,
     /// The same message sent again, to a device that could not read it.
     pub messages_resent: u32,
+    /// Askings for one again that were not answered with it: it is not kept any more, or is none of the asker's; it was sent
+    /// as often as it may be; too many waited, or the connection ended.
+    pub messages_not_resent: u32,
     /// Messages that were to be sent and are not known to be.
     pub sends_failed: u32,
     /// Stanzas that somebody wanted to send and that fit no frame.
@@ -87,6 +90,7 @@ impl Counters {
         self.requests_sent = self.requests_sent.saturating_add(other.requests_sent);
         self.messages_sent += other.messages_sent;
         self.messages_resent = self.messages_resent.saturating_add(other.messages_resent);
+        self.messages_not_resent = self.messages_not_resent.saturating_add(other.messages_not_resent);
         self.sends_failed = self.sends_failed.saturating_add(other.sends_failed);
         self.requests_failed = self.requests_failed.saturating_add(other.requests_failed);
         self.responses.add(&other.responses);

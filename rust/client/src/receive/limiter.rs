@@ -1,7 +1,7 @@
-//! How many retry receipts one connection sends: a token bucket.
+//! How many retry receipts one connection sends, and how many it answers: a token bucket.
 //!
 //! When the keys of a session are gone, everything that waited at the server fails at once. Each sender is asked
-//! again in that case; what is above this is no mishap but a storm, which asking feeds.
+//! again in that case, in turn: what is above this at once is a storm, which asking at once feeds.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const BURST: u32 = 60;
 const EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     left: u32,
     /// When the last token was added.
     filled_at: Option<Instant>,
@@ -28,12 +28,12 @@ impl Default for Limiter {
 
 impl Limiter {
     /// When there is one more, after [`take`](Self::take) has said no.
-    pub(super) fn next_at(&self) -> Option<Instant> {
+    pub(crate) fn next_at(&self) -> Option<Instant> {
         self.filled_at.map(|filled_at| filled_at + EVERY)
     }
 
     /// Whether one more may be sent now.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let filled_at = *self.filled_at.get_or_insert(now);
         let earned = now.saturating_duration_since(filled_at).as_secs() / EVERY.as_secs();
         if earned > 0 {

@@ -1,5 +1,6 @@
 //! What the client does with messages of ours: asks for what they need, commits, sends, and tells what became of them.
 
+mod again;
 mod group;
 
 use runner_proto::{
@@ -12,8 +13,8 @@ use runner_proto::{
 };
 
 use super::{
-    Again, Job, MAX_AGAIN, MAX_ASKS, MAX_GROUP_ASKS, MAX_IN_FLIGHT, MAX_RESENDS, MAX_TEXT, Outgoing, Purpose,
-    Receipt, SendFailure, Stage, body,
+    Job, MAX_ASKS, MAX_GROUP_ASKS, MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Purpose, Receipt, SendFailure, Stage,
+    body,
     devices::{self, DeviceList, Told},
     groups::{self, is_group},
     plan::{self, Own, Step},
@@ -24,10 +25,6 @@ use crate::{
     client::Ask,
     receive::{LoadFor, mappings},
 };
-
-/// The reasons of a retry receipt that mean "with this session never": no session, invalid key or key id, bad MAC, invalid
-/// session, invalid message key. docs/protocol.md, "Messages".
-const SESSION_IS_LOST: [u64; 6] = [1, 2, 3, 7, 8, 9];
 
 /// Tells that a message was not sent.
 fn fail(token: u64, failure: SendFailure, effects: &mut Vec<Effect>) {
@@ -64,47 +61,6 @@ impl Client {
         self.advance_sends(cx);
     }
 
-    /// A device could not read a message of ours and asks for it again; the receipt has its ack.
-    pub(crate) fn on_retry_receipt(
-        &mut self,
-        receipt: NodeRef<'_>,
-        io: &mut Io<'_>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let jid = |key| receipt.attr(key).and_then(|jid| jid.to_jid());
-        // In a group the participant asks.
-        let (device, group) = match (jid("from"), jid("participant")) {
-            (Some(from), None) => (from, None),
-            (Some(from), Some(participant)) if is_group(&from) => (participant, Some(from)),
-            _ => return,
-        };
-        let Some(retry) = receipt.child("retry") else { return };
-        let Some(id) = receipt.attr("id").map(|id| id.to_string()) else { return };
-        let number = |key| retry.attr(key).and_then(|value| value.parse_u64());
-        let count = number("count").unwrap_or(1);
-        let has_room = self.sender.as_ref().is_none_or(|sender| sender.count(true) < MAX_AGAIN);
-        let is_asked_for = self.sender.as_ref().is_some_and(|sender| {
-            let of = |job: &Job| matches!(&job.purpose, Purpose::Again(again) if again.device == device);
-            sender.jobs.iter().any(|job| *job.id == *id && of(job))
-        });
-        let is_user = matches!(device.server, Server::Pn | Server::Lid | Server::Hosted | Server::HostedLid);
-        let is_within = is_user && count <= u64::from(MAX_RESENDS) && has_room && !is_asked_for;
-        if !is_within || self.session.phase() != Phase::Online || !self.receiver.may_resend(io.now) {
-            return;
-        }
-        let again = Again {
-            device: device.clone(),
-            count,
-            registration_id: devices::registration_id(receipt),
-            is_session_lost: number("error").is_some_and(|error| SESSION_IS_LOST.contains(&error)),
-        };
-        let chat = group.unwrap_or_else(|| device.to_non_ad());
-        let mut job = self.job(Purpose::Again(again), chat, id.into(), (io.now, io.unix_ms));
-        job.bundles.extend(devices::bundle_of_receipt(receipt).map(|bundle| (device, bundle)));
-        self.sender.get_or_insert_default().jobs.push_back(job);
-        self.advance(io, effects);
-    }
-
     fn job(&mut self, purpose: Purpose, chat: Jid, id: Box<str>, (now, unix_ms): (Instant, u64)) -> Job {
         Job {
             number: self.receiver.next_number(),
@@ -133,6 +89,7 @@ impl Client {
     }
 
     fn advance(&mut self, io: &mut Io<'_>, effects: &mut Vec<Effect>) {
+        self.answer_askings(io);
         let Some(mut sender) = self.sender.take() else { return };
         let mut held: Vec<Jid> = Vec::new();
         sender.jobs.retain_mut(|job| {
@@ -417,18 +374,19 @@ impl Client {
         self.forget_devices([pn].into_iter().chain(lid), effects);
     }
 
-    /// Gives up what took too long.
+    /// Gives up what took too long, and begins with what may be sent again now.
     pub(crate) fn check_send_deadlines(&mut self, cx: &mut Cx<'_>) {
-        let Some(mut sender) = self.sender.take() else { return };
-        sender.jobs.retain(|job| {
-            let is_over = job.deadline <= cx.now;
-            if is_over {
-                self.give_up(job, late(job), cx.effects);
-            }
-            !is_over
-        });
-        self.sender = Some(sender);
-        self.drop_empty_sender();
+        if let Some(mut sender) = self.sender.take() {
+            sender.jobs.retain(|job| {
+                let is_over = job.deadline <= cx.now;
+                if is_over {
+                    self.give_up(job, late(job), cx.effects);
+                }
+                !is_over
+            });
+            self.sender = Some(sender);
+            self.drop_empty_sender();
+        }
         self.advance_sends(cx);
     }
 
@@ -449,6 +407,9 @@ impl Client {
 
     /// The connection is over: tells what became of all that was on its way.
     pub(crate) fn end_sends(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(askings) = self.askings.take() {
+            self.session.counters_mut().messages_not_resent += askings.len();
+        }
         let Some(sender) = self.sender.take() else { return };
         for job in &sender.jobs {
             let failure = match job.stage {
@@ -460,9 +421,12 @@ impl Client {
     }
 
     fn give_up(&mut self, job: &Job, failure: SendFailure, effects: &mut Vec<Effect>) {
-        if let Purpose::New { token } = job.purpose {
-            self.session.counters_mut().sends_failed += 1;
-            fail(token, failure, effects);
+        match job.purpose {
+            Purpose::New { token } => {
+                self.session.counters_mut().sends_failed += 1;
+                fail(token, failure, effects);
+            }
+            Purpose::Again(_) => self.session.counters_mut().messages_not_resent += 1,
         }
     }
 

@@ -28,3 +28,9 @@ pub(super) fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     *rest = behind;
     std::str::from_utf8(text).ok()
 }
+
+/// FNV-1a, where an even spread is needed and no secret.
+pub(super) fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

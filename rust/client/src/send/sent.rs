@@ -38,19 +38,13 @@ pub(super) struct Kept {
 
 /// The name of a message's place.
 pub(super) fn key(id: &str) -> RecordKey {
-    RecordKey::new(RecordKind::Sent, (hash(id) % PLACES).to_string())
-}
-
-/// FNV-1a: places, and marks, need an even spread and no secret.
-fn hash(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    RecordKey::new(RecordKind::Sent, (fields::hash(id) % PLACES).to_string())
 }
 
 /// Four bytes that stand for a reader: a group of a thousand costs four kilobytes a message. That one who was not in
 /// the group has the mark of one who was happens to one of 2³² ÷ members.
 fn mark(reader: &Jid) -> u32 {
-    (hash(&reader.to_non_ad().to_string()) >> 32) as u32
+    (fields::hash(&reader.to_non_ad().to_string()) >> 32) as u32
 }
 
 impl Kept {
