@@ -69,7 +69,7 @@ _SAID: Final = {
     ),
     "empty": ("the text is empty", "write something"),
     "too_long": (
-        f"the text is longer than {MOST_CHARS:,} characters, or too long for all devices of the chat together",
+        f"the text is longer than {MOST_CHARS:,} characters, or too long for so many devices",
         "send it in parts",
     ),
     "unknown_user": ("nobody has that number", "check the number, with its country code"),
