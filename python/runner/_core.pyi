@@ -63,6 +63,9 @@ class InboxMessage:
     @property
     def sender(self) -> str: ...
     @property
+    def is_own(self) -> bool:
+        """The sender is the account that the session has now, by its number or its LID."""
+    @property
     def message_id(self) -> str: ...
     @property
     def stanza(self) -> bytes:

@@ -59,6 +59,8 @@ class Message:
     """Where it was written: a person or a group. Messages of one chat come in order."""
     sender: str
     """Who wrote it; the same as `chat` outside groups."""
+    is_own: bool = False
+    """Whether the user wrote it himself, on the phone or on another of his devices."""
     received_unix_ms: int
     """When it was stored here."""
     kind: str
@@ -81,12 +83,7 @@ class Message:
     def is_group(self) -> bool:
         """Whether it was written in a group, where all read an answer; also in a list or channel, where none
         can be given."""
-        return not self.chat.endswith(("@s.whatsapp.net", "@lid"))
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the user wrote it himself, on the phone or on another of his devices."""
-        return not self.is_group and _user(self.sender) != _user(self.chat)
+        return is_group(self.chat)
 
     async def reply(self, text: str, *, quote: bool = True, id: str | None = None) -> SendReceipt:  # noqa: A002
         """Answer in the chat that it came from; returns when the server has the answer.
@@ -106,6 +103,7 @@ class Message:
             "id": self.id,
             "chatId": self.chat,
             "from": self.sender,
+            "fromMe": self.is_own,
             "timestamp": self.received_unix_ms,
             "kind": self.kind,
             "body": self.text,
@@ -150,6 +148,11 @@ def _through(call: Call | None) -> Call:
     return call
 
 
-def _user(jid: str) -> str:
+def is_group(chat: str) -> bool:
+    """Whether a chat is none of one person."""
+    return not chat.endswith(("@s.whatsapp.net", "@lid"))
+
+
+def user_of(jid: str) -> str:
     """The account of a JID, whichever its device."""
     return jid.partition("@")[0].partition(":")[0]

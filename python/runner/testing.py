@@ -63,10 +63,13 @@ class Bot:
         self.state: State = State.ONLINE
         """What `session.state` is."""
 
-    def say(self, text: str, *, sender: str = SENDER, group: str | None = None) -> list[Sent]:
+    def say(
+        self, text: str, *, sender: str = SENDER, group: str | None = None, is_own: bool = False
+    ) -> list[Sent]:
         """Somebody writes a text, to the session or in a group; what the handler sent.
 
-        `sender` is a phone number or a JID, `group` the JID of a group. Errors: as `hear`.
+        `sender` is a phone number or a JID, `group` the JID of a group, `is_own` that the session's
+        own user wrote it, on another device. Errors: as `hear`.
         """
         self._heard += 1
         by = chat_jid(sender)
@@ -76,6 +79,7 @@ class Bot:
                 id=f"TEST{self._heard:08}",
                 chat=group or by,
                 sender=by,
+                is_own=is_own,
                 received_unix_ms=time.time_ns() // 1_000_000,
                 kind="text",
                 text=text,

@@ -58,7 +58,7 @@ def slug(raised: pytest.ExceptionInfo[_core.StoreError]) -> str:
     return str(found)
 
 
-def put_message(path: Path, seq: int, session_id: str) -> None:
+def put_message(path: Path, seq: int, session_id: str, sender: str = "sender") -> None:
     """What the engine would have committed; Python has no way to write the inbox.
 
     Only while the store is closed: two SQLite libraries in one process undo each other's file locks.
@@ -66,8 +66,8 @@ def put_message(path: Path, seq: int, session_id: str) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute(
             "INSERT INTO inbox (seq, session_id, chat, sender, message_id, received_unix_ms, name, stanza)"
-            " VALUES (?, ?, 'chat', 'sender', ?, 7, ?, x'00f80102')",
-            (seq, session_id, f"id{seq}", f"name{seq}".encode()),
+            " VALUES (?, ?, 'chat', ?, ?, 7, ?, x'00f80102')",
+            (seq, session_id, sender, f"id{seq}", f"name{seq}".encode()),
         )
         connection.execute("INSERT INTO pending (seq) VALUES (?)", (seq,))
     connection.close()
@@ -218,6 +218,17 @@ def test_messages_are_taken_in_order_and_confirmed(store: _core.Store, path: Pat
     assert again.done([first.seq, second.seq, 99]) == 2
     assert [message.seq for message in again.take(0, 10)] == [3]
     assert again.health().inbox_pending == 1
+    again.close()
+
+
+def test_a_message_says_whether_the_sessions_own_account_wrote_it(store: _core.Store, path: Path) -> None:
+    store.import_device("shop", record(0), [])
+    store.close()
+    put_message(path, 1, "shop", "15550000000:7@s.whatsapp.net")
+    put_message(path, 2, "shop", "15550001111@s.whatsapp.net")
+    put_message(path, 3, "removed", "15550000000:7@s.whatsapp.net")
+    again = _core.Store(str(path))
+    assert [message.is_own for message in again.take(0, 10)] == [True, False, False]
     again.close()
 
 

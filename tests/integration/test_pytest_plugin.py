@@ -23,7 +23,7 @@ def run_pytest(where: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def test_the_example_runs_as_its_reader_would_run_it() -> None:
     ran = run_pytest(ROOT, "examples/test_pong.py")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "3 passed" in ran.stdout
+    assert "4 passed" in ran.stdout
 
 
 def test_a_run_that_does_not_use_it_loads_nothing_of_ours(tmp_path: Path) -> None:
@@ -63,9 +63,17 @@ def test_what_a_handler_sends_is_kept_in_order_under_ids_of_its_own() -> None:
     assert len({sent.id for sent in bot.sent}) == 6
 
 
-def test_a_group_cannot_be_answered_here_either() -> None:
-    with pytest.raises(SendError, match="no person"):
-        bot_of("one").say("hi", group="120363000000000001@g.us")
+def test_what_the_owner_writes_in_a_group_is_told_from_what_others_do() -> None:
+    app, group = App(), "120363000000000001@g.us"
+
+    @app.on_message
+    async def answer(session: Session, message: Message) -> None:
+        if not message.is_own:
+            await message.reply("yes")
+
+    bot = Bot(app)
+    assert [sent.chat for sent in bot.say("hi", group=group)] == [group]
+    assert bot.say("hi", group=group, is_own=True) == []
 
 
 def test_sending_can_be_made_to_fail() -> None:

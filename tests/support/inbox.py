@@ -45,6 +45,7 @@ class FakeRow:
     message_id: str
     received_unix_ms: int
     content: bytes | None
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from runner.consumer.inbound import inbound, message_of
 from runner.message import Media, Message, Reaction
 from support.inbox import FakeRow, conversation
@@ -38,6 +40,27 @@ def test_a_text_a_caption_and_a_reaction_are_read() -> None:
         Reaction("👍", "ABC"),
         "ABC",
     )
+
+
+@pytest.mark.parametrize(
+    ("chat", "sender", "row_is_own", "is_own"),
+    [
+        ("15550001111@s.whatsapp.net", "15550001111:2@s.whatsapp.net", False, False),
+        ("15550001111@s.whatsapp.net", "15559999999:2@s.whatsapp.net", True, True),
+        # By a LID that the store has not heard of yet.
+        ("15550001111@s.whatsapp.net", "900000000001:2@lid", False, True),
+        ("1-2@g.us", "15559999999:2@s.whatsapp.net", True, True),
+        ("1-2@g.us", "15550001111@s.whatsapp.net", False, False),
+        ("15559999999@s.whatsapp.net", "15559999999:2@s.whatsapp.net", True, True),
+    ],
+)
+def test_what_the_user_wrote_himself_is_his_in_groups_too(
+    chat: str, sender: str, *, row_is_own: bool, is_own: bool
+) -> None:
+    found = inbound(FakeRow(1, "desk", chat, sender, "ID1", 7, conversation("hi"), is_own=row_is_own))
+    assert found is not None
+    message = message_of(found)
+    assert (message.is_own, message.to_json()["fromMe"]) == (is_own, is_own)
 
 
 def test_what_cannot_be_read_is_handed_on_whole_and_what_is_not_decrypted_is_not() -> None:

@@ -276,8 +276,9 @@ def test_ids_look_like_the_web_clients() -> None:
     assert derived_message_id("a", "b") != derived_message_id("ab")
 
 
-def test_who_wrote_is_told_by_the_addresses() -> None:
-    assert (MESSAGE.is_own, MESSAGE.is_group) == (False, False)
-    assert replace(MESSAGE, sender="15559999999:2@s.whatsapp.net").is_own
-    group = replace(MESSAGE, chat="1-2@g.us")
-    assert (group.is_own, group.is_group) == (False, True)
+def test_a_chat_that_is_no_persons_is_a_group() -> None:
+    assert [replace(MESSAGE, chat=chat).is_group for chat in (ANA, "1@lid", "1-2@g.us")] == [
+        False,
+        False,
+        True,
+    ]

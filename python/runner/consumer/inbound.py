@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from runner.engine import view_of
-from runner.message import Media, Message, Reaction
+from runner.message import Media, Message, Reaction, is_group, user_of
 
 if TYPE_CHECKING:
     from runner import _core
@@ -33,6 +33,8 @@ class Named(Protocol):
 class InboxRow(Named, Protocol):
     """The part of `_core.InboxMessage` that is used here."""
 
+    @property
+    def is_own(self) -> bool: ...
     @property
     def content(self) -> bytes | None: ...
 
@@ -97,6 +99,8 @@ def message_of(item: Inbound, attempt: int = 1, call: Call | None = None) -> Mes
         id=row.message_id,
         chat=item.chat,
         sender=row.sender,
+        # Between two people whoever is not the chat is the user, also by an address that is not known yet.
+        is_own=row.is_own or (not is_group(item.chat) and user_of(row.sender) != user_of(item.chat)),
         received_unix_ms=row.received_unix_ms,
         kind=kind,
         text=text,

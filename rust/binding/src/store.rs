@@ -85,6 +85,11 @@ impl InboxMessage {
     }
 
     #[getter]
+    fn is_own(&self) -> bool {
+        self.0.is_own
+    }
+
+    #[getter]
     fn message_id(&self) -> &str {
         &self.0.message_id
     }

@@ -167,12 +167,20 @@ fn supersede(connection: &Connection, seq: i64) -> Result<u32> {
     Ok(0)
 }
 
+/// What `read` reads: a message, and the two addresses of the session that has it, while there is one.
+macro_rules! row_of {
+    () => {
+        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms, content, failure, jid, lid"
+    };
+}
+
 /// The oldest unconfirmed messages after `after_seq`, at most `n`.
 pub(crate) fn take(connection: &Connection, after_seq: u64, n: usize) -> Result<Vec<InboxMessage>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms, content, failure
-         FROM pending CROSS JOIN inbox USING (seq) WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-    )?;
+    let mut statement = connection.prepare_cached(concat!(
+        row_of!(),
+        " FROM pending CROSS JOIN inbox USING (seq) LEFT JOIN session USING (session_id)
+         WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+    ))?;
     read(statement.query(params![signed(after_seq), signed(n as u64)])?)
 }
 
@@ -184,11 +192,11 @@ pub(crate) fn take_of_chat(
     after_seq: u64,
     n: usize,
 ) -> Result<Vec<InboxMessage>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms, content, failure
-         FROM pending CROSS JOIN inbox USING (seq)
-         WHERE seq > ?1 AND chat = ?4 AND session_id = ?3 ORDER BY seq LIMIT ?2",
-    )?;
+    let mut statement = connection.prepare_cached(concat!(
+        row_of!(),
+        " FROM pending CROSS JOIN inbox USING (seq) LEFT JOIN session USING (session_id)
+         WHERE seq > ?1 AND chat = ?4 AND session_id = ?3 ORDER BY seq LIMIT ?2"
+    ))?;
     read(statement.query(params![signed(after_seq), signed(n as u64), session_id, chat])?)
 }
 
@@ -200,10 +208,10 @@ pub(crate) fn find(
     senders: &[String],
     message_id: &str,
 ) -> Result<Option<InboxMessage>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, session_id, chat, sender, message_id, stanza, received_unix_ms, content, failure
-         FROM inbox WHERE name = ?1 AND content IS NOT NULL",
-    )?;
+    let mut statement = connection.prepare_cached(concat!(
+        row_of!(),
+        " FROM inbox LEFT JOIN session USING (session_id) WHERE name = ?1 AND content IS NOT NULL"
+    ))?;
     for sender in senders {
         let name = checksum::message(session_id, chat, sender, message_id);
         if let Some(found) = read(statement.query(params![name])?)?.pop() {
@@ -216,11 +224,14 @@ pub(crate) fn find(
 fn read(mut rows: rusqlite::Rows<'_>) -> Result<Vec<InboxMessage>> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
+        let sender: String = row.get(3)?;
+        let own: [Option<String>; 2] = [row.get(9)?, row.get(10)?];
         let message = InboxMessage {
             seq: row.get::<_, i64>(0)?.cast_unsigned(),
             session_id: row.get(1)?,
             chat: row.get(2)?,
-            sender: row.get(3)?,
+            is_own: own.iter().flatten().any(|own| is_same_account(own, &sender)),
+            sender,
             message_id: row.get(4)?,
             stanza: row.get(5)?,
             received_unix_ms: row.get::<_, i64>(6)?.cast_unsigned(),
@@ -234,6 +245,16 @@ fn read(mut rows: rusqlite::Rows<'_>) -> Result<Vec<InboxMessage>> {
         messages.push(message);
     }
     Ok(messages)
+}
+
+/// Whether two addresses are of one account, whichever their devices.
+fn is_same_account(one: &str, other: &str) -> bool {
+    // A device that is hosted is called by a server of its own.
+    fn account(jid: &str) -> Option<(&str, bool)> {
+        let (named, server) = jid.split_once('@')?;
+        Some((named.split(':').next()?, matches!(server, "lid" | "hosted.lid")))
+    }
+    account(one).is_some_and(|one| account(other) == Some(one))
 }
 
 fn signed(number: u64) -> i64 {

@@ -201,6 +201,8 @@ pub struct InboxMessage {
     pub chat: String,
     /// The stanza's `participant`, or `from`.
     pub sender: String,
+    /// The sender is the account that the session has now.
+    pub is_own: bool,
     /// The stanza's `id`.
     pub message_id: String,
     /// The stanza, flag byte in front; without its ciphertexts when there is a content.
@@ -221,6 +223,7 @@ impl fmt::Debug for InboxMessage {
             .field("session_id", &self.session_id)
             .field("chat", &self.chat)
             .field("sender", &self.sender)
+            .field("is_own", &self.is_own)
             .field("message_id", &self.message_id)
             .field("content", &content)
             .field("failure", &self.failure)

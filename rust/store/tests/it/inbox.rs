@@ -153,6 +153,42 @@ fn messages_of_one_chat_can_be_taken_alone() {
     );
 }
 
+/// The session's addresses: 15550000000:3@s.whatsapp.net and 9000000000:3@lid.
+#[test]
+fn a_message_of_the_sessions_own_account_says_so() {
+    let dir = Dir::new();
+    let open = Open::with_sessions(&dir, 2);
+    let by = |id: &str, by: &str| match message(id) {
+        Write::Inbox { message_id, stanza, content, received_unix_ms, .. } => Write::Inbox {
+            chat: "1-2@g.us".into(),
+            sender: by.into(),
+            message_id,
+            stanza,
+            content,
+            received_unix_ms,
+        },
+        other => other,
+    };
+    let senders = [
+        ("15550000000@s.whatsapp.net", true),
+        ("15550000000:7@s.whatsapp.net", true),
+        ("15550000000:99@hosted", true),
+        ("9000000000:3@lid", true),
+        ("15550000000@lid", false),
+        ("9000000000@s.whatsapp.net", false),
+        ("155500000001@s.whatsapp.net", false),
+        ("15550009999@s.whatsapp.net", false),
+    ];
+    let writes: Vec<_> = senders.iter().map(|(sender, _)| by(sender, sender)).collect();
+    open.commit(batch(1, "s0", writes)).unwrap();
+    open.commit(batch(2, "s1", vec![by("other session", "15550000000@s.whatsapp.net")])).unwrap();
+    let said: Vec<_> = open.store.take(0, 99).unwrap().into_iter().map(|it| it.is_own).collect();
+    let expected: Vec<_> = senders.iter().map(|(_, is_own)| *is_own).chain([false]).collect();
+    assert_eq!(said, expected);
+    let of_chat = open.store.take_of_chat("s0", "1-2@g.us", 0, 99).unwrap();
+    assert_eq!(of_chat.into_iter().map(|it| it.is_own).collect::<Vec<_>>(), expected[..8]);
+}
+
 #[test]
 fn a_message_is_found_by_its_name_as_long_as_it_is_remembered() {
     let dir = Dir::new();
