@@ -68,7 +68,10 @@ _SAID: Final = {
         "write to a smaller one; this is no limit of WhatsApp's, but of this program",
     ),
     "empty": ("the text is empty", "write something"),
-    "too_long": (f"the text is longer than {MOST_CHARS:,} characters", "send it in parts"),
+    "too_long": (
+        f"the text is longer than {MOST_CHARS:,} characters, or too long for so many devices",
+        "send it in parts",
+    ),
     "unknown_user": ("nobody has that number", "check the number, with its country code"),
     "no_answer": ("the server did not say whose devices to write to", "try again"),
     "store_failed": (

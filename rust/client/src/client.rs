@@ -468,7 +468,7 @@ impl Client {
         if !before.is_reading() {
             self.session.resume(cx.now, lasted);
             self.backlog.postpone(lasted);
-            self.sends.postpone(lasted);
+            self.sends.postpone(lasted, cx.now);
         }
         if before != StoreState::Commits {
             self.inbox.postpone(lasted, cx.now);

@@ -3,6 +3,8 @@
 //! Field numbers: docs/protocol.md, "Messages", from WAProto.proto of Baileys (MIT). A kind that is not listed is
 //! [`Kind::Unknown`] and nothing is lost: whoever knows it reads the bytes.
 
+use std::fmt;
+
 use crate::protobuf::{Fields, Malformed, Value, find};
 
 /// Messages inside messages that are looked into; real ones have three.
@@ -123,8 +125,8 @@ pub struct MessageKey<'a> {
     pub is_from_me: bool,
 }
 
-/// Where an attached file lies and how it is opened. docs/protocol.md, "Messages".
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Where an attached file lies and how it is opened; its key and its name are not printed. docs/protocol.md, "Messages".
+#[derive(Clone, Copy, Default, PartialEq)]
 pub struct Media<'a> {
     /// Where it lies, for a while.
     pub url: Option<&'a str>,
@@ -152,6 +154,27 @@ pub struct Media<'a> {
     pub is_voice_note: bool,
 }
 
+impl fmt::Debug for Media<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Media")
+            .field("mime_type", &self.mime_type)
+            .field("file_bytes", &self.file_bytes)
+            .field("key", &self.key.map(Size))
+            .field("duration_s", &self.duration_s)
+            .field("is_voice_note", &self.is_voice_note)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much there is of something that is not printed.
+struct Size<'a>(&'a [u8]);
+
+impl fmt::Debug for Size<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// A place on earth, degrees.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place {
@@ -161,8 +184,8 @@ pub struct Place {
     pub longitude: f64,
 }
 
-/// A message, read.
-#[derive(Clone, Debug, PartialEq)]
+/// A message, read; its words and its place are not printed.
+#[derive(Clone, PartialEq)]
 pub struct View<'a> {
     /// What it is.
     pub kind: Kind,
@@ -184,6 +207,20 @@ pub struct View<'a> {
     pub is_forwarded: bool,
     /// The chat, when an own other device sent it.
     pub destination: Option<&'a str>,
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("kind", &self.kind)
+            .field("text", &self.text.map(|text| Size(text.as_bytes())))
+            .field("media", &self.media)
+            .field("target", &self.target)
+            .field("quoted", &self.quoted)
+            .field("mentions", &self.mentions)
+            .field("destination", &self.destination)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> View<'a> {

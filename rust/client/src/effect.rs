@@ -1,6 +1,6 @@
 //! What goes in and out of a client as data: commands, effects, events.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::record::{RecordBytes, RecordKey};
 use crate::send::{Outgoing, Receipt, SendFailure};
@@ -62,8 +62,8 @@ pub enum Effect {
     Event(Event),
 }
 
-/// What a message comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a message comes to. What it says is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// It was read: a serialized `Message`.
     Plain(Vec<u8>),
@@ -76,6 +76,18 @@ pub enum Content {
         /// How many failures are worth asking its sender for it again; behind them it is not expected any more.
         asks: u32,
     },
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(content) => write!(f, "Plain({} bytes)", content.len()),
+            Self::Nothing => f.write_str("Nothing"),
+            Self::Failed { why, asks } => {
+                f.debug_struct("Failed").field("why", why).field("asks", asks).finish()
+            }
+        }
+    }
 }
 
 /// One change of durable state.
@@ -395,8 +407,8 @@ pub struct DeviceKeys {
     pub account: Option<Vec<u8>>,
 }
 
-impl std::fmt::Debug for DeviceKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for DeviceKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeviceKeys").field("registration_id", &self.registration_id).finish_non_exhaustive()
     }
 }

@@ -142,6 +142,10 @@ impl MemoryStore {
                 let name = (chat, sender, message_id);
                 let row = self.inbox.entry(name.clone()).or_insert(Err(0));
                 match (&mut *row, content) {
+                    (Ok(kept), Content::Plain(bytes)) if kept.is_empty() && !bytes.is_empty() => {
+                        *row = Ok(bytes);
+                        self.delivered.push(name);
+                    }
                     (Ok(_), _) => {}
                     (Err(_), Content::Plain(bytes)) => {
                         *row = Ok(bytes);

@@ -26,7 +26,7 @@ mod ring;
 mod seal;
 mod sent;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use runner_proto::{jid::Jid, time::Instant};
 use runner_signal::Bundle;
@@ -54,8 +54,8 @@ pub(crate) const MAX_RESENDS: u8 = 5;
 /// Longest text, bytes: four for each of the 65,536 characters that the app takes.
 pub const MAX_TEXT: usize = 4 * 65_536;
 
-/// A text for one chat.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A text for one chat. What it says is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// By which its outcome is known; the caller's.
     pub token: u64,
@@ -69,8 +69,21 @@ pub struct Outgoing {
     pub quoted: Option<Quoted>,
 }
 
-/// The message that another one answers, shown above it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token, chat, id, text, quoted } = self;
+        f.debug_struct("Outgoing")
+            .field("token", token)
+            .field("chat", chat)
+            .field("id", id)
+            .field("text", &format_args!("{} bytes", text.len()))
+            .field("quoted", quoted)
+            .finish()
+    }
+}
+
+/// The message that another one answers, shown above it. What it says is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Quoted {
     /// Its id.
     pub id: String,
@@ -78,6 +91,17 @@ pub struct Quoted {
     pub sender: Jid,
     /// It: a serialized `Message`.
     pub content: Vec<u8>,
+}
+
+impl fmt::Debug for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, sender, content } = self;
+        f.debug_struct("Quoted")
+            .field("id", id)
+            .field("sender", sender)
+            .field("content", &format_args!("{} bytes", content.len()))
+            .finish()
+    }
 }
 
 /// The server has a message.
@@ -104,7 +128,7 @@ pub enum SendFailure {
     AdminsOnly,
     /// The group has more than [`MAX_MEMBERS`]. It was not sent.
     GroupTooLarge,
-    /// The text is longer than [`MAX_TEXT`]. It was not sent.
+    /// The text is longer than [`MAX_TEXT`], or than fits one frame for all devices of its chat. It was not sent.
     TooLong,
     /// Nobody has that number, or none of its devices has keys. It was not sent.
     UnknownUser,
@@ -178,8 +202,7 @@ impl Sender {
     }
 }
 
-/// One message on its way.
-#[derive(Debug)]
+/// One message on its way. What it says is not printed.
 struct Job {
     /// As a user of records.
     number: u64,
@@ -207,6 +230,21 @@ struct Job {
     members: Vec<Jid>,
     /// It was refused once for calling the members of its group wrongly.
     was_refused: bool,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("number", &self.number)
+            .field("purpose", &self.purpose)
+            .field("chat", &self.chat)
+            .field("id", &self.id)
+            .field("content", &format_args!("{} bytes", self.content.len()))
+            .field("deadline", &self.deadline)
+            .field("stage", &self.stage)
+            .field("bundles", &self.bundles)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

@@ -51,10 +51,11 @@ impl Sends {
         Some(Overdue::Unacknowledged)
     }
 
-    /// Nothing was read for a while: that much of the waiting does not count.
-    pub(crate) fn postpone(&mut self, by: Duration) {
+    /// Nothing was read for `by`, until now: that much of the waiting does not count. What left meanwhile has waited for
+    /// less.
+    pub(crate) fn postpone(&mut self, by: Duration, now: Instant) {
         for sent in &mut self.0 {
-            sent.at = sent.at + by;
+            sent.at = (sent.at + by).min(now);
         }
     }
 
@@ -104,6 +105,20 @@ mod tests {
         assert_eq!(sends.acknowledge(|id| id == "A", at(3)), Some(Duration::from_secs(3)));
         assert_eq!(sends.acknowledge(|id| id == "A", at(3)), None);
         assert!(!sends.is_empty());
+    }
+
+    #[test]
+    fn a_pause_counts_for_a_send_only_from_when_it_left() {
+        let mut sends = Sends::default();
+        sends.insert("before".into(), at(10));
+        sends.insert("during".into(), at(40));
+        // Nothing was read from 20 to 50.
+        sends.postpone(Duration::from_secs(30), at(50));
+        assert_eq!(sends.acknowledge(|id| id == "during", at(51)), Some(Duration::from_secs(1)));
+        assert_eq!(sends.poll_timeout(ACK, GIVE_UP), Some(at(100)));
+        sends.insert("during".into(), at(40));
+        sends.postpone(Duration::from_secs(30), at(50));
+        assert_eq!(sends.poll_overdue(at(110), ACK, GIVE_UP), Some(Overdue::Unacknowledged));
     }
 
     #[test]

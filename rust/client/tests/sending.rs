@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use runner_client::{
-    Command, CommitFailed, Committed, Effect, Event, MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Quoted, Receipt,
-    RecordKey, RecordKind, SendFailure, Write,
-    content::{Kind, View},
+    Command, CommitFailed, Committed, Content, Effect, Event, MAX_IN_FLIGHT, MAX_TEXT, Outgoing, Quoted,
+    Receipt, RecordKey, RecordKind, SendFailure, Write,
+    content::{Kind, Media, View},
 };
 use runner_proto::{
     close_reason::CloseReason,
@@ -700,4 +700,87 @@ fn a_device_that_is_linked_is_written_to_from_the_next_message_on() {
     chat.world.push(&linked);
     chat.send(3, "C", "three");
     assert_eq!(chat.asked()[asked..], ["usync"]);
+}
+
+/// The longest text for every device of two accounts that have all that are allowed.
+#[test]
+fn a_text_that_fits_no_frame_for_all_devices_is_too_long_and_nothing_is_committed() {
+    let mut world = World::online();
+    let devices: Vec<_> = (0..32).collect();
+    for user in [CHAT, OWN] {
+        world.peer.directory.set_devices(user, &devices);
+        for device in &devices {
+            let contact = Contact::new(&user.replace('@', &format!(":{device}@")), 21 + *device as u8);
+            world.peer.directory.bundles.insert(contact.jid.to_string(), contact.bundle());
+        }
+    }
+    send(&mut world, 1, CHAT, "A", &"x".repeat(MAX_TEXT));
+    assert_eq!(outcomes(&world), [(1, Err(SendFailure::TooLong))]);
+    let sessions =
+        |world: &World| world.store.records.keys().filter(|key| key.kind == RecordKind::Session).count();
+    assert_eq!((sessions(&world), world.client.counters().sends_failed), (0, 1));
+    // And with nothing that would be of a message that never left.
+    send(&mut world, 2, CHAT, "B", "hello");
+    assert_eq!(outcomes(&world)[1], (2, ACK));
+    assert_eq!(sessions(&world), 63);
+}
+
+/// It goes on under its older address, and in the sessions under its main one there are messages on their way still.
+#[test]
+fn a_session_under_the_older_address_leaves_those_under_the_main_one() {
+    const LID: &str = "700000000002@lid";
+    let mut chat = Chat::new();
+    let (mut by_lid, mut by_number) = (Contact::new(LID, 21), Contact::new(CHAT, 21));
+    chat.world.peer.directory.set_devices(LID, &[0]);
+    for contact in [&mut by_lid, &mut by_number] {
+        contact.begin(&device_keys(), None);
+        let first = contact.message(&format!("Q{}", contact.jid.server_name()), "hi");
+        chat.world.push(&first);
+    }
+    send(&mut chat.world, 1, LID, "A", "hello");
+    assert_eq!(by_lid.hear(&chat.message("A")), Some(text_message("hello")));
+    let late = by_lid.message("late", "on its way");
+    // The session by LID is archived, and that both are one is known.
+    let store = &mut chat.world.store;
+    let key = |kind, id: &str| RecordKey { kind, id: id.into() };
+    let record =
+        &mut store.records.get_mut(&key(RecordKind::Session, "700000000002_1.0")).expect("a session").0;
+    *record = runner_signal::session::archive(record.expose()).expect("archives").into_bytes().into();
+    for (id, value) in [("15550002222", "\"700000000002\""), ("700000000002_reverse", "\"15550002222\"")] {
+        store.records.insert(key(RecordKind::LidMapping, id), (value.as_bytes().to_vec().into(), false));
+    }
+    chat.send(2, "B", "one");
+    assert_eq!(by_number.hear(&chat.message("B")), Some(text_message("one")));
+    let answer = by_number.message("R", "yes");
+    for message in [&late, &answer] {
+        chat.world.push(message);
+    }
+    let content = |id: &str| {
+        let found = chat.world.store.inbox.iter().find(|(name, _)| name.2 == id);
+        found.map(|(_, content)| content.clone())
+    };
+    assert_eq!(content("late"), Some(Ok(text_message("on its way"))));
+    assert_eq!(content("R"), Some(Ok(text_message("yes"))));
+}
+
+#[test]
+fn what_is_written_is_not_printed() {
+    let text = "~".repeat(40);
+    let quoted = Quoted { id: "Q".into(), sender: jid(CHAT), content: vec![126; 40] };
+    let outgoing =
+        Outgoing { token: 1, chat: jid(CHAT), id: "A".into(), text: text.clone(), quoted: Some(quoted) };
+    let mut printed = vec![format!("{outgoing:?}")];
+    let mut chat = Chat::new();
+    chat.world.peer.script.answers_requests = false;
+    chat.world.command(Command::SendText(Box::new(outgoing)));
+    printed.push(format!("{:?}", chat.world.client));
+    let content = text_message(&text);
+    printed.push(format!("{:?}", Content::Plain(content.clone())));
+    let media = Media { key: Some(&[126; 32]), ..Media::default() };
+    let view = View { media: Some(media), ..View::read(&content).expect("a message") };
+    printed.push(format!("{view:?}"));
+    for printed in printed {
+        assert!(printed.contains(" bytes"), "{printed}");
+        assert!(!printed.contains("126, 126") && !printed.contains("~~"), "{printed}");
+    }
 }

@@ -48,6 +48,28 @@ impl Group {
         group
     }
 
+    /// A group of a hundred with one device each, and a store that answers when it is told to.
+    fn of_a_hundred() -> (Self, Vec<String>) {
+        let mut group = Self::of(&[]);
+        let users: Vec<_> = (0..100).map(|n| format!("1555100{n:04}@s.whatsapp.net")).collect();
+        for (n, user) in users.iter().enumerate() {
+            group.readers.push(Reader::new(user, n as u8));
+            group.publish(n);
+            group.world.peer.directory.set_devices(user, &[0]);
+        }
+        let members: Vec<_> = users.iter().map(String::as_str).chain([OWN]).collect();
+        group.world.peer.directory.set_group(GROUP, &members);
+        group.world.is_manual = true;
+        (group, users)
+    }
+
+    /// Until the first of a hundred have their copies.
+    fn answer_until_some_are_told(&mut self) {
+        while self.record(RecordKind::Session, "15551000000.0").is_none() {
+            assert!(self.world.answer(), "nobody is told");
+        }
+    }
+
     /// The server has the keys of a device.
     fn publish(&mut self, at: usize) {
         let contact = &self.readers[at].contact;
@@ -653,27 +675,28 @@ fn a_large_group_is_told_in_slices_and_other_sessions_do_not_wait_for_it() {
 
 #[test]
 fn somebody_who_leaves_while_others_are_told_is_not_told() {
-    let mut group = Group::of(&[]);
-    let users: Vec<_> = (0..100).map(|n| format!("1555100{n:04}@s.whatsapp.net")).collect();
-    for (n, user) in users.iter().enumerate() {
-        group.readers.push(Reader::new(user, n as u8));
-        group.publish(n);
-        group.world.peer.directory.set_devices(user, &[0]);
-    }
+    let (mut group, users) = Group::of_a_hundred();
     let members: Vec<_> = users.iter().map(String::as_str).chain([OWN]).collect();
-    group.world.peer.directory.set_group(GROUP, &members);
-    group.world.is_manual = true;
     group.send(1, "A", "hello");
-    // Until the first of them have their copies.
-    let has_session = |group: &Group| group.record(RecordKind::Session, "15551000000.0").is_some();
-    while !has_session(&group) {
-        assert!(group.world.answer(), "nobody is told");
-    }
+    group.answer_until_some_are_told();
     assert!(group.messages("A").is_empty());
     group.set_members(&members[1..]);
     while group.world.answer() {}
     assert_eq!(group.told("A").len(), 99);
     assert_eq!(group.hear("A", "hello"), (1..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn keys_that_nobody_asked_for_are_not_kept() {
+    let (mut group, _) = Group::of_a_hundred();
+    let stranger = Reader::new("15550009999@s.whatsapp.net", 51).contact.bundle();
+    group.world.peer.directory.unasked = vec![stranger];
+    group.send(1, "A", "hello");
+    group.answer_until_some_are_told();
+    let held = format!("{:?}", group.world.client);
+    assert!(held.contains("15551000099") && !held.contains("15550009999"), "{held}");
+    while group.world.answer() {}
+    assert_eq!(group.hear("A", "hello").len(), 100);
 }
 
 #[test]

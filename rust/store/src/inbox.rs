@@ -2,9 +2,10 @@
 //!
 //! A message is one row under (session, chat, sender, id). After a lost connection the server sends again what
 //! it saw no answer for; such a message is found by that name, stored once, and answered. A confirmed row
-//! stays for a while, so that this holds over `done` as well. Only a row with content (an empty one, when there is
-//! nothing in it for the consumer) stands for a message in this way: one that could not be decrypted gives way to the
-//! same message, sent again and decrypted, also when it was given up by then (`unread`).
+//! stays for a while, so that this holds over `done` as well. Only a row with content stands for a message in this way:
+//! one that could not be decrypted gives way to the same message, sent again and decrypted, also when it was given up by
+//! then (`unread`). A row with an empty content, of a message with nothing in it for the consumer, stands for all but
+//! the same message with something in it.
 
 use rusqlite::{Connection, params};
 
@@ -85,11 +86,13 @@ fn keep(connection: &Connection, row: &Row<'_>, applied: &mut Applied) -> Result
         applied.attempts = u32::from(matches!(row.content, Content::Failed { .. }));
         return Ok(());
     }
-    let (seq, has_content): (i64, bool) = connection
-        .prepare_cached("SELECT seq, content IS NOT NULL FROM inbox WHERE name = ?1")?
+    let (seq, kept_bytes): (i64, Option<i64>) = connection
+        .prepare_cached("SELECT seq, length(content) FROM inbox WHERE name = ?1")?
         .query_row([row.name], |found| Ok((found.get(0)?, found.get(1)?)))?;
+    let says_more =
+        kept_bytes == Some(0) && matches!(row.content, Content::Plain(bytes) if !bytes.is_empty());
     match row.content {
-        _ if has_content => {
+        _ if kept_bytes.is_some() && !says_more => {
             applied.attempts = 0;
             Ok(())
         }
@@ -149,8 +152,8 @@ fn insert(connection: &Connection, row: &Row<'_>) -> Result<bool> {
 
 /// A message without content gives its name to the same message with content; returns how many fewer wait.
 ///
-/// One that was given up comes back from there. One that the consumer has confirmed stays under another name, for
-/// `confirmed` to be whole.
+/// One that was given up comes back from there. One that waits for nobody stays under another name, for `confirmed` to
+/// be whole.
 fn supersede(connection: &Connection, seq: i64) -> Result<u32> {
     if connection.prepare_cached("DELETE FROM pending WHERE seq = ?1")?.execute([seq])? > 0 {
         connection.prepare_cached("DELETE FROM inbox WHERE seq = ?1")?.execute([seq])?;

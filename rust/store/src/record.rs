@@ -1,5 +1,7 @@
 //! The values that go into the store and come out of it.
 
+use std::fmt;
+
 use crate::secret::{Secret32, SecretBytes};
 use crate::{DeviceError, StoreError};
 
@@ -115,8 +117,8 @@ pub struct Exported {
     pub damaged: Vec<String>,
 }
 
-/// What became of a message's content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What became of a message's content. What it says is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// It is here: a serialized `Message`.
     Plain(Vec<u8>),
@@ -129,6 +131,18 @@ pub enum Content {
         /// After more failures than these the message is not expected to come again.
         asks: u32,
     },
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(content) => write!(f, "Plain({} bytes)", content.len()),
+            Self::Nothing => f.write_str("Nothing"),
+            Self::Failed { why, asks } => {
+                f.debug_struct("Failed").field("why", why).field("asks", asks).finish()
+            }
+        }
+    }
 }
 
 /// An inbound message that an earlier version kept without decrypting it.
@@ -176,8 +190,8 @@ pub struct SessionRow {
     pub imported_at_unix_ms: u64,
 }
 
-/// One inbound `<message>`, not yet confirmed by [`done`](crate::Store::done).
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One inbound `<message>`, not yet confirmed by [`done`](crate::Store::done). What it says is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct InboxMessage {
     /// Grows over all sessions; never used twice, also after rows were removed.
     pub seq: u64,
@@ -197,6 +211,22 @@ pub struct InboxMessage {
     pub failure: Option<String>,
     /// When it arrived first, Unix milliseconds.
     pub received_unix_ms: u64,
+}
+
+impl fmt::Debug for InboxMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let content = self.content.as_ref().map(|content| format!("{} bytes", content.len()));
+        f.debug_struct("InboxMessage")
+            .field("seq", &self.seq)
+            .field("session_id", &self.session_id)
+            .field("chat", &self.chat)
+            .field("sender", &self.sender)
+            .field("message_id", &self.message_id)
+            .field("content", &content)
+            .field("failure", &self.failure)
+            .field("received_unix_ms", &self.received_unix_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One inbound `<message>` of the inbox that could not be read, and is not expected to come again.

@@ -145,7 +145,7 @@ impl Client {
                 let what = (&target, &kept, key.as_ref());
                 let (keys, records) = (&self.keys, &mut self.receiver.records);
                 let sealed = seal::again_in_group(job, what, is_another, keys, records, io.entropy);
-                self.commit_sealed(job, sealed, String::new(), effects)
+                self.commit_sealed(job, sealed.ok_or(SendFailure::UnknownUser), String::new(), effects)
             }
             Step::Ready { targets, kept, phash } => {
                 let (keys, records) = (&self.keys, &mut self.receiver.records);
@@ -156,17 +156,20 @@ impl Client {
         }
     }
 
-    /// What a message changes becomes durable; false when there is nobody who could read it.
+    /// What a message changes becomes durable; false when it is not sent.
     fn commit_sealed(
         &mut self,
         job: &mut Job,
-        sealed: Option<Sealed>,
+        sealed: Result<Sealed, SendFailure>,
         phash: String,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(Sealed { stanza, writes, new_identities }) = sealed else {
-            self.give_up(job, SendFailure::UnknownUser, effects);
-            return false;
+        let Sealed { stanza, writes, new_identities } = match sealed {
+            Ok(sealed) => sealed,
+            Err(failure) => {
+                self.give_up(job, failure, effects);
+                return false;
+            }
         };
         let token = self.commit_of_sends(writes, &new_identities, effects);
         (job.bundles, job.without_keys, job.copies) = (Vec::new(), Vec::new(), Vec::new());
@@ -245,7 +248,11 @@ impl Client {
                     self.take_devices(job, iq, &about, self.told(io.unix_ms), effects)
                 }
                 Some(iq) => {
-                    job.bundles.extend(devices::read_bundles(iq));
+                    for (device, bundle) in devices::read_bundles(iq) {
+                        if about.contains(&device) && job.bundle(&device).is_none() {
+                            job.bundles.push((device, bundle));
+                        }
+                    }
                     let without = about.into_iter().filter(|device| job.bundle(device).is_none());
                     let without: Vec<_> = without.collect();
                     job.without_keys.extend(without);

@@ -2,7 +2,7 @@
 
 mod group;
 
-use runner_proto::{entropy::Entropy, jid::Jid, node::Writer};
+use runner_proto::{entropy::Entropy, jid::Jid, node::Writer, session::Session};
 use runner_signal::{
     identity::{self, Seen},
     session::{self, Ciphertext, MessageKind},
@@ -10,7 +10,7 @@ use runner_signal::{
 
 pub(super) use group::{again_in_group, in_group, tell};
 
-use super::{Again, Job, Purpose, body, plan::Target, ring::RING, sent::Kept};
+use super::{Again, Job, Purpose, SendFailure, body, plan::Target, ring::RING, sent::Kept};
 use crate::{
     Write,
     receive::OwnKeys,
@@ -37,8 +37,10 @@ pub(super) struct Copy {
     message: Ciphertext,
 }
 
-/// Encrypts a message for its targets; the changed records are in `records` afterwards. `None` when there is no copy for
-/// anybody but ourselves, or for nobody; then nothing has changed.
+/// Encrypts a message for its targets; the changed records are in `records` afterwards.
+///
+/// Errors: `UnknownUser` when there is no copy for anybody but ourselves, or for nobody; `TooLong` when all copies
+/// together fit no frame. Then nothing has changed.
 pub(super) fn seal(
     job: &Job,
     targets: &[Target],
@@ -46,7 +48,7 @@ pub(super) fn seal(
     keys: &OwnKeys,
     records: &mut Records,
     entropy: &mut dyn Entropy,
-) -> Option<Sealed> {
+) -> Result<Sealed, SendFailure> {
     let mut sealing = Sealing::new(job, keys, records, entropy);
     let chat = kept.map_or(&job.chat, |kept| &kept.chat);
     let content = kept.map_or(&job.content[..], |kept| &kept.content);
@@ -64,17 +66,21 @@ pub(super) fn seal(
         !is_own || chat.is_same_user(&copy.device) || job.is_again()
     };
     if !copies.iter().any(is_for_peer) {
-        return None;
+        return Err(SendFailure::UnknownUser);
+    }
+    let stanza = match (&job.purpose, copies.first().zip(targets.first())) {
+        (Purpose::New { .. }, _) => fan_out(job, &copies, keys),
+        (Purpose::Again(again), Some((copy, target))) => again_stanza(job, again, chat, copy, target, keys),
+        (Purpose::Again(_), None) => return Err(SendFailure::UnknownUser),
+    };
+    if !Session::fits(stanza.len()) {
+        return Err(SendFailure::TooLong);
     }
     if let Some(kept) = kept {
         sealing.keep(kept);
     }
     let (writes, new_identities) = sealing.finish();
-    let stanza = match &job.purpose {
-        Purpose::New { .. } => fan_out(job, &copies, keys),
-        Purpose::Again(again) => again_stanza(job, again, chat, copies.first()?, targets.first()?, keys),
-    };
-    Some(Sealed { stanza, writes, new_identities })
+    Ok(Sealed { stanza, writes, new_identities })
 }
 
 struct Sealing<'a> {
@@ -144,11 +150,14 @@ impl<'a> Sealing<'a> {
         }
         let random = &mut |bytes: &mut [u8]| self.entropy.fill(bytes);
         let encrypted = session::encrypt(own, record.as_deref(), &padded, random).ok()?;
-        let kept = RecordKey::new(RecordKind::Session, &target.name);
-        if key != kept {
+        let main = RecordKey::new(RecordKind::Session, &target.name);
+        // Those under the main name have ended, and still read what is under way: then each stays where it is.
+        let has_main = self.records.peek(&main).is_some_and(|record| session::summary(record).is_ok());
+        let place = if has_main { key.clone() } else { main };
+        if key != place {
             self.remove(key);
         }
-        self.put(kept, encrypted.record.into_bytes().into());
+        self.put(place, encrypted.record.into_bytes().into());
         if let Some(identity) = begun_with {
             self.observe(target, &identity);
         }

@@ -33,6 +33,8 @@ pub struct Directory {
     pub bundles: HashMap<String, Node>,
     /// `<group>`, or the number of an error, by group; there is no other group once there is one.
     pub groups: HashMap<String, Result<Node, u32>>,
+    /// Bundles that come with every answer to a request for bundles, asked for or not.
+    pub unasked: Vec<Node>,
     /// Requests of any of these kinds, in order.
     pub asked: Vec<Node>,
 }
@@ -90,7 +92,8 @@ impl Directory {
         self.asked.push(request.clone());
         let NodeContent::Nodes(users) = &users.content else { return None };
         let found = users.iter().filter_map(|user| entries.get(&attr(user, "jid")).cloned());
-        let list = Node::new("list").children(found);
+        let unasked = self.unasked.iter().filter(|_| child.tag == "key").cloned();
+        let list = Node::new("list").children(found.chain(unasked));
         let list = if child.tag == "usync" { Node::new("usync").child(list) } else { list };
         Some(
             Node::new("iq")

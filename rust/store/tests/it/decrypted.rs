@@ -84,6 +84,39 @@ fn what_holds_nothing_for_the_consumer_is_known_and_not_given() {
     assert_eq!(open.store.health().inbox_pending, 0);
 }
 
+/// A sender that keeps its id for the key and then for the text, say. What is there for the consumer is given.
+#[test]
+fn what_held_nothing_gives_way_to_the_same_with_content() {
+    let dir = Dir::new();
+    let open = Open::with_sessions(&dir, 1);
+    open.apply(batch(1, "s0", vec![with_content("a", Content::Nothing)]));
+    assert_eq!(
+        open.apply(batch(2, "s0", vec![message("a")])),
+        Applied { inbox_rows: 1, superseded: 0, attempts: 0 }
+    );
+    let read = open.only();
+    assert_eq!(read.content.as_deref(), Some(&b"\x0a\x02hi"[..]));
+    assert_eq!(open.store.health().inbox_pending, 1);
+    // Once: neither the same nor the empty one again.
+    assert_eq!(open.apply(batch(3, "s0", vec![message("a")])), Applied::default());
+    assert_eq!(open.apply(batch(4, "s0", vec![with_content("a", Content::Nothing)])), Applied::default());
+    assert_eq!(open.only(), read);
+    assert_eq!(open.store.done(&[read.seq]), Ok(1));
+    assert_eq!(open.apply(batch(5, "s0", vec![message("a")])), Applied::default(), "it is remembered");
+    assert!(open.store.take(0, 9).unwrap().is_empty());
+}
+
+#[test]
+fn what_was_decrypted_is_not_printed() {
+    let dir = Dir::new();
+    let open = Open::with_sessions(&dir, 1);
+    let content = Content::Plain(vec![126; 40]);
+    open.apply(batch(1, "s0", vec![with_content("a", content.clone())]));
+    let printed = format!("{content:?} {:?} {:?}", with_content("a", content.clone()), open.only());
+    assert_eq!(printed.matches("40 bytes").count(), 3, "{printed}");
+    assert!(!printed.contains("126, 126"), "{printed}");
+}
+
 fn due(open: &Open, before_unix_ms: u64) -> Vec<String> {
     open.store.unread(before_unix_ms, 9).unwrap().into_iter().map(|it| it.message_id).collect()
 }

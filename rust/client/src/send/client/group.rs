@@ -93,7 +93,7 @@ impl Client {
             return false;
         };
         (job.told, job.members) = (told, plan.members);
-        self.commit_sealed(job, Some(sealed), plan.phash, effects)
+        self.commit_sealed(job, Ok(sealed), plan.phash, effects)
     }
 
     /// The server has a message: whoever it told our sender key has it.
