@@ -30,8 +30,10 @@ pub enum RecordKind {
     HistoryNotice,
     /// The devices of an account, by its user part.
     Devices,
-    /// A message of ours that somebody may ask for again, by the place that its id is given.
+    /// A message of ours that somebody may ask for again, by its place.
     Sent,
+    /// Which places those have, by the part of the ids; and the number of the next one.
+    SentIndex,
     /// Who is in a group, by its JID.
     Group,
     /// Who has our own sender key of a group, by its JID.
@@ -55,6 +57,7 @@ impl RecordKind {
             Self::HistoryNotice => "history-notice",
             Self::Devices => "devices",
             Self::Sent => "sent",
+            Self::SentIndex => "sent-index",
             Self::Group => "group",
             Self::Holders => "sender-key-holders",
         }

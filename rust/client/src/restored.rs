@@ -277,6 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_can_be_asked_for_after_a_restore() {
+        let kinds = [RecordKind::Sent, RecordKind::SentIndex];
+        let records: Vec<_> = kinds.iter().map(|kind| own(*kind, "3", vec![1])).collect();
+        let after = apply(records);
+        for kind in kinds {
+            assert_eq!(after.get(&(kind.slug().to_owned(), "3".to_owned())), Some(&vec![1]));
+        }
+    }
+
+    #[test]
     fn ids_leap_also_when_the_backup_has_none_and_the_server_is_asked_what_it_has() {
         let ids = |records| {
             let after = apply(records);

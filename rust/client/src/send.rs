@@ -6,7 +6,7 @@
 //! - `holders`: who has our sender key of a group.
 //! - `seal`: the ciphertexts, the records that they change, the stanza. `seal/group`: the same for a group.
 //! - `asked`: who has asked for a message again, and waits for it.
-//! - `body`: what is encrypted. `sent`: what is kept of it, for those who ask again. `fields`: what records are made of.
+//! - `body`: what is encrypted. `sent`: what is kept of it, for those who ask again. `ring`: where. `fields`: what records are made of.
 //! - `client`: what the client does with all that. `client/group`: what it does besides for groups.
 //!   `client/again`: what it does for those who ask again.
 //!
@@ -22,6 +22,7 @@ mod fields;
 mod groups;
 mod holders;
 mod plan;
+mod ring;
 mod seal;
 mod sent;
 

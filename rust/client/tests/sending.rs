@@ -430,11 +430,7 @@ fn asking_again_is_bounded_over_connections_and_nobody_else_is_answered() {
         chat.world.push(&chat.phone.retry("A", 1, 0, true));
     }
     assert_eq!(resent(&chat), 3);
-    let store = std::mem::take(&mut chat.world.store);
-    let directory = std::mem::take(&mut chat.world.peer.directory);
-    chat.world = World::online();
-    (chat.world.store, chat.world.peer.directory) = (store, directory);
-    chat.world.entropy = support::Seeded(99);
+    connect_anew(&mut chat);
     for _ in 0..10 {
         chat.world.push(&chat.phone.retry("A", 1, 0, true));
     }
@@ -451,27 +447,81 @@ fn asking_again_is_bounded_over_connections_and_nobody_else_is_answered() {
 #[test]
 fn a_storm_of_askings_is_answered_at_a_rate_and_all_of_it() {
     let mut chat = Chat::new();
+    send_many(&mut chat, 500);
     for n in 0..500 {
+        chat.world.push(&chat.phone.retry(&format!("M{n}"), 1, 0, true));
+    }
+    assert_eq!(counted(&chat), (60, 0));
+    chat.world.advance(Duration::from_secs(1));
+    assert_eq!(counted(&chat), (61, 0));
+    // In turn, also what is asked for while there is nobody before it but those who wait.
+    chat.world.advance(Duration::from_millis(999));
+    chat.world.push(&chat.phone.retry("M499", 2, 0, true));
+    assert_eq!(counted(&chat), (61, 0));
+    chat.world.advance(Duration::from_secs(440));
+    assert_eq!(counted(&chat), (500, 0));
+    hear_many(&mut chat, 0..500);
+    assert!(format!("{:?}", chat.world.client).contains("sender: None"));
+}
+
+/// Texts to a phone that then loses its sessions.
+fn send_many(chat: &mut Chat, count: u64) {
+    for n in 0..count {
         chat.send(n, &format!("M{n}"), &format!("text {n}"));
     }
     chat.phone.forget_session();
     chat.world.peer.received.clear();
-    for n in 0..500 {
+}
+
+fn hear_many(chat: &mut Chat, texts: std::ops::Range<u64>) {
+    for n in texts {
+        let heard = chat.phone.hear(&chat.message(&format!("M{n}")));
+        assert_eq!(heard, Some(text_message(&format!("text {n}"))), "M{n}");
+    }
+}
+
+/// Another connection of the same device.
+fn connect_anew(chat: &mut Chat) {
+    let store = std::mem::take(&mut chat.world.store);
+    let directory = std::mem::take(&mut chat.world.peer.directory);
+    chat.world = World::online();
+    (chat.world.store, chat.world.peer.directory) = (store, directory);
+    chat.world.entropy = support::Seeded(99);
+}
+
+/// Two hours of a text every two seconds, and of these any five hundred, after a restart.
+#[test]
+fn of_the_last_four_thousand_texts_each_can_be_asked_for() {
+    let mut chat = Chat::new();
+    send_many(&mut chat, 4_100);
+    connect_anew(&mut chat);
+    chat.world.push(&chat.phone.retry("M3", 1, 0, true));
+    assert_eq!(counted(&chat), (0, 1), "the oldest have given way");
+    for n in 4..504 {
         chat.world.push(&chat.phone.retry(&format!("M{n}"), 1, 0, true));
     }
-    // Some are not kept any more.
-    let answered = |chat: &Chat| counted(chat).0 + counted(chat).1;
-    assert_eq!(answered(&chat), 60);
-    chat.world.advance(Duration::from_secs(1));
-    assert_eq!(answered(&chat), 61);
-    // In turn, also what is asked for while there is nobody before it but those who wait.
-    chat.world.advance(Duration::from_millis(999));
-    chat.world.push(&chat.phone.retry("M499", 2, 0, true));
-    assert_eq!(answered(&chat), 61);
-    chat.world.advance(Duration::from_secs(440));
-    assert_eq!(answered(&chat), 500);
-    assert_eq!(chat.phone.hear(&chat.message("M499")), Some(text_message("text 499")));
-    assert!(format!("{:?}", chat.world.client).contains("sender: None"));
+    chat.world.advance(Duration::from_secs(500));
+    assert_eq!(counted(&chat), (500, 1));
+    hear_many(&mut chat, 4..504);
+}
+
+#[test]
+fn a_text_whose_commit_fails_takes_no_place() {
+    let mut chat = Chat::new();
+    chat.send(1, "A", "one");
+    chat.world.commits = Some(Err(CommitFailed::Store));
+    chat.send(2, "B", "two");
+    chat.world.commits = Some(Ok(()));
+    chat.send(3, "C", "three");
+    let mut places: Vec<_> =
+        chat.world.store.records.keys().filter(|key| key.kind == RecordKind::Sent).collect();
+    places.sort_by_key(|key| &key.id);
+    let places: Vec<_> = places.into_iter().map(|key| key.id.as_str()).collect();
+    assert_eq!(places, ["0", "1"]);
+    for id in ["A", "B", "C"] {
+        chat.world.push(&chat.laptop.retry(id, 1, 0, true));
+    }
+    assert_eq!(counted(&chat), (2, 1));
 }
 
 /// Sent again, and asked for in vain.

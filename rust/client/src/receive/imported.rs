@@ -35,6 +35,7 @@ pub(crate) fn own_form(key: &RecordKey, stored: StoredRecord) -> Option<RecordBy
         | RecordKind::SignedPreKeyState
         | RecordKind::Devices
         | RecordKind::Sent
+        | RecordKind::SentIndex
         | RecordKind::Group
         | RecordKind::Holders => return None,
     };

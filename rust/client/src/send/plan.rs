@@ -11,7 +11,8 @@ use super::{
     Again, Job, Purpose, SendFailure,
     devices::{self, DeviceList, Told, phash},
     groups::is_group,
-    sent::{self, Kept},
+    ring::RING,
+    sent::Kept,
 };
 use crate::{
     receive::{is_lid, mapping_of, names, other_of},
@@ -107,6 +108,7 @@ pub(super) fn next(job: &Job, records: &mut Records, own: &Own, now: Told) -> St
 
 fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let chat = &job.chat;
+    look.ring(job);
     let me = own.like(chat);
     let is_to_self = own.is(chat);
     let users = if is_to_self { vec![me.to_non_ad()] } else { vec![chat.clone(), me.to_non_ad()] };
@@ -236,7 +238,14 @@ impl Look<'_> {
 
     /// The message that is asked for, if it is kept still.
     fn kept(&mut self, job: &Job) -> Option<Kept> {
-        self.at(&sent::key(&job.id)).as_deref().and_then(Kept::read).filter(|kept| *kept.id == *job.id)
+        RING.find(&job.id, |key| self.at(key)).map(|(_, kept)| kept)
+    }
+
+    /// What a new message is kept by.
+    fn ring(&mut self, job: &Job) {
+        for key in RING.keys(&job.id) {
+            self.at(&key);
+        }
     }
 
     /// The peer's registration id, when there is a session with which a message can be sent.

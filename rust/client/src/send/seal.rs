@@ -10,7 +10,7 @@ use runner_signal::{
 
 pub(super) use group::{again_in_group, in_group, tell};
 
-use super::{Again, Job, Purpose, SendFailure, body, plan::Target, sent, sent::Kept};
+use super::{Again, Job, Purpose, SendFailure, body, plan::Target, ring::RING, sent::Kept};
 use crate::{
     Write,
     receive::OwnKeys,
@@ -77,7 +77,7 @@ pub(super) fn seal(
         return Err(SendFailure::TooLong);
     }
     if let Some(kept) = kept {
-        sealing.put(sent::key(&job.id), kept.to_record());
+        sealing.keep(kept);
     }
     let (writes, new_identities) = sealing.finish();
     Ok(Sealed { stanza, writes, new_identities })
@@ -181,6 +181,20 @@ impl<'a> Sealing<'a> {
 
     fn put(&mut self, key: RecordKey, value: RecordBytes) {
         self.writes.push(Write::PutRecord { key, value });
+    }
+
+    /// Keeps what is sent for those who ask for it again; one that is sent again stays where it is.
+    fn keep(&mut self, kept: &Kept) {
+        let at = |key: &RecordKey| self.records.peek(key);
+        if self.job.is_again() {
+            if let Some((place, _)) = RING.find(&self.job.id, at) {
+                self.put(place, kept.to_record());
+            }
+        } else {
+            for (key, value) in RING.put(kept, at) {
+                self.put(key, value);
+            }
+        }
     }
 
     fn remove(&mut self, key: RecordKey) {

@@ -1,15 +1,9 @@
 //! What is kept of a message that was sent, for devices that could not read it and ask for it again; also after a restart.
-//!
-//! Each message has one of a fixed number of places, by its id, and the newest of a place stays. So it is bounded without
-//! any order to keep, and is committed with the session records anyway: after 50 more messages one of twenty is gone.
 
 use runner_proto::jid::Jid;
 
 use super::{MAX_RESENDS, fields, groups::Member};
-use crate::record::{RecordBytes, RecordKey, RecordKind};
-
-/// Places of a session.
-const PLACES: u64 = 1024;
+use crate::record::RecordBytes;
 
 /// Longest message that is kept, bytes: a device that cannot read a longer one is not sent it again.
 const MAX_CONTENT: usize = 64 * 1024;
@@ -34,11 +28,6 @@ pub(super) struct Kept {
     readers: Vec<u32>,
     /// The serialized `Message`.
     pub(super) content: Vec<u8>,
-}
-
-/// The name of a message's place.
-pub(super) fn key(id: &str) -> RecordKey {
-    RecordKey::new(RecordKind::Sent, (fields::hash(id) % PLACES).to_string())
 }
 
 /// Four bytes that stand for a reader: a group of a thousand costs four kilobytes a message. That one who was not in
@@ -178,13 +167,6 @@ mod tests {
         let old = [&b"\x01\x01A\x1a"[..], b"15550002222@s.whatsapp.net", b"\0\x0a\x02hi"].concat();
         let read = Kept::read(&old).expect("a message");
         assert_eq!((read.id.as_str(), &read.content[..]), ("A", &b"\x0a\x02hi"[..]));
-    }
-
-    #[test]
-    fn messages_spread_over_the_places() {
-        let places: std::collections::HashSet<_> =
-            (0..4096).map(|n| key(&format!("3EB0{n:08X}")).id).collect();
-        assert!(places.len() > 900, "{}", places.len());
     }
 
     #[test]

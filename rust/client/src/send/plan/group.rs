@@ -63,6 +63,7 @@ pub(in crate::send) struct InGroup {
 
 pub(super) fn new(job: &Job, look: &mut Look<'_>, own: &Own, now: Told) -> Step {
     let chat = &job.chat;
+    look.ring(job);
     let Some(group) = group_of(chat, look, now) else { return Step::AskGroup(chat.clone()) };
     let Some(us) = group.members.iter().find(|member| own.is_member(member)) else {
         return Step::Refuse(SendFailure::NotAMember);

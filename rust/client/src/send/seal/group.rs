@@ -3,7 +3,7 @@
 use runner_proto::{entropy::Entropy, jid::Jid, node::Writer};
 use runner_signal::group;
 
-use super::{Copy, Sealed, Sealing, body, identity_for, sent, write_device_identity, write_enc};
+use super::{Copy, Sealed, Sealing, body, identity_for, write_device_identity, write_enc};
 use crate::{
     Write,
     receive::{OwnKeys, mappings},
@@ -66,7 +66,7 @@ pub(in crate::send) fn in_group(
     told.iter().for_each(|name| holders.tell(name));
     sealing.put_key(telling, encrypted.record.into_bytes().into(), &holders);
     if let Some(kept) = kept {
-        sealing.put(sent::key(&job.id), kept.to_record());
+        sealing.keep(kept);
     }
     let (writes, new_identities) = sealing.finish();
     let stanza = stanza(job, &copies, &encrypted.message, *is_lid, phash, keys);
@@ -102,7 +102,7 @@ pub(in crate::send) fn again_in_group(
         holders.tell(&target.name);
         sealing.put(holders_key, holders.to_record());
     }
-    sealing.put(sent::key(&job.id), kept.to_record());
+    sealing.keep(kept);
     let (writes, new_identities) = sealing.finish();
     let copy = Copy { device: target.device.clone(), name: target.name.clone(), message };
     Some(Sealed { stanza: again_stanza(job, again, &copy, keys), writes, new_identities })
