@@ -282,12 +282,18 @@ impl Writer {
             match job {
                 Job::Read(Read::Device { session_id, token }) => {
                     let result = Box::new(self.device(&session_id));
+                    if let Err(DeviceError::Store(error)) = &*result {
+                        self.note_damage(error);
+                    }
                     completions.push(Completion::Device { token, result });
                 }
                 // What is read behind a transaction that failed would be older than what it was made on.
                 Job::Read(Read::Records { session_id, token, keys }) => {
                     let result =
                         outcome.as_ref().map_err(Clone::clone).and_then(|_| self.records(&session_id, &keys));
+                    if let Err(error) = &result {
+                        self.note_damage(error);
+                    }
                     completions.push(Completion::Records { token, result });
                 }
                 Job::Read(Read::Ciphertexts { session_id, token, after_seq, n }) => {
@@ -295,6 +301,9 @@ impl Writer {
                         .as_ref()
                         .map_err(Clone::clone)
                         .and_then(|_| ciphertext::take(&self.connection, &session_id, after_seq, n));
+                    if let Err(error) = &result {
+                        self.note_damage(error);
+                    }
                     completions.push(Completion::Ciphertexts { token, result });
                 }
                 Job::Call(call) => call.reply(outcome.as_ref().map(|_| ()).map_err(Clone::clone)),
@@ -323,6 +332,13 @@ impl Writer {
         }
         completions.extend(recovered.then_some(Completion::Recovered));
         self.shared.complete(completions);
+    }
+
+    /// A read failed. Of a torn page no later read succeeds either: only a restart, which salvages, helps whoever asks.
+    fn note_damage(&self, error: &StoreError) {
+        if error.kind == ErrorKind::Damaged {
+            self.shared.meters.on_error(error);
+        }
     }
 
     /// After the commit: which of the batch's dead letters found room.

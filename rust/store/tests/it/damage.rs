@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use runner_store::{ErrorKind, NewEvent};
+use runner_store::{Completion, DeviceError, ErrorKind, NewEvent, RecordKey, Store};
 
 use crate::support::{Dir, Open, batch, credentials, message, sized_message};
 
@@ -140,6 +140,43 @@ fn damage_found_in_use_stops_writing_until_the_next_open_salvages() {
     drop(open);
     fs::write(dir.db(), whole).unwrap();
     assert_eq!(Open::at(&dir).ids().len(), 300, "nothing was written into the damaged file");
+}
+
+/// Asks, and has an answer and the store's health tell of damage.
+fn is_told_of(open: &Open, ask: impl Fn(&Store)) {
+    ask(&open.store);
+    let answer = open.wait(1).remove(0);
+    let is_damage = match &answer {
+        Completion::Records { result: Err(error), .. } => error.kind == ErrorKind::Damaged,
+        Completion::Device { result, .. } => {
+            matches!(&**result, Err(DeviceError::Store(error)) if error.kind == ErrorKind::Damaged)
+        }
+        _ => false,
+    };
+    assert!(is_damage, "{answer:?}");
+    let health = open.store.health();
+    assert!(health.damaged && health.last_error.is_some(), "{answer:?}");
+}
+
+/// Else the session that needs it would lose its messages on every connection, and nobody would know why.
+#[test]
+fn damage_found_by_whoever_asked_for_a_read_is_told_as_well() {
+    let dir = Dir::new();
+    filled(&dir);
+    let open = Open::at(&dir);
+    // The pages of the records alone, so that nothing else finds it.
+    let file = fs::read(dir.db()).unwrap();
+    let holds = |page: &[u8]| page.windows(80).any(|bytes| bytes == [7; 80]);
+    let torn = file.chunks(PAGE).enumerate().filter(|(_, page)| holds(page));
+    torn.for_each(|(at, _)| overwrite(&dir.db(), at * PAGE, &[0xA5; PAGE]));
+    is_told_of(&open, |store| {
+        store.request_records("s9", 1, vec![RecordKey { kind: "pre-key", id: "07".into() }]).unwrap();
+    });
+    let dir = Dir::new();
+    filled(&dir);
+    let open = Open::at(&dir);
+    overwrite(&dir.db(), PAGE, &vec![0xA5; file.len() - PAGE]);
+    is_told_of(&open, |store| store.request_device("s9", 1).unwrap());
 }
 
 /// A store that was killed with a log of many transactions: file and log as a crash leaves them.
