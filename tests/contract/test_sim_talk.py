@@ -44,7 +44,7 @@ def test_contacts_say_what_they_are_told_to_whom(simulator: Simulator, tmp_path:
 
 def test_who_does_not_exist_is_said_so(simulator: Simulator) -> None:
     assert "no sim-00009" in sim(simulator, "say", "sim-00009", "hello", code=1)
-    assert "name a session" in sim(simulator, "say", "shop", "hello", code=2)
+    assert "name a session" in sim(simulator, "say", "shop", "hello", code=1)
 
 
 def test_chatter_comes_at_its_rate_until_it_is_off(simulator: Simulator, tmp_path: Path) -> None:
