@@ -124,6 +124,8 @@ struct Retries {
     limiter: Limiter,
     /// The oldest first.
     unasked: VecDeque<Unasked>,
+    /// Bytes of them.
+    unasked_bytes: usize,
 }
 
 /// A message that could not be read, and that its sender is still to be asked for.
@@ -135,8 +137,11 @@ pub(crate) struct Unasked {
     pub(crate) attempt: u32,
 }
 
-/// Messages of one connection that are still to be asked for; those beyond it are not. Four minutes' worth.
-const MAX_UNASKED: usize = 256;
+/// Messages of one connection that are still to be asked for; those beyond it are not. Half an hour's worth.
+const MAX_UNASKED: usize = 2048;
+
+/// Bytes of them, of which most are a few hundred.
+const MAX_UNASKED_BYTES: usize = 1024 * 1024;
 
 impl Receiver {
     /// The store holds messages of this session that an earlier version did not decrypt.
@@ -266,19 +271,23 @@ impl Receiver {
 
     /// The sender of this one is asked later.
     pub(crate) fn ask_later(&mut self, unasked: Unasked) {
-        let queue = &mut self.retries.get_or_insert_default().unasked;
-        if queue.len() < MAX_UNASKED {
-            queue.push_back(unasked);
+        let retries = self.retries.get_or_insert_default();
+        let bytes = retries.unasked_bytes + unasked.stanza.len();
+        if retries.unasked.len() < MAX_UNASKED && bytes <= MAX_UNASKED_BYTES {
+            retries.unasked_bytes = bytes;
+            retries.unasked.push_back(unasked);
         }
     }
 
     /// One whose sender may be asked now.
     pub(crate) fn pop_askable(&mut self, now: Instant) -> Option<Unasked> {
-        let Retries { limiter, unasked, .. } = self.retries.as_deref_mut()?;
+        let Retries { limiter, unasked, unasked_bytes } = self.retries.as_deref_mut()?;
         if unasked.is_empty() || !limiter.take(now) {
             return None;
         }
-        unasked.pop_front()
+        let oldest = unasked.pop_front()?;
+        *unasked_bytes -= oldest.stanza.len();
+        Some(oldest)
     }
 
     /// When somebody may be asked.
