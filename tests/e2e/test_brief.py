@@ -177,6 +177,7 @@ def log_lines_as_they_come(walk: Written, command: str) -> None:
 def whole_screen(walk: Written, command: str) -> None:
     with walk.at_a_terminal(command) as screen:
         wait_until(lambda: "of 25 online" in screen.output(), 30.0, "the fleet on the screen")
+        screen.stop()  # and what runs in it
 
 
 def alerts_as_they_come(walk: Written, command: str) -> None:

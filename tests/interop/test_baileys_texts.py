@@ -108,7 +108,7 @@ def test_baileys_reads_what_we_write_to_a_group_first_and_answers(
         group = simulator.client.post("/group", members=members, lid=by_lid)["jid"]
         us = "915550000000@lid" if by_lid else "15550000000@s.whatsapp.net"
         send(receiver, 1, group, "text 1")
-        told = [baileys.told()]  # Baileys opens messages side by side, those that need a key before its key is there
+        told = [baileys.told()]  # Baileys opens messages side by side, and the others need its key
         for token in range(2, 11):
             send(receiver, token, group, f"text {token}")
         told += [baileys.told() for _ in range(9)]
