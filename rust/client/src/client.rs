@@ -324,7 +324,7 @@ impl Client {
                 || self.pairing.as_ref().is_some_and(|pairing| pairing.codes.has_work()))
     }
 
-    /// Does about a millisecond of it. Whenever this is called: nothing of it has a deadline.
+    /// Does about a quarter of a millisecond of it. Whenever this is called: nothing of it has a deadline.
     pub fn handle_work(&mut self, cx: &mut Cx<'_>) {
         self.work_on_code(cx);
         self.work_on_pre_keys(cx);

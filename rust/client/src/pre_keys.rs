@@ -29,8 +29,8 @@ const WANTED: u32 = 812;
 const REST: Duration = Duration::from_secs(10 * 60);
 const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Made in one turn of the driver: about a millisecond of work.
-const SLICE: usize = 50;
+/// Made in one turn of the driver: about a quarter of a millisecond of work.
+const SLICE: usize = 12;
 
 /// Where the ids of a device begin that has none of ours yet: in the middle of their three bytes, since an imported
 /// device has used those from 1 on.

@@ -541,7 +541,7 @@ fn keys_are_made_a_few_at_a_time() {
         }
         world.exchange();
     }
-    assert_eq!(slices, 812_usize.div_ceil(50));
+    assert_eq!(slices, 812_usize.div_ceil(12));
     assert!(world.peer.received.iter().any(|node| child(node, "list").is_some()), "and uploaded");
 }
 

@@ -31,8 +31,8 @@ const MAX_HELLOS: u8 = 3;
 /// The longest reference that is kept, in bytes.
 const MAX_REFERENCE: usize = 512;
 
-/// Rounds of stretching in one turn of the driver: about a millisecond of work.
-const SLICE_ROUNDS: u32 = 2048;
+/// Rounds of stretching in one turn of the driver: about a quarter of a millisecond of work.
+const SLICE_ROUNDS: u32 = 512;
 
 /// The codes of one connection; one at a time.
 #[derive(Debug, Default)]
