@@ -48,10 +48,10 @@ impl Group {
         group
     }
 
-    /// A group of a hundred with one device each, and a store that answers when it is told to.
-    fn of_a_hundred() -> (Self, Vec<String>) {
+    /// A group of that many, with one device each, and the user.
+    fn of_many(count: usize) -> (Self, Vec<String>) {
         let mut group = Self::of(&[]);
-        let users: Vec<_> = (0..100).map(|n| format!("1555100{n:04}@s.whatsapp.net")).collect();
+        let users: Vec<_> = (0..count).map(|n| format!("1555100{n:04}@s.whatsapp.net")).collect();
         for (n, user) in users.iter().enumerate() {
             group.readers.push(Reader::new(user, n as u8));
             group.publish(n);
@@ -59,6 +59,12 @@ impl Group {
         }
         let members: Vec<_> = users.iter().map(String::as_str).chain([OWN]).collect();
         group.world.peer.directory.set_group(GROUP, &members);
+        (group, users)
+    }
+
+    /// A hundred of them, and a store that answers when it is told to.
+    fn of_a_hundred() -> (Self, Vec<String>) {
+        let (mut group, users) = Self::of_many(100);
         group.world.is_manual = true;
         (group, users)
     }
@@ -643,15 +649,7 @@ fn a_member_that_was_linked_anew_makes_the_key_old_when_it_asks() {
 /// Three hundred members: their keys are used a few dozen at a time.
 #[test]
 fn a_large_group_is_told_in_slices_and_other_sessions_do_not_wait_for_it() {
-    let mut group = Group::of(&[]);
-    let users: Vec<_> = (0..300).map(|n| format!("1555100{n:04}@s.whatsapp.net")).collect();
-    for (n, user) in users.iter().enumerate() {
-        group.readers.push(Reader::new(user, n as u8));
-        group.publish(n);
-        group.world.peer.directory.set_devices(user, &[0]);
-    }
-    let members: Vec<_> = users.iter().map(String::as_str).chain([OWN]).collect();
-    group.world.peer.directory.set_group(GROUP, &members);
+    let (mut group, _) = Group::of_many(300);
     group.send(1, "A", "hello");
     assert_eq!(group.outcomes(), [(1, ACK)]);
     let bundles = group.asked().iter().filter(|it| *it == "encrypt").count();

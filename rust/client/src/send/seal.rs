@@ -213,14 +213,7 @@ fn fan_out(job: &Job, copies: &[Copy], keys: &OwnKeys) -> Vec<u8> {
     writer.attr("type", "text");
     writer.attr_jid("to", &job.chat);
     writer.children(1 + usize::from(identity.is_some()));
-    writer.node("participants", 0, true);
-    writer.children(copies.len());
-    for copy in copies {
-        writer.node("to", 1, true);
-        writer.attr_jid("jid", &copy.device);
-        writer.children(1);
-        write_enc(writer, &copy.message, None);
-    }
+    write_participants(writer, copies.iter());
     write_device_identity(writer, identity);
     out
 }
@@ -248,6 +241,18 @@ fn again_stanza(
     write_enc(writer, &copy.message, Some(again.count));
     write_device_identity(writer, identity);
     out
+}
+
+/// `<participants>`: a copy for each device.
+fn write_participants<'a>(writer: &mut Writer<'_>, copies: impl ExactSizeIterator<Item = &'a Copy>) {
+    writer.node("participants", 0, true);
+    writer.children(copies.len());
+    for copy in copies {
+        writer.node("to", 1, true);
+        writer.attr_jid("jid", &copy.device);
+        writer.children(1);
+        write_enc(writer, &copy.message, None);
+    }
 }
 
 fn write_enc(writer: &mut Writer<'_>, message: &Ciphertext, count: Option<u64>) {

@@ -3,7 +3,9 @@
 use runner_proto::{entropy::Entropy, jid::Jid, node::Writer};
 use runner_signal::group;
 
-use super::{Copy, Sealed, Sealing, body, identity_for, write_device_identity, write_enc};
+use super::{
+    Copy, Sealed, Sealing, body, identity_for, write_device_identity, write_enc, write_participants,
+};
 use crate::{
     Write,
     receive::{OwnKeys, mappings},
@@ -167,14 +169,7 @@ fn stanza(job: &Job, copies: &[&Copy], message: &[u8], is_lid: bool, phash: &str
     writer.attr("phash", phash);
     writer.children(1 + usize::from(!copies.is_empty()) + usize::from(identity.is_some()));
     if !copies.is_empty() {
-        writer.node("participants", 0, true);
-        writer.children(copies.len());
-        for copy in copies {
-            writer.node("to", 1, true);
-            writer.attr_jid("jid", &copy.device);
-            writer.children(1);
-            write_enc(writer, &copy.message, None);
-        }
+        write_participants(writer, copies.iter().copied());
     }
     writer.node("enc", 2, true);
     writer.attr("v", "2");
