@@ -6,7 +6,6 @@ Whatever the browser complains about (an exception, a violated policy, a missing
 from __future__ import annotations
 
 import re
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from support.alerts import Receiver as AlertReceiver
 from support.browser import a_page
 from support.dashboard import READ_TOKEN, TOKEN, Dashboard, a_past, many
 from support.fleet import a_view
-from support.processes import RunnerProcess, SimulatorProcess, import_all, wait_until
+from support.processes import RunnerProcess, SimulatorProcess, free_port, import_all, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +46,6 @@ PT = {
     "phone": "Número de telefone com o código do país",
     "code": "Mostrar um código",
 }
-
-
-def a_free_port() -> int:
-    """For a runner that a browser talks to."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def see(page: Page, selector: str, text: str | re.Pattern[str] | None = None) -> None:
@@ -384,7 +377,7 @@ def test_a_token_that_may_only_read_finds_its_actions_off(browser: Browser) -> N
 
 def test_a_runner_that_goes_away_is_told_and_comes_back(browser: Browser, tmp_path: Path) -> None:
     """A real runner with its simulator, restarted under an open page."""
-    port = a_free_port()
+    port = free_port()
     settings = {"WHATSAPP_ADMIN_PORT": str(port)}
     with SimulatorProcess(tmp_path, sessions=3) as server:
         runner = RunnerProcess(tmp_path / "a", server, settings)
@@ -566,7 +559,7 @@ def test_text_can_be_read_in_both_themes(browser: Browser, small: Dashboard, sch
 def test_a_session_is_added_and_a_phone_linked(
     browser: Browser, tmp_path: Path, locale: str, words: dict[str, str]
 ) -> None:
-    port = a_free_port()
+    port = free_port()
     settings = {"WHATSAPP_ADMIN_PORT": str(port)}
     with (
         SimulatorProcess(tmp_path, sessions=0) as simulator,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from support.processes import Process, SimulatorProcess, UnixHTTPConnection, import_all, wait_until
+from support.processes import Process, SimulatorProcess, UnixHTTPConnection, free_port, import_all, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +30,6 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WHATSAPP_")}
     named = {f"WHATSAPP_{name}": value for name, value in settings.items()}
     return {**clean, "WHATSAPP_DATA_DIR": str(data_dir), "WHATSAPP_LOG_FORMAT": "json", **named}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Runner(Process):

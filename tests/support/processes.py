@@ -50,6 +50,13 @@ def wait_until(
         pause.wait(every_s)
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class UnixHTTPConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 

@@ -6,12 +6,11 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from support.processes import ROOT, Process, wait_until
+from support.processes import ROOT, Process, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,13 +20,6 @@ SESSION: Final = "sim-00003"
 """What stands for `ID` and `{whatsappId}`."""
 COMMAND: Final = re.compile(r"((sudo )?(\.venv/bin/)?python -m runner|curl|\*/2 \* \* \* \*|http:/)[ /][^…]+")
 _TOOLS: Final = {"python": sys.executable, "runner": f"{sys.executable} -m runner"}
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def rows(page: Path) -> Iterator[tuple[str, list[str]]]:

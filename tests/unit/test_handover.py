@@ -26,17 +26,12 @@ from runner.handover import (
     opened_by,
     replace_process,
 )
+from support.processes import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 RESTART = Restart("memory", "too much", 1_700_000_000_000, count=3, streak=2)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def executed(door: Door) -> Inherited:
